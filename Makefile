@@ -1,0 +1,70 @@
+# The two commands of the README are `make lab` and `make test`; `make help` lists the rest.
+# Needs Python 3.11 or newer and make. Everything is installed into .venv.
+
+PYTHON ?= python3
+VENV   ?= .venv
+# Extra arguments for pytest, e.g. make test PYTEST_ARGS="-n 2 --dist loadfile"
+PYTEST_ARGS ?=
+CELL_TIMEOUT ?= 600
+
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+READY := $(VENV)/.ready
+NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
+SOURCES = $(wildcard spear_core widgets notebooks tests benchmarks docs)
+
+export PYTHONUTF8 = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export JUPYTER_PLATFORM_DIRS = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env lab test lint fast fast-tests tests notebooks bench constraints clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+env: $(READY)  ## make the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else 'Python must be 3.11 or newer, got ' + v + ': make PYTHON=/path/to/python3.11')"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --progress-bar off -e ".[dev]" -c constraints.txt
+	@$(BIN)/python -c "from pathlib import Path; Path('$(READY)').touch()"
+
+lab: $(READY)  ## open the first notebook in JupyterLab
+	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
+
+test: lint tests  ## lint, types, then all tests: units, doctests, notebooks, browser
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+tests: $(READY) lint
+	$(BIN)/python -m pytest --durations=15 --nbval --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+		--nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(SOURCES)
+
+fast: $(READY) lint fast-tests  ## lint, types and the tests that take under two minutes
+
+fast-tests: $(READY) lint
+	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+
+notebooks: $(READY)  ## run all notebooks again and store their outputs
+	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
+		--ExecutePreprocessor.timeout=$(CELL_TIMEOUT) $(NOTEBOOKS)
+
+bench: $(READY)  ## speed and reach; prints tables with the machine's description
+	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+		echo "== $$script"; $(BIN)/python $$script; done
+
+constraints: $(READY)  ## pin today's releases of all dependencies in constraints.txt (keeps the pins that still fit)
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m uv pip compile --quiet --universal --all-extras --no-annotate --no-header --no-emit-index-url \
+		pyproject.toml -o constraints.txt
+
+clean:  ## remove the environment and all caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
