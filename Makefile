@@ -12,9 +12,11 @@ BIN := $(VENV)/Scripts
 else
 BIN := $(VENV)/bin
 endif
+# JupyterLab refuses to start for root (containers) unless told that this is meant.
+ALLOW_ROOT = $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 READY := $(VENV)/.ready
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
-SOURCES = $(wildcard spear_core widgets notebooks tests benchmarks docs)
+TESTED = $(wildcard spear_core widgets notebooks tests)
 
 export PYTHONUTF8 = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -35,7 +37,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(BIN)/python -c "from pathlib import Path; Path('$(READY)').touch()"
 
 lab: $(READY)  ## open the first notebook in JupyterLab
-	$(BIN)/python -m jupyterlab notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyterlab $(ALLOW_ROOT) notebooks/00_start_here.ipynb
 
 test: lint tests  ## lint, types, then all tests: units, doctests, notebooks, browser
 
@@ -45,8 +47,8 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/python -m mypy
 
 tests: $(READY) lint
-	$(BIN)/python -m pytest --durations=15 --nbval --nbval-sanitize-with tests/notebooks/sanitize.cfg \
-		--nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(SOURCES)
+	$(BIN)/python -m pytest --durations=15 --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+		--nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
 
 fast: $(READY) lint fast-tests  ## lint, types and the tests that take under two minutes
 
