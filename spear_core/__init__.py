@@ -1,0 +1,1 @@
+"""Exact gradient inversion you can step through."""

@@ -1,0 +1,126 @@
+"""Step 1: the gradient of a linear layer has rank b; split it, ∂L/∂W = L R (SPEAR, §3.1, Theorem 3.1).
+
+G = (∂L/∂Z) Xᵀ is a sum of b outer products, one per sample, so its rank tells the batch size, and its row
+space is the span of the inputs. What the split leaves open is a single b×b matrix Q: ∂L/∂Z = L Q and
+Xᵀ = Q⁻¹ R.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spear_core.tolerances import FLAT_TAIL, numerical_rank
+
+FIRST_SKETCH = 32  # columns of the first sketch: enough for the batches of the paper, doubled where it is not
+CHUNK_NUMBERS = 2**21  # entries of G converted to float64 at a time: 16 MiB
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """G = L R up to rounding.
+
+    Attributes:
+        factor: L, shape (m, b), float64, orthonormal columns (left singular vectors of G).
+        rows: R, shape (b, n), float64 (singular values times right singular vectors).
+        singular_values: descending, shape (k,) with k ≥ b; those after b are the rounding floor.
+        floor: the largest singular value of what the split leaves out.
+        complete: whether a floor was seen; if not, G has full rank as far as the sketch can tell.
+    """
+
+    factor: Tensor
+    rows: Tensor
+    singular_values: Tensor
+    floor: float
+    complete: bool
+
+    @property
+    def batch_size(self) -> int:
+        """b, the rank of the split."""
+        return self.factor.shape[1]
+
+    @property
+    def noise(self) -> float:
+        """The rounding floor relative to the largest singular value."""
+        return self.floor / float(self.singular_values[0])
+
+
+def split(
+    weight_grad: Tensor, batch_size: int | None = None, *, generator: torch.Generator | None = None
+) -> LowRank:
+    """Split a gradient into a thin product, G = L R, with as few passes over G as possible.
+
+    A randomised range finder (Halko, Martinsson, Tropp 2011): the columns of G Ω for a random Ω with a few
+    more columns than the rank span the column space of G. Two thin products replace an SVD. The sketch
+    doubles until it shows the rounding floor.
+
+    Args:
+        weight_grad: G, shape (m, n), float32 or float64.
+        batch_size: b; default: the numerical rank.
+        generator: source of the random sketch.
+
+    Returns:
+        The split, in float64 on the device of G. G itself is never copied as a whole.
+
+    >>> G = torch.outer(torch.arange(40.0), torch.ones(50)) + torch.eye(40, 50)[:1].T @ torch.rand(1, 50)
+    >>> split(G).batch_size
+    2
+    """
+    m, n = weight_grad.shape
+    width = FIRST_SKETCH if batch_size is None else batch_size + 2 * FLAT_TAIL
+    while True:
+        complete_basis = width >= min(m, n) / 2
+        basis = _range(weight_grad, None if complete_basis else width, generator)
+        turn, rows, values = _rotate_to_singular(_project(basis, weight_grad), weight_grad.dtype)
+        rank = batch_size or numerical_rank(values, weight_grad.dtype)
+        if complete_basis or rank <= len(values) - FLAT_TAIL:
+            break
+        width *= 2
+    return LowRank(
+        factor=(basis @ turn)[:, :rank],
+        rows=rows[:rank],
+        singular_values=values,
+        floor=float(values[rank]) if rank < len(values) else 0.0,
+        complete=rank < len(values),
+    )
+
+
+def _range(G: Tensor, width: int | None, generator: torch.Generator | None) -> Tensor:
+    """Orthonormal basis of the column space of G: of a random sketch, or of all of it (width None)."""
+    m, n = G.shape
+    if width is None and m <= n:
+        return torch.eye(m, dtype=torch.float64, device=G.device)
+    if width is None:
+        return torch.linalg.qr(G.to(torch.float64))[0]
+    sketch = torch.zeros(m, width, dtype=torch.float64, device=G.device)
+    for columns in _column_chunks(G):
+        # drawn on the CPU, so that one seed means one result on every device
+        omega = torch.randn(columns.shape[1], width, dtype=torch.float64, generator=generator)
+        sketch += columns.to(torch.float64) @ omega.to(G.device)
+    return torch.linalg.qr(sketch)[0]
+
+
+def _project(basis: Tensor, G: Tensor) -> Tensor:
+    """Basisᵀ G in float64, without a float64 copy of G."""
+    return torch.cat([basis.T @ columns.to(torch.float64) for columns in _column_chunks(G)], dim=1)
+
+
+def _rotate_to_singular(rows: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn the rows of B so that they become orthogonal and sorted: (U, Uᵀ B, its row norms).
+
+    The eigenvectors of B Bᵀ are exact enough where B itself carries float32 rounding; from float64 it takes
+    a QR, since the Gram matrix squares the condition. The norms of the turned rows resolve singular values
+    far below the square root of the eigenvalues.
+    """
+    if dtype == torch.float64:
+        turn = torch.linalg.svd(torch.linalg.qr(rows.T, mode="r")[1].T)[0]
+    else:
+        turn = torch.linalg.eigh(rows @ rows.T)[1]
+    rows = turn.T @ rows
+    values, order = rows.norm(dim=1).sort(descending=True)
+    return turn[:, order], rows[order], values
+
+
+def _column_chunks(G: Tensor) -> Iterator[Tensor]:
+    return iter(G.split(max(1, CHUNK_NUMBERS // G.shape[0]), dim=1))

@@ -1,0 +1,67 @@
+"""How close a recovered batch is to the true one: matching, PSNR, share exact."""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+EXACT_DB = 90.0  # at 90 dB no pixel of an 8-bit image can differ
+
+
+@dataclass(frozen=True)
+class Score:
+    """Comparison of a recovered batch with the truth.
+
+    Attributes:
+        order: shape (b,), the recovered row that belongs to each true row; −1 where none is left.
+        psnr: shape (b,), in dB for each true row; −inf where nothing was recovered.
+        largest_error: largest absolute difference over all matched rows.
+    """
+
+    order: Tensor
+    psnr: Tensor
+    largest_error: float
+
+    @property
+    def exact(self) -> Tensor:
+        """Which true rows came back exactly (≥ 90 dB), shape (b,)."""
+        return self.psnr >= EXACT_DB
+
+
+def compare(recovered: Tensor, truth: Tensor) -> Score:
+    """Match recovered rows to true rows one to one, and measure each pair.
+
+    A gradient does not know the order of its batch, so rows are paired by the assignment with the least
+    total squared error. PSNR = 10 log₁₀(range² / mean squared error), the range being that of the true batch.
+
+    Args:
+        recovered: shape (k, n), k ≤ b or more.
+        truth: shape (b, n).
+
+    Raises:
+        ValueError: if the rows differ in length.
+
+    >>> compare(torch.eye(3).flip(0), torch.eye(3)).order.tolist()
+    [2, 1, 0]
+    """
+    if recovered.ndim != 2 or truth.ndim != 2 or recovered.shape[1] != truth.shape[1]:
+        raise ValueError(
+            f"both batches must be (rows, {truth.shape[-1]}), got {tuple(recovered.shape)} and {tuple(truth.shape)}"
+        )
+    found, true = recovered.detach().cpu().to(torch.float64), truth.detach().cpu().to(torch.float64)
+    order = torch.full((len(true),), -1)
+    psnr = torch.full((len(true),), -torch.inf, dtype=torch.float64)
+    if not len(found):
+        return Score(order, psnr, torch.inf)
+    usable = found.isfinite().all(dim=1)
+    # the expansion |x|² − 2 x·y + |y|² is good enough to pair rows; the errors below are exact differences
+    distance = torch.cdist(true, torch.where(usable[:, None], found, torch.zeros_like(found)))
+    distance[:, ~usable] = 1e30
+    rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(distance.numpy()))
+    difference = true[rows] - found[columns]
+    span = (true.max() - true.min()).clamp_min(torch.finfo(torch.float64).tiny)
+    order[rows] = columns
+    psnr[rows] = 20 * (span.log10() - difference.square().mean(dim=1).sqrt().clamp_min(1e-300).log10())
+    psnr[rows] = psnr[rows].nan_to_num(nan=-torch.inf)
+    return Score(order, psnr, float(difference.abs().max()))

@@ -1,0 +1,54 @@
+"""What the honest-but-curious server sees of a network: consecutive linear layers and their gradients."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LinearLayer:
+    """One `nn.Linear`, z = W y + β followed by an elementwise activation, as the server sees it.
+
+    Attributes:
+        weight_grad: ∂L/∂W, shape (m, n).
+        bias_grad: ∂L/∂β, shape (m,).
+        weight: W, shape (m, n).
+        bias: β, shape (m,).
+        activation: σ, applied elementwise to z; ReLU unless said otherwise. None after an output layer.
+    """
+
+    weight_grad: Tensor
+    bias_grad: Tensor
+    weight: Tensor
+    bias: Tensor
+    activation: Callable[[Tensor], Tensor] | None = torch.relu
+
+    @property
+    def has_relu(self) -> bool:
+        """Whether σ is exactly ReLU, found by probing it: a module, a function and a method all count."""
+        if self.activation is None:
+            return False
+        probe = torch.linspace(-8, 8, 65, dtype=torch.float64)
+        return torch.equal(self.activation(probe.clone()), torch.relu(probe))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The attacked layer and all that follows it in a chain z₂ = W₂ σ(z₁) + β₂, z₃ = W₃ σ(z₂) + β₃, …
+
+    Attributes:
+        layers: the attacked layer first. One layer is enough for SPEAR; two are enough for
+            forward consistency; the last may be the output layer (`activation=None`).
+        replay: maps recovered inputs (b, n) of the attacked layer to the network's output (b, classes),
+            differentiable in the parameters; None where the server does not know the whole model.
+    """
+
+    layers: tuple[LinearLayer, ...]
+    replay: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def attacked(self) -> LinearLayer:
+        """The layer whose inputs are to be recovered."""
+        return self.layers[0]

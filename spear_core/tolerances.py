@@ -1,0 +1,43 @@
+"""Every threshold of the package, in one place: each scales with dtype, size and the data's own noise."""
+
+import torch
+from torch import Tensor
+
+JUMP = 4.0  # neighbours in the rounding floor of a spectrum differ by less than this factor
+ZERO_MARGIN = 64.0  # a zero of L q is allowed this many times its expected rounding error
+FLAT_TAIL = 6  # singular values that must be seen below the rank before the floor is believed
+
+
+def precision(dtype: torch.dtype) -> float:
+    """Relative rounding error of one stored number, e.g. 1.2e-7 for float32."""
+    return torch.finfo(dtype).eps
+
+
+def noise_per_entry(floor: float, shape: tuple[int, int]) -> float:
+    """Size of each entry of a random (m, n) matrix whose largest singular value is `floor`."""
+    m, n = shape
+    return floor / (m**0.5 + n**0.5)
+
+
+def numerical_rank(singular_values: Tensor, dtype: torch.dtype) -> int:
+    """Rank read off a spectrum: everything above the last jump down to the rounding floor.
+
+    The *largest* ratio of neighbours would fail where one direction dominates, a fixed threshold where the
+    gradient is a float32 difference of weights. The floor is flat, so its edge is the last jump.
+
+    Args:
+        singular_values: descending, shape (k,), at least one.
+        dtype: dtype of the matrix that the values come from.
+
+    Returns:
+        A number from 0 (all zero) to k; k if there is no jump, that is, no floor in sight.
+    """
+    largest = float(singular_values[0])
+    if largest == 0:
+        return 0
+    # Below a hundredth of one rounding error the values are leftovers of the arithmetic, not a floor.
+    values = singular_values.clamp_min(0.01 * precision(dtype) * largest)
+    # Of a complete spectrum the last values fall freely; a floor shows within its first half.
+    jumps = (values[:-1] > JUMP * values[1:]).nonzero().flatten() + 1
+    signal = jumps[values[jumps] < 0.02 * largest] if len(jumps) else jumps
+    return int(signal[-1]) if len(signal) else len(values)
