@@ -57,7 +57,7 @@ fast-tests: $(READY) lint
 
 notebooks: $(READY)  ## run all notebooks again and store their outputs
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
-		--ExecutePreprocessor.timeout=$(CELL_TIMEOUT) $(NOTEBOOKS)
+		--ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.timeout=$(CELL_TIMEOUT) $(NOTEBOOKS)
 
 bench: $(READY)  ## speed and reach; prints tables with the machine's description
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
