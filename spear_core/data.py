@@ -1,0 +1,198 @@
+"""Real batches that need no download: photographs, digits and tables; torchvision's sets where there are files.
+
+The photographs ship with scikit-image and scikit-learn: the astronaut Eileen Collins (NASA), coffee, Chelsea
+the cat, a rocket launch (SpaceX), a retina, the Hubble deep field (NASA/ESA), a stained tissue section, a
+temple in China and a flower. Crops are cut at random places by a seeded generator, so any number of
+different "private photos" comes out of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SKIMAGE_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
+SKLEARN_PHOTOS = ("china", "flower")
+TABLES = ("breast_cancer", "wine", "iris", "diabetes")
+TORCHVISION_SETS = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A private batch, ready for a network.
+
+    Attributes:
+        inputs: one sample per row, shape (b, n).
+        labels: shape (b,), int64.
+        classes: how many labels there are.
+        shape: (C, H, W) of a picture, None for a table row.
+        shift: what standardising subtracted, broadcastable to inputs.
+        scale: what standardising divided by.
+        columns: names of the n columns of a table, else empty.
+    """
+
+    inputs: Tensor
+    labels: Tensor
+    classes: int
+    shape: tuple[int, int, int] | None
+    shift: Tensor
+    scale: Tensor
+    columns: tuple[str, ...] = ()
+
+    def original(self, inputs: Tensor) -> Tensor:
+        """Undo the standardising: rows in the data's own units."""
+        return inputs * self.scale.to(inputs) + self.shift.to(inputs)
+
+    def pictures(self, inputs: Tensor) -> np.ndarray:
+        """Rows as pictures, shape (b, H, W, 3), float in [0, 1]; clipped, since a guess may lie outside.
+
+        Raises:
+            ValueError: if the rows are not pictures.
+        """
+        if self.shape is None:
+            raise ValueError("inputs must be pictures to be shown as pictures, got table rows")
+        pixels = self.original(inputs.detach().cpu()).reshape(-1, *self.shape).permute(0, 2, 3, 1).clamp(0, 1)
+        return pixels.expand(*pixels.shape[:3], 3).numpy()
+
+
+def load(
+    name: str,
+    batch_size: int,
+    *,
+    size: int = 32,
+    standardize: bool = True,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+    root: str | Path = "data",
+) -> Batch:
+    """A batch of real data by name.
+
+    Args:
+        name: "photos", "digits", a table ("breast_cancer", "wine", "iris", "diabetes") or a torchvision set
+            ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder"), which needs its files or a network.
+        batch_size: b ≥ 1.
+        size: side of the photographs in pixels; pictures of a torchvision folder are cropped to it.
+        standardize: pictures: minus the mean and divided by the deviation of the batch; tables: of each
+            column of the whole table. If not, pictures are in [0, 1] and tables in their own units.
+        generator: source of the choice of samples, crops and of the photographs' labels, which are random.
+        dtype: of the inputs.
+        root: folder of the torchvision sets.
+
+    Raises:
+        ValueError: unknown name, batch size below 1 or above the size of the data set.
+        FileNotFoundError: a torchvision set that is not there and cannot be downloaded.
+
+    >>> batch = load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
+    >>> batch.inputs.shape, batch.shape
+    (torch.Size([4, 768]), (3, 16, 16))
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if name == "photos":
+        pixels, labels, classes = _photos(batch_size, size, generator)
+    elif name == "digits":
+        pixels, labels, classes = _digits(batch_size, generator)
+    elif name in TABLES:
+        return _table(name, batch_size, standardize, generator, dtype)
+    elif name in TORCHVISION_SETS:
+        pixels, labels, classes = _torchvision(name, batch_size, size, generator, Path(root))
+    else:
+        known = ", ".join(("photos", "digits", *TABLES, *TORCHVISION_SETS))
+        raise ValueError(f"name must be one of {known}, got {name!r}")
+    pixels = pixels.to(dtype)
+    shift = pixels.mean() if standardize else torch.zeros((), dtype=dtype)
+    scale = pixels.std() if standardize else torch.ones((), dtype=dtype)
+    shape = (pixels.shape[1], pixels.shape[2], pixels.shape[3])
+    return Batch(((pixels - shift) / scale).flatten(1), labels, classes, shape, shift, scale)
+
+
+@cache
+def photographs() -> tuple[np.ndarray, ...]:
+    """The photographs themselves, each (height, width, 3), uint8."""
+    import skimage.data
+    from sklearn.datasets import load_sample_image
+
+    return (
+        *(getattr(skimage.data, name)()[..., :3] for name in SKIMAGE_PHOTOS),
+        *(load_sample_image(f"{name}.jpg") for name in SKLEARN_PHOTOS),
+    )
+
+
+def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
+    """Square crops at random places, each a quarter to a whole of a photograph's height, scaled to `size`."""
+    photos, crops = photographs(), []
+    for _ in range(count):
+        photo = photos[_below(len(photos), generator)]
+        height, width = photo.shape[:2]
+        side = height // 4 + _below(height - height // 4 + 1, generator)
+        top, left = _below(height - side + 1, generator), _below(width - side + 1, generator)
+        crop = torch.from_numpy(np.ascontiguousarray(photo[top : top + side, left : left + side]))
+        pixels = crop.permute(2, 0, 1)[None].to(torch.float32) / 255
+        crops.append(F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0])
+    return torch.stack(crops), torch.randint(10, (count,), generator=generator), 10
+
+
+def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    rows = _choose(len(digits.images), count, "digits", generator)
+    pixels = torch.as_tensor(digits.images)[rows, None] / 16
+    return pixels, torch.as_tensor(digits.target)[rows], 10
+
+
+def _table(
+    name: str, count: int, standardize: bool, generator: torch.Generator | None, dtype: torch.dtype
+) -> Batch:
+    import sklearn.datasets
+
+    table = getattr(sklearn.datasets, f"load_{name}")()
+    data, target = torch.as_tensor(table.data), torch.as_tensor(table.target)
+    if name == "diabetes":  # a regression set: above or below the median progression
+        target = target > target.median()
+    rows = _choose(len(data), count, name, generator)
+    shift = data.mean(dim=0) if standardize else torch.zeros(data.shape[1])
+    scale = data.std(dim=0) if standardize else torch.ones(data.shape[1])
+    inputs = ((data[rows] - shift) / scale).to(dtype)
+    labels, classes = target[rows].to(torch.int64), int(target.max()) + 1
+    return Batch(inputs, labels, classes, None, shift.to(dtype), scale.to(dtype), tuple(table.feature_names))
+
+
+def _torchvision(
+    name: str, count: int, size: int, generator: torch.Generator | None, root: Path
+) -> tuple[Tensor, Tensor, int]:
+    from torchvision import datasets, transforms  # type: ignore[import-untyped]
+
+    steps: list[Callable[..., object]] = [transforms.ToTensor()]
+    if name == "ImageFolder":
+        steps = [transforms.Resize(size), transforms.CenterCrop(size), *steps]
+    transform = transforms.Compose(steps)
+    try:
+        if name == "ImageFolder":
+            dataset = datasets.ImageFolder(str(root), transform=transform)
+        else:
+            dataset = getattr(datasets, name)(str(root), train=False, download=True, transform=transform)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"{name} must be under {root}/ or downloadable, got: {error}. "
+            'Without a network, "photos", "digits" and the tables need no download.'
+        ) from error
+    rows = _choose(len(dataset), count, name, generator)
+    pairs = [dataset[int(row)] for row in rows]
+    labels = torch.tensor([label for _, label in pairs])
+    return torch.stack([picture for picture, _ in pairs]), labels, len(dataset.classes)
+
+
+def _choose(available: int, count: int, name: str, generator: torch.Generator | None) -> Tensor:
+    if count > available:
+        raise ValueError(f"batch_size must be at most {available} for {name}, got {count}")
+    return torch.randperm(available, generator=generator)[:count]
+
+
+def _below(limit: int, generator: torch.Generator | None) -> int:
+    return int(torch.randint(limit, (), generator=generator))

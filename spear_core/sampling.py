@@ -1,0 +1,73 @@
+"""Step 2: b − 1 rows of L give one candidate direction q (SPEAR, §3.2, Algorithm 1).
+
+If sample i is inactive in every row of a set A, then L_A q_i = 0: with b − 1 independent rows the null vector
+of L_A *is* q_i, up to scale. A random A does that for sample i with probability about 2^−(b−1).
+
+One solve per candidate would be wasteful: the inverse of b sampled rows S holds b null vectors at once, since
+S S⁻¹ = I says that column k of S⁻¹ is orthogonal to every row of S but the k-th.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+CHUNK_BYTES = 2**24  # of one chunk of inverses: more does not run faster, and memory stays flat for any b
+
+
+def live_rows(factor: Tensor) -> Tensor:
+    """Indices of the rows of L that are not zero in every column: units that some sample activates.
+
+    A unit that is silent for the whole batch has a zero row; it says nothing and makes samples singular.
+
+    Args:
+        factor: L, shape (m, b).
+    """
+    norms = factor.norm(dim=1)
+    return (norms > 1e-6 * norms.max()).nonzero().flatten()
+
+
+def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Candidate directions from random rows of L (SPEAR, step 2).
+
+    Args:
+        factor: L, shape (m, b), m > b; rows of any scale but none zero. Its dtype is that of the result:
+            float32 is enough here, since what survives the filter is polished in float64.
+        count: how many candidates to draw at least; they come in whole sets of b.
+        generator: CPU generator, the source of all randomness.
+
+    Returns:
+        Directions as rows, shape (≥ count, b), of any length; rows of NaN or infinity where the sampled rows
+        were singular.
+
+    Raises:
+        ValueError: if L has fewer than b rows.
+    """
+    m, b = factor.shape
+    if m < b:
+        raise ValueError(f"factor must have at least as many rows as columns, got {m} × {b}")
+    sets = draw_row_sets(m, b, -(-count // b), generator=generator).to(factor.device)
+    # rows of the inverse of Sᵀ are columns of S⁻¹, so that a candidate is contiguous
+    return torch.linalg.inv_ex(factor[sets].mT)[0].reshape(-1, b)
+
+
+def draw_row_sets(m: int, size: int, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Random sets of `size` different row numbers below m, shape (≥ count, size).
+
+    One random order of all rows is cut into ⌊m / size⌋ sets: a fraction of the cost of one draw per set.
+    """
+    per_order = m // size
+    orders = torch.rand(-(-count // per_order), m, generator=generator).argsort(dim=1)
+    return orders[:, : per_order * size].reshape(-1, size)
+
+
+def chunk_sizes(b: int) -> Iterator[int]:
+    """How many candidates to draw at a time: few at first, since small batches need few, then more.
+
+    The largest chunk keeps S and S⁻¹ within `CHUNK_BYTES`, whatever b is.
+    """
+    largest = max(b, CHUNK_BYTES // (4 * b))
+    size = 32 * b
+    while True:
+        yield min(size, largest)
+        size *= 2

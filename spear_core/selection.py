@@ -1,0 +1,93 @@
+"""Step 4: choose the b directions that agree with the forward pass (SPEAR, §3.4, Algorithm 2).
+
+The pool may hold wrong directions beside the right ones. Start with the sparsest independent ones, then swap
+single directions as long as λ grows, the share of entries with [∂L/∂Z = 0] = [Z ≤ 0]. λ = 1 is the goal.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spear_core.low_rank import LowRank
+from spear_core.problem import LinearLayer
+from spear_core.reconstruction import Reconstruction, reconstruct
+from spear_core.sparsity import Pool
+
+INDEPENDENT = 1e-5  # least distance of a unit direction from the span of those already chosen
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Directions chosen from the pool, and the batch that they give.
+
+    Attributes:
+        chosen: positions in the pool, b of them.
+        reconstruction: the batch of these directions, with its λ.
+    """
+
+    chosen: tuple[int, ...]
+    reconstruction: Reconstruction
+
+    @property
+    def sparsity_match(self) -> float:
+        """λ of the chosen directions."""
+        return self.reconstruction.sparsity_match
+
+
+def greedy(pool: Pool) -> tuple[int, ...]:
+    """The sparsest independent directions, unique ones first: positions in the pool, at most b."""
+    order = (pool.unique.to(torch.int64) * (int(pool.zeros.max()) + 1) + pool.zeros).argsort(descending=True, stable=True)
+    b = pool.directions.shape[0]
+    basis = torch.zeros(b, 0, dtype=pool.directions.dtype, device=pool.directions.device)
+    chosen: list[int] = []
+    for position in order.tolist():
+        q = pool.directions[:, position]
+        for _ in range(2):  # twice is enough for orthogonality to rounding
+            q = q - basis @ (basis.T @ q)
+        if float(q.norm()) > INDEPENDENT:
+            basis = torch.cat([basis, (q / q.norm())[:, None]], dim=1)
+            chosen.append(position)
+        if len(chosen) == b:
+            break
+    return tuple(chosen)
+
+
+def select(pool: Pool, low_rank: LowRank, layer: LinearLayer) -> Iterator[Selection]:
+    """Greedy choice, then the swaps that raise λ; yields every improvement, the best one last.
+
+    Args:
+        pool: directions that passed the filter, at least one.
+        low_rank: the split of G.
+        layer: the attacked layer.
+
+    Yields:
+        Selections with growing λ. With fewer than b independent directions, the greedy choice only.
+    """
+    best = _selection(greedy(pool), pool, low_rank, layer)
+    yield best
+    if len(best.chosen) < low_rank.batch_size:
+        return
+    improved = True
+    while improved and best.sparsity_match < 1:
+        improved = False
+        for outsider in set(range(len(pool))) - set(best.chosen):
+            for swapped in _swaps(outsider, best.chosen, pool):
+                candidate = _selection(swapped, pool, low_rank, layer)
+                if candidate.sparsity_match > best.sparsity_match:
+                    best, improved = candidate, True
+                    yield best
+                    break
+
+
+def _swaps(outsider: int, chosen: tuple[int, ...], pool: Pool) -> Iterator[tuple[int, ...]]:
+    """The chosen set with one member replaced, wherever that leaves b independent directions."""
+    coordinates: Tensor = torch.linalg.solve(pool.directions[:, list(chosen)], pool.directions[:, outsider])
+    for place in coordinates.abs().argsort(descending=True).tolist():
+        if float(coordinates[place].abs()) > INDEPENDENT:
+            yield (*chosen[:place], outsider, *chosen[place + 1 :])
+
+
+def _selection(chosen: tuple[int, ...], pool: Pool, low_rank: LowRank, layer: LinearLayer) -> Selection:
+    return Selection(chosen, reconstruct(low_rank, pool.directions[:, list(chosen)], layer))
