@@ -1,8 +1,7 @@
 """Real batches that need no download: photographs, digits and tables; torchvision's sets where there are files.
 
 The photographs ship with scikit-image and scikit-learn: the astronaut Eileen Collins (NASA), coffee, Chelsea
-the cat, a rocket launch (SpaceX), a retina, the Hubble deep field (NASA/ESA), a stained tissue section, a
-temple in China and a flower. Crops are cut at random places by a seeded generator, so any number of
+the cat, a rocket launch (SpaceX), a retina, a stained tissue section, a temple in China and a flower. Crops are cut at random places by a seeded generator, so any number of
 different "private photos" comes out of them.
 """
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SKIMAGE_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "hubble_deep_field", "immunohistochemistry")
+SKIMAGE_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "immunohistochemistry")
 SKLEARN_PHOTOS = ("china", "flower")
 TABLES = ("breast_cancer", "wine", "iris", "diabetes")
 TORCHVISION_SETS = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder")
@@ -179,7 +178,7 @@ def _torchvision(
             dataset = getattr(datasets, name)(str(root), train=False, download=True, transform=transform)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f"{name} must be under {root}/ or downloadable, got: {error}. "
+            f"{name} must be under {root}/ or downloadable, got {str(error).splitlines()[0]!r}. "
             'Without a network, "photos", "digits" and the tables need no download.'
         ) from error
     rows = _choose(len(dataset), count, name, generator)

@@ -43,10 +43,12 @@ class Problem:
             forward consistency; the last may be the output layer (`activation=None`).
         replay: maps recovered inputs (b, n) of the attacked layer to the network's output (b, classes),
             differentiable in the parameters; None where the server does not know the whole model.
+        notes: what was noticed while reading the model and the gradients, in words.
     """
 
     layers: tuple[LinearLayer, ...]
     replay: Callable[[Tensor], Tensor] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def attacked(self) -> LinearLayer:

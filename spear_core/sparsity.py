@@ -69,6 +69,17 @@ def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
     return ZERO_MARGIN * (noise_per_entry(floor, shape) * torch.outer(relative, amplified) + arithmetic[:, None])
 
 
+def default_threshold(low_rank: LowRank) -> float:
+    """τ, the share of zeros that a direction must have, at least.
+
+    Half of a column is zero, give or take √m / 2, and photographs less evenly so; a wrong direction has b − 1
+    zeros and hardly another. One fifth keeps a right one (P(Bin(100, ½) < 20) is 1e-10), and the two spare zeros keep
+    a wrong one out where b is a good part of m.
+    """
+    m, b = low_rank.factor.shape
+    return max(0.2, (b - 1 + SPARE_ROWS) / m)
+
+
 def passes_first_stage(candidates: Tensor, factor: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Test candidates on a few random rows of L, coarsely: stage one of the filter.
 

@@ -7,6 +7,17 @@ JUMP = 4.0  # neighbours in the rounding floor of a spectrum differ by less than
 ZERO_MARGIN = 64.0  # a zero of L q is allowed this many times its expected rounding error
 FLAT_TAIL = 6  # singular values that must be seen below the rank before the floor is believed
 
+ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
+
+
+def rounding_residual(noise: float) -> float:
+    """Largest relative residual that still counts as rounding, from the noise of the gradient's spectrum.
+
+    A gradient whose own rounding floor is higher than that of float32 arithmetic gets no further allowance:
+    what it gives is approximate.
+    """
+    return min(256 * precision(torch.float32), max(1e-10, 4096 * noise))
+
 
 def precision(dtype: torch.dtype) -> float:
     """Relative rounding error of one stored number, e.g. 1.2e-7 for float32."""

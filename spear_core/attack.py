@@ -1,0 +1,212 @@
+"""The steps in order: from a gradient to the batch behind it.
+
+`states` is the attack, a generator of immutable states; `invert` and `invert_layer` drain it. Whatever steps
+through the attack, a widget for example, steps through this code.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spear_core.checks import check_layer, check_options, check_rank
+from spear_core.inversion import Inversion, restore_precision
+from spear_core.low_rank import split
+from spear_core.problem import Problem
+from spear_core.progress import reporter
+from spear_core.search import conclude, sampling_states
+from spear_core.sparsity import Pool
+from spear_core.state import State
+from spear_core.tracing import read_problem
+
+Progress = bool | Callable[[State], None]
+
+
+def invert(
+    model: nn.Module,
+    gradients: Mapping[str, Any] | Iterable[Any],
+    layer: str | None = None,
+    *,
+    batch_size: int | None = None,
+    method: str = "auto",
+    generator: torch.Generator | None = None,
+    max_samples: int | None = None,
+    time_limit: float | None = None,
+    progress: Progress = False,
+) -> Inversion:
+    """Recover the batch behind the gradients of a model, exactly where it can be proven.
+
+    Args:
+        model: any module with an `nn.Linear` followed by an activation; it is left as it is.
+        gradients: by parameter name, or in the order of `model.parameters()`.
+        layer: dotted name of the `nn.Linear` whose inputs are wanted; by default the first.
+        batch_size: b; by default the numerical rank of the gradient.
+        method: "sampling" is SPEAR; "auto" takes the fastest that applies.
+        generator: CPU generator, source of all randomness; by default a new one with seed 0, so that the
+            same call gives the same result.
+        max_samples: candidates to test before giving up.
+        time_limit: seconds after which to return the best so far.
+        progress: True for a progress bar, or a function that is called with every `State`.
+
+    Returns:
+        The batch, with what could be proven about it. Stopped by a limit or by Ctrl-C, the best so far: flagged.
+
+    Raises:
+        ValueError: bad input, named, before any work; see `spear_core.errors`.
+
+    >>> import spear_core
+    >>> from spear_core import client, data, networks
+    >>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
+    >>> model = networks.fully_connected(768, width=100, generator=torch.Generator().manual_seed(1))
+    >>> inversion = spear_core.invert(model, client.gradients(model, batch.inputs, batch.labels))
+    >>> inversion.certified, tuple(inversion.inputs.shape)
+    (True, (4, 768))
+    """
+    check_options(method, batch_size, max_samples, time_limit, generator)
+    problem = read_problem(model, gradients, layer)
+    return _drain(problem, batch_size, method, generator, max_samples, time_limit, progress)
+
+
+def invert_layer(
+    weight_grad: Tensor,
+    bias_grad: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    *,
+    batch_size: int | None = None,
+    method: str = "auto",
+    generator: torch.Generator | None = None,
+    max_samples: int | None = None,
+    time_limit: float | None = None,
+    progress: Progress = False,
+) -> Inversion:
+    """Recover the batch from one linear layer that ReLU follows, without knowing the rest of the network.
+
+    Args:
+        weight_grad: ∂L/∂W, shape (m, n).
+        bias_grad: ∂L/∂β, shape (m,).
+        weight: W, shape (m, n).
+        bias: β, shape (m,).
+        batch_size: as in `invert`, like all that follow.
+        method: see `invert`.
+        generator: see `invert`.
+        max_samples: see `invert`.
+        time_limit: see `invert`.
+        progress: see `invert`.
+
+    Returns:
+        As `invert`; labels are None, since they are decided in later layers.
+
+    Raises:
+        ValueError: bad input, named, before any work.
+    """
+    check_options(method, batch_size, max_samples, time_limit, generator)
+    problem = Problem((check_layer(weight_grad, bias_grad, weight, bias),))
+    return _drain(problem, batch_size, method, generator, max_samples, time_limit, progress)
+
+
+def states(
+    problem: Problem,
+    *,
+    batch_size: int | None = None,
+    method: str = "auto",
+    generator: torch.Generator | None = None,
+    max_samples: int | None = None,
+    deadline: float = float("inf"),
+) -> Iterator[State]:
+    """The attack, step by step: what `invert` drains.
+
+    Args:
+        problem: what the server sees; `spear_core.tracing.read_problem` makes it from a model.
+        batch_size: b; by default the numerical rank.
+        method: see `invert`.
+        generator: CPU generator.
+        max_samples: candidates to test before giving up.
+        deadline: `time.monotonic()` after which to stop.
+
+    Yields:
+        States; the last one is the result.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    began = time.perf_counter()
+    low_rank = split(problem.attacked.weight_grad, batch_size, generator=generator)
+    check_rank(low_rank, problem, batch_size)
+    pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
+    split_seconds = {"low rank": time.perf_counter() - began}
+    yield State("low rank", low_rank, pool, seconds=split_seconds)
+    found = sampling_states(
+        problem, low_rank, generator=generator, max_samples=max_samples, deadline=deadline
+    )
+    for state in found:
+        yield replace(state, seconds={**split_seconds, **state.seconds})
+
+
+def _drain(
+    problem: Problem,
+    batch_size: int | None,
+    method: str,
+    generator: torch.Generator | None,
+    max_samples: int | None,
+    time_limit: float | None,
+    progress: Progress,
+) -> Inversion:
+    deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
+    steps = states(
+        problem,
+        batch_size=batch_size,
+        method=method,
+        generator=generator,
+        max_samples=max_samples,
+        deadline=deadline,
+    )
+    state = next(steps)  # the split: an interruption before it has nothing to hand back
+    with reporter(progress) as report:
+        try:
+            for state in steps:
+                report(state)
+        except KeyboardInterrupt:
+            *_, state = conclude(replace(state, notes=("interrupted",)), problem)
+    return as_inversion(state, problem)
+
+
+def as_inversion(state: State, problem: Problem) -> Inversion:
+    """The result that a state amounts to; of the last state, the result of the attack."""
+    like = problem.attacked.weight_grad
+    m, n = like.shape
+    b = state.low_rank.batch_size
+    found, certificate = state.reconstruction, state.certificate
+    if found is None or certificate is None:
+        empty = torch.zeros(0, dtype=torch.bool, device=like.device)
+        return Inversion(
+            inputs=restore_precision(empty.new_zeros(0, n, dtype=torch.float64), like),
+            output_grads=restore_precision(empty.new_zeros(0, m, dtype=torch.float64), like),
+            labels=None,
+            batch_size=b,
+            certified=False,
+            certified_rows=empty,
+            sparsity_match=0.0,
+            gradient_residual=1.0,
+            samples_drawn=state.samples_drawn,
+            seconds=state.seconds,
+            method=state.method,
+            notes=(*state.notes, *problem.notes, f"none of the {b} samples was found"),
+        )
+    missing = b - len(found.inputs)
+    notes = (f"{missing} of {b} samples are missing; the others are guesses",) if missing else ()
+    return Inversion(
+        inputs=restore_precision(found.inputs, like),
+        output_grads=restore_precision(found.output_grads, like),
+        labels=certificate.labels,
+        batch_size=b,
+        certified=state.certified,
+        certified_rows=certificate.certified_rows,
+        sparsity_match=found.sparsity_match,
+        gradient_residual=certificate.gradient_residual,
+        samples_drawn=state.samples_drawn,
+        seconds=state.seconds,
+        method=state.method,
+        notes=(*state.notes, *problem.notes, *notes, *certificate.notes),
+    )

@@ -1,0 +1,71 @@
+"""The result of an attack: what was recovered, and how far it can be trusted."""
+
+import html
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A recovered batch with its diagnostics. Rows come in no particular order: a gradient knows none.
+
+    Attributes:
+        inputs: recovered inputs of the attacked layer, shape (k, n); k = b if every sample was found.
+        output_grads: (∂L/∂Z)ᵀ of these samples, shape (k, m).
+        labels: class of each sample, shape (k,), or None where the loss is not a classification's.
+        batch_size: b, what the gradient's rank says.
+        certified: whether all b samples are certified.
+        certified_rows: which rows are proven exact (to rounding), shape (k,).
+        sparsity_match: λ, the share of (sample, unit) pairs with [∂L/∂z = 0] = [z ≤ 0]; NaN without ReLU.
+        gradient_residual: relative distance of the recovered batch's gradient from the observed one.
+        samples_drawn: candidates tested by sampling, or random starts of the other methods.
+        seconds: time by step.
+        method: what found the samples: "sampling", "halfspace", "consistency" or several joined by "+".
+        notes: what the reader of the result must know, in words: why it is not certified, what is missing.
+    """
+
+    inputs: Tensor
+    output_grads: Tensor
+    labels: Tensor | None
+    batch_size: int
+    certified: bool
+    certified_rows: Tensor
+    sparsity_match: float
+    gradient_residual: float
+    samples_drawn: int
+    seconds: dict[str, float]
+    method: str
+    notes: tuple[str, ...] = field(default=())
+
+    def _lines(self) -> list[tuple[str, str]]:
+        count = int(self.certified_rows.sum())
+        state = "certified exact" if self.certified else f"{count} certified exact, the rest not"
+        labels = "not identified" if self.labels is None else str(self.labels.tolist())
+        if len(labels) > 80:
+            labels = labels[:77] + "…"
+        return [
+            ("recovered", f"{len(self.inputs)} of {self.batch_size} samples, {state}"),
+            ("labels", labels),
+            ("sparsity match λ", f"{self.sparsity_match:.6f}"),
+            ("gradient residual", f"{self.gradient_residual:.1e}"),
+            ("method", f"{self.method}, {self.samples_drawn:,} draws, {sum(self.seconds.values()):.3f} s"),
+            *(("note", note) for note in self.notes),
+        ]
+
+    def __repr__(self) -> str:
+        return "Inversion\n" + "\n".join(f"  {name:18} {text}" for name, text in self._lines())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in self._lines()
+        )
+        return f"<table><caption>Inversion</caption>{rows}</table>"
+
+
+def restore_precision(values: Tensor, like: Tensor) -> Tensor:
+    """Float64 results in the dtype of the gradients that they come from (float32 at least)."""
+    return values.to(torch.promote_types(like.dtype, torch.float32))

@@ -1,0 +1,96 @@
+"""Certificate (d): play the client on the recovered batch and compare the whole gradient, all layers.
+
+The client's loss is not known, and need not be: whatever it is, it enters back-propagation as one vector
+δ_i = ∂L/∂(output of sample i). The output layer's gradients give these vectors by least squares, and for
+cross-entropy they are δ_i ∝ softmax(output_i) − one-hot(label_i), which names the label.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spear_core.problem import LinearLayer, Problem
+
+LABEL_MATCH = 0.05  # relative distance of all δ from c (softmax − one-hot) up to which labels are believed
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the network would have sent for a batch.
+
+    Attributes:
+        labels: class of each sample where the loss is cross-entropy, shape (b,); else None.
+        output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
+        residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
+            after the attacked one.
+    """
+
+    labels: Tensor | None
+    output_grads: Tensor
+    residual: float
+
+
+def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
+    """Replay the client from the attacked layer's pre-activations on.
+
+    Args:
+        problem: layers from the attacked one to the output layer.
+        preactivations: Z of all b samples, shape (b, m), float64.
+
+    Returns:
+        None where the chain of layers does not reach the output, or where the batch is larger than the
+        output layer can tell apart (b > its inputs + 1).
+    """
+    layers = problem.layers
+    if len(layers) < 2 or layers[-1].activation is not None:
+        return None
+    z, inputs, slopes = preactivations, [], []
+    for before, layer in zip(layers[:-1], layers[1:], strict=True):
+        y, slope = _activate(before, z)
+        inputs.append(y)
+        slopes.append(slope)
+        z = y @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
+    if len(z) > inputs[-1].shape[1] + 1:
+        return None
+    labels, deltas = _output_errors(layers[-1], inputs[-1], z)
+    residual, grads = 0.0, deltas
+    for layer, y, slope in zip(layers[:0:-1], inputs[::-1], slopes[::-1], strict=True):
+        for replayed, observed in ((grads.T @ y, layer.weight_grad), (grads.sum(dim=0), layer.bias_grad)):
+            observed = observed.to(z.dtype)
+            residual = max(residual, float((replayed - observed).norm() / observed.norm()))
+        grads = slope * (grads @ layer.weight.to(z.dtype))
+    return Replay(labels, grads, residual)
+
+
+def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(z) and σ'(z)."""
+    if layer.activation is None:
+        return z, torch.ones_like(z)
+    with torch.enable_grad():
+        at = z.detach().requires_grad_()
+        y = layer.activation(at.clone())  # a clone: the activation may work in place
+        (slope,) = torch.autograd.grad(y.sum(), at)
+    return y.detach(), slope
+
+
+def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Labels, if the loss is cross-entropy, and δ of every sample, shape (b, classes).
+
+    ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ.
+    """
+    with_bias = torch.cat([y, torch.ones_like(y[:, :1])], dim=1)
+    observed = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
+    fitted = torch.linalg.lstsq(with_bias.T, observed.T).solution
+    if fitted.shape[1] < 2:  # a single output has no classes
+        return None, fitted
+    best: tuple[float, Tensor | None, Tensor] = (LABEL_MATCH, None, fitted)
+    # all gradients may carry a common factor of either sign
+    for labels in (fitted.argmin(dim=1), fitted.argmax(dim=1)):
+        errors = output.softmax(dim=1)
+        errors[torch.arange(len(errors)), labels] -= 1
+        errors = errors * ((errors * fitted).sum() / errors.square().sum())
+        distance = float((errors - fitted).norm() / fitted.norm())
+        if distance < best[0]:
+            best = (distance, labels, errors)
+    return best[1], best[2]
