@@ -1,0 +1,47 @@
+"""Fixtures: one JupyterLab for the session, one browser for each module, one window for each notebook."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.lab import BROWSER_HINT, ROOT, Lab, Server, find_browser, lab_server, launch
+from tests.browser.scratch import write_scratch_notebooks
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+
+def require_browser() -> None:
+    if find_browser() is None:
+        if os.environ.get("SPEAR_REQUIRE_BROWSER"):
+            pytest.fail(BROWSER_HINT, pytrace=False)
+        pytest.skip(BROWSER_HINT)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    require_browser()
+    scratch = write_scratch_notebooks(tmp_path_factory.mktemp("scratch"))
+    with lab_server([*NOTEBOOKS, *scratch]) as running:
+        yield running
+
+
+# Not for the whole session: a running Playwright keeps an event loop in this thread, which later tests
+# would meet.
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    require_browser()
+    with sync_playwright() as playwright:
+        started = launch(playwright)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def opened(request: pytest.FixtureRequest, browser: Browser, server: Server) -> Iterator[Lab]:
+    """A window with the notebook that the test is parametrised with, opened and not yet run."""
+    lab = Lab(browser, server)
+    lab.open_notebook(request.param.name)
+    yield lab
+    lab.close()
