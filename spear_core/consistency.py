@@ -188,9 +188,10 @@ def _round(
     small_inner, small_outer = inner.to(torch.float32), outer.to(torch.float32)
     start = torch.randn(inner.shape[1], count, generator=generator).to(inner.device)
     walkers = alternate(small_inner, small_outer, start, steps)
-    near = walkers[:, _distinct(small_inner, small_outer, walkers, cosine=0.95)]
+    # similar samples count as one here: what is left out comes up once the other is deflated
+    near = walkers[:, _distinct(small_inner, small_outer, walkers, 0.3 if state.rounds == 0 else 0.0)]
     near = pattern_newton(small_inner, small_outer, near, passes=8, steps=8 if effort == 0 else 24)
-    near = near[:, _distinct(small_inner, small_outer, near, cosine=1 - 1e-5)]
+    near = near[:, _distinct(small_inner, small_outer, near, 1e-3)]
     in_full = relation.inner.T @ (inner @ near.to(torch.float64))
     new = _judge(relation, low_rank, in_full, generator)
     merged = _merge(relation, low_rank, state, *new)
@@ -217,14 +218,15 @@ def _deflated(relation: Relation, state: Found) -> tuple[Tensor, Tensor]:
     return inner, outer
 
 
-def _distinct(inner: Tensor, outer: Tensor, walkers: Tensor, cosine: float) -> Tensor:
-    """Indices of walkers near a sample, best first, one of those that point the same way."""
+def _distinct(inner: Tensor, outer: Tensor, walkers: Tensor, apart: float) -> Tensor:
+    """Indices of walkers near a sample, best first, one of those that are closer than `apart`."""
     y = torch.relu(inner @ walkers)
     misfit = (y - outer @ (outer.T @ y)).norm(dim=0) / y.norm(dim=0)
     order = misfit.argsort()
     order = order[misfit[order] < NEAR]
-    same = (walkers[:, order].T @ walkers[:, order]).tril(-1) > cosine
-    return order[~same.any(dim=1)]
+    distance = torch.cdist(walkers[:, order].T, walkers[:, order].T, compute_mode="donot_use_mm_for_euclid_dist")
+    earlier = torch.ones_like(distance, dtype=torch.bool).tril(-1)
+    return order[~(earlier & (distance < apart)).any(dim=1)]
 
 
 # ---------------------------------------------------------------------------------------- verdicts

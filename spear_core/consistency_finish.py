@@ -9,6 +9,11 @@ counts.
 import torch
 from torch import Tensor
 
+from spear_core.deflation import masked_products
+
+DENSE_SIZE = 128  # up to this size Cholesky factors are cheaper than many steps
+CG_STEPS = 60
+RETURNED = 1e-4  # a slower return, relative to the kick, means that similar samples make A ill-conditioned
 KICK = 0.1  # relative length of the random step that a true sample must come back from
 
 
@@ -52,13 +57,34 @@ def kicked_null_vectors(
     """
     kick = torch.randn(start.shape, dtype=start.dtype, generator=generator).to(start.device)
     kicked = start + KICK * kick / kick.norm(dim=0)
-    exact = null_vectors(inner, outer, kicked / kicked.norm(dim=0), _pattern(inner, start), 30)
-    return exact, (exact - start).norm(dim=0) / KICK
+    kicked = kicked / kicked.norm(dim=0)
+    pattern = _pattern(inner, start)
+    small = start.shape[0] <= DENSE_SIZE
+    exact = null_vectors(inner, outer, kicked, pattern, 3 if small else CG_STEPS, dense=small)
+    shift = (exact - start).norm(dim=0) / KICK
+    slow = (shift > RETURNED).nonzero().flatten()
+    if not small and len(slow):
+        exact[:, slow] = null_vectors(inner, outer, kicked[:, slow], pattern[:, slow], 4, dense=True)
+        shift = (exact - start).norm(dim=0) / KICK
+    return exact, shift
 
 
-def null_vectors(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor, steps: int) -> Tensor:
-    """Minimise ‖A (u + d)‖ over d ⟂ u for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS."""
+def null_vectors(
+    inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor, steps: int, *, dense: bool = False
+) -> Tensor:
+    """Minimise ‖A (u + d)‖ over d ⟂ u for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS.
+
+    Args:
+        inner: Φ, shape (m, r).
+        outer: Y, shape (m, b).
+        start: u as unit columns, shape (r, K).
+        pattern: a as columns of 0 and 1, shape (m, K).
+        steps: conjugate-gradient steps.
+        dense: whether to precondition with the Cholesky factor of AᵀA + u uᵀ. Then three steps suffice, however
+            ill-conditioned A is (similar samples), at m r (r + b) operations per candidate.
+    """
     tiny = torch.finfo(start.dtype).tiny
+    lower = _cholesky(inner, outer, start, pattern) if dense else None
 
     def forward(d: Tensor) -> Tensor:
         y = pattern * (inner @ d)
@@ -66,22 +92,40 @@ def null_vectors(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor, s
 
     def gradient(residual: Tensor) -> Tensor:
         s = inner.T @ (pattern * residual)
+        return project(s)
+
+    def project(s: Tensor) -> Tensor:
         return s - start * (start * s).sum(dim=0)
+
+    def precondition(s: Tensor) -> Tensor:
+        return s if lower is None else project(torch.cholesky_solve(s.T[:, :, None], lower)[:, :, 0].T)
 
     move = torch.zeros_like(start)
     residual = -forward(start)
     s = gradient(residual)
-    along, size = s, (s * s).sum(dim=0)
+    along = precondition(s)
+    size = (s * along).sum(dim=0)
     for _ in range(steps):
         change = forward(along)
         length = size / (change * change).sum(dim=0).clamp_min(tiny)
         move = move + length * along
         residual = residual - length * change
         s = gradient(residual)
-        new_size = (s * s).sum(dim=0)
-        along, size = s + along * (new_size / size.clamp_min(tiny)), new_size
+        scaled = precondition(s)
+        new_size = (s * scaled).sum(dim=0)
+        along, size = scaled + along * (new_size / size.clamp_min(tiny)), new_size
     exact = start + move
     return exact / exact.norm(dim=0)
+
+
+def _cholesky(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor) -> Tensor:
+    """Cholesky factors of AᵀA + u uᵀ, shape (K, r, r); u uᵀ lifts the null direction, so that they exist."""
+    r, b = inner.shape[1], outer.shape[1]
+    lost = masked_products(outer, inner, pattern)
+    gram = masked_products(inner, inner, pattern) - lost.mT @ lost
+    gram += start.T[:, :, None] * start.T[:, None, :]
+    gram.diagonal(dim1=1, dim2=2).add_(r * torch.finfo(gram.dtype).eps)
+    return torch.linalg.cholesky_ex(gram)[0]
 
 
 def _pattern(inner: Tensor, u: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
         return particular / particular.norm(dim=0)
     LN, Lp = factor @ free, factor @ particular
     zero = inactive.to(factor.dtype)
-    gram = masked_grams(LN, zero)
+    gram = masked_products(LN, LN, zero)
     lower, failed = torch.linalg.cholesky_ex(gram)
     w = torch.cholesky_solve((LN.T @ (zero * Lp)).T[:, :, None], lower)[:, :, 0].T
     directions = particular - free @ w
@@ -50,11 +50,11 @@ def orthogonal_complement(columns: Tensor) -> Tensor:
     return torch.linalg.qr(columns / columns.norm(dim=0), mode="complete")[0][:, k:]
 
 
-def masked_grams(matrix: Tensor, weights: Tensor) -> Tensor:
-    """Aᵀ diag(w_k) A for every column w_k, as one product: (m, r) and (m, K) give (K, r, r)."""
-    m, r = matrix.shape
-    grams = weights.new_zeros(weights.shape[1], r * r)
-    rows = max(1, CHUNK_NUMBERS // r**2)
-    for A, w in zip(matrix.split(rows), weights.split(rows)):
-        grams += w.T @ (A[:, :, None] * A[:, None, :]).reshape(len(A), r * r)
-    return grams.reshape(-1, r, r)
+def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+    """Aᵀ diag(w_k) B for every column w_k, as one product: (m, p), (m, r) and (m, K) give (K, p, r)."""
+    p, r = left.shape[1], right.shape[1]
+    products = weights.new_zeros(weights.shape[1], p * r)
+    rows = max(1, CHUNK_NUMBERS // (p * r))
+    for A, B, w in zip(left.split(rows), right.split(rows), weights.split(rows), strict=True):
+        products += w.T @ (A[:, :, None] * B[:, None, :]).reshape(len(A), p * r)
+    return products.reshape(-1, p, r)
