@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+CONSTRAINTS ?= constraints.txt
 # Extra arguments for pytest, e.g. make test PYTEST_ARGS="-n 2 --dist loadfile"
 PYTEST_ARGS ?=
 CELL_TIMEOUT ?= 600
@@ -23,17 +24,18 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test lint fast fast-tests tests notebooks bench constraints clean
+.PHONY: help env lab test lint fast fast-tests tests test-oldest notebooks bench constraints clean
+.NOTPARALLEL:
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 env: $(READY)  ## make the environment in .venv
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c "import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else 'Python must be 3.11 or newer, got ' + v + ': make PYTHON=/path/to/python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e ".[dev]" -c constraints.txt
+	$(BIN)/python -m pip install --quiet --progress-bar off -e ".[dev]" -c $(CONSTRAINTS)
 	@$(BIN)/python -c "from pathlib import Path; Path('$(READY)').touch()"
 
 lab: $(READY)  ## open the first notebook in JupyterLab
@@ -46,13 +48,13 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-tests: $(READY) lint
+tests: $(READY)  ## all tests without lint and types
 	$(BIN)/python -m pytest --durations=15 --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 		--nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
 
-fast: $(READY) lint fast-tests  ## lint, types and the tests that take under two minutes
+fast: lint fast-tests  ## lint, types and the tests that take under two minutes
 
-fast-tests: $(READY) lint
+fast-tests: $(READY)  ## all tests without lint and types
 	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
 
 notebooks: $(READY)  ## run all notebooks again and store their outputs
@@ -63,10 +65,15 @@ bench: $(READY)  ## speed and reach; prints tables with the machine's descriptio
 	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 
-constraints: $(READY)  ## pin today's releases of all dependencies in constraints.txt (keeps the pins that still fit)
+test-oldest:  ## all tests with the oldest releases that pyproject.toml admits, in .venv-oldest
+	$(MAKE) tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
+constraints: $(READY)  ## pin today's releases of all dependencies in the two constraints files (keeps those that fit)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m uv pip compile --quiet --universal --all-extras --no-annotate --no-header --no-emit-index-url \
 		pyproject.toml -o constraints.txt
+	$(BIN)/python -m uv pip compile --quiet --resolution lowest-direct --python-version 3.11 --extra dev \
+		--no-annotate --no-header --no-emit-index-url pyproject.toml -o constraints-oldest.txt
 
 clean:  ## remove the environment and all caches
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

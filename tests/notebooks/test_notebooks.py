@@ -239,13 +239,13 @@ def check_length(nb: NotebookNode, path: Path) -> list[str]:
     """25–40 cells, 800–1,500 words, at most 100 lines of visible code; 00 may be shorter."""
     if not is_chapter(path):
         return []
-    shorter = path.name.startswith("00")
+    fewest_cells, fewest_words = (10, 200) if path.name.startswith("00") else (25, 800)
     cells, words, lines = size(nb)
     problems = []
-    if not (10 if shorter else 25) <= cells <= 40:
-        problems.append(f"must have 25–40 cells, got {cells}")
-    if not (200 if shorter else 800) <= words <= 1500:
-        problems.append(f"must have 800–1,500 words, got {words}")
+    if not fewest_cells <= cells <= 40:
+        problems.append(f"must have {fewest_cells}–40 cells, got {cells}")
+    if not fewest_words <= words <= 1500:
+        problems.append(f"must have {fewest_words}–1500 words, got {words}")
     if lines > 100:
         problems.append(f"must show at most 100 lines of code, got {lines}")
     return problems
