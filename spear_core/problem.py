@@ -17,6 +17,7 @@ class LinearLayer:
         weight: W, shape (m, n).
         bias: β, shape (m,).
         activation: σ, applied elementwise to z; ReLU unless said otherwise. None after an output layer.
+        name: dotted name in the model, for messages; empty where there is no model.
     """
 
     weight_grad: Tensor
@@ -24,6 +25,7 @@ class LinearLayer:
     weight: Tensor
     bias: Tensor
     activation: Callable[[Tensor], Tensor] | None = torch.relu
+    name: str = ""
 
     @property
     def has_relu(self) -> bool:

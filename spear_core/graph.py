@@ -1,0 +1,182 @@
+"""A model as a graph of calls: what happens to a tensor is read off the real forward, not the module list.
+
+`torch.fx` traces symbolically and needs no input. Where it cannot (control flow on data or shapes), the model
+is run once on a made-up input and its calls are recorded into the same kind of graph.
+"""
+
+import copy
+import inspect
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from spear_core.errors import InputError
+from spear_core.recording import record
+
+IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
+LINEAR_FUNCTIONS = (F.linear, torch.ops.aten.linear.default)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A model and its graph.
+
+    Attributes:
+        root: the model, without wrappers; a shallow copy, so that tracing leaves the original alone.
+        graph: its calls in order.
+        trial: the input that the graph was recorded with, or None if it holds for every batch size.
+    """
+
+    root: nn.Module
+    graph: fx.Graph
+    trial: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LinearCall:
+    """One use of a linear layer.
+
+    Attributes:
+        name: dotted name of the layer.
+        node: the call.
+        source: the node whose value is the layer's input.
+        weight: name of its weight.
+        bias: name of its bias, or None.
+        width: m, its number of units.
+    """
+
+    name: str
+    node: fx.Node
+    source: fx.Node
+    weight: str
+    bias: str | None
+    width: int
+
+
+def trace(model: nn.Module) -> Traced:
+    """The graph of a model's forward pass.
+
+    Raises:
+        InputError: if neither tracing nor running it on a made-up input works.
+    """
+    root = copy.copy(unwrap(model))
+    try:
+        graph, trial = _symbolic(root), None
+    except Exception as refusal:  # a forward of somebody else's may raise anything when it meets a proxy
+        recorded = record(root)
+        if recorded is None:
+            raise InputError(
+                f"model must be traceable by torch.fx or run on a batch of its first layer's size, got "
+                f"{type(model).__name__}, which does neither ({type(refusal).__name__}: {refusal})"
+            ) from refusal
+        graph, trial = recorded
+    _link_in_place(graph, root)
+    return Traced(root, graph, trial)
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The module inside DataParallel, torch.compile or Opacus wrappers."""
+    while True:
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            model = model.module
+            continue
+        inner = [model._modules.get(name) for name in ("_orig_mod", "_module")]
+        found = next((module for module in inner if module is not None), None)
+        if found is None:
+            return model
+        model = found
+
+
+def linear_calls(traced: Traced) -> list[LinearCall]:
+    """Every use of a linear layer, in forward order."""
+    return [call for node in traced.graph.nodes if (call := _linear_call(node, traced.root))]
+
+
+def is_batch_size(node: fx.Node) -> bool:
+    """Whether a node asks for the first size of a tensor: x.size(0) or x.shape[0]."""
+    if node.op == "call_method" and node.target == "size":
+        return node.args[1:] == (0,) or node.kwargs.get("dim") == 0
+    if node.op == "call_function" and node.target is not getattr and node.args[1:] == (0,):
+        source = node.args[0]
+        return isinstance(source, fx.Node) and (
+            (source.target is getattr and source.args[1] == "shape")
+            or (source.op == "call_method" and source.target == "size" and len(source.args) == 1)
+        )
+    return False
+
+
+def users(node: fx.Node) -> list[fx.Node]:
+    """What uses a value, questions for its shape left out."""
+    return [user for user in node.users if not _asks_for_shape(user)]
+
+
+def label(node: fx.Node, root: nn.Module) -> str:
+    """What a call is called in messages: the module's class or the function's name."""
+    if node.op == "call_module":
+        return type(root.get_submodule(str(node.target))).__name__
+    return str(getattr(node.target, "__name__", node.target))
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # a transformer block of torch.nn holds linear layers: look inside
+        holds_layers = not isinstance(m, nn.Linear) and any(
+            isinstance(part, nn.Linear) for part in m.modules()
+        )
+        return super().is_leaf_module(m, module_qualified_name) and not holds_layers
+
+
+def _symbolic(root: nn.Module) -> fx.Graph:
+    # arguments with a default keep it; as a proxy, `mask is not None` would be true
+    parameters = inspect.signature(root.forward).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+    return _Tracer().trace(root, concrete_args=defaults or None)
+
+
+def _linear_call(node: fx.Node, root: nn.Module) -> LinearCall | None:
+    inputs = (*node.args, *node.kwargs.values())
+    if node.op == "call_module" and isinstance(layer := root.get_submodule(str(node.target)), nn.Linear):
+        bias = None if layer.bias is None else f"{node.target}.bias"
+        return LinearCall(
+            str(node.target), node, inputs[0], f"{node.target}.weight", bias, layer.out_features
+        )
+    if node.op == "call_function" and node.target in LINEAR_FUNCTIONS and len(inputs) >= 2:
+        weight, bias_node = inputs[1], inputs[2] if len(inputs) > 2 else None
+        bias = bias_node.target if isinstance(bias_node, fx.Node) and bias_node.op == "get_attr" else None
+        if isinstance(weight, fx.Node) and weight.op == "get_attr":
+            name, width = str(weight.target).rpartition(".")[0], len(root.get_parameter(str(weight.target)))
+            return LinearCall(name, node, inputs[0], str(weight.target), bias, width)
+    return None
+
+
+def _link_in_place(graph: fx.Graph, root: nn.Module) -> None:
+    """After `h.relu_()`, what reads h reads the result: make that a dependency."""
+    order = {node: position for position, node in enumerate(graph.nodes)}
+    for node in list(graph.nodes):
+        if node.args and isinstance(target := node.args[0], fx.Node) and _is_in_place(node, root):
+            for user in list(target.users):
+                if order[user] > order[node]:
+                    user.replace_input_with(target, node)
+
+
+def _is_in_place(node: fx.Node, root: nn.Module) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = str(getattr(node.target, "__name__", node.target))
+    if name in IN_PLACE_OPERATORS or (name.endswith("_") and not name.startswith("__")):
+        return True
+    try:
+        given = inspect.signature(node.target).bind(*node.args, **node.kwargs).arguments  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # methods and built-in functions have no signature, and no such argument
+        return False
+    return given.get("inplace") is True
+
+
+def _asks_for_shape(node: fx.Node) -> bool:
+    return (node.op == "call_method" and node.target in ("size", "dim")) or (
+        node.target is getattr and node.args[1] in ("shape", "ndim", "dtype", "device")
+    )
