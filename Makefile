@@ -54,7 +54,7 @@ tests: $(READY)  ## all tests without lint and types
 
 fast: lint fast-tests  ## lint, types and the tests that take under two minutes
 
-fast-tests: $(READY)  ## all tests without lint and types
+fast-tests: $(READY)
 	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
 
 notebooks: $(READY)  ## run all notebooks again and store their outputs
