@@ -1,0 +1,104 @@
+"""What the repository says of itself: README, versions, constraints, and what a wheel contains."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONSTRAINTS = [ROOT / "constraints.txt", ROOT / "constraints-oldest.txt"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_local_links_lead_somewhere(page: str):
+    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8"))
+    missing = [link for link in links if "://" not in link and not (ROOT / link.split("#")[0]).exists()]
+    assert not missing
+
+
+def test_readme_opens_with_a_described_picture():
+    alt = re.match(r"!\[([^\]]+)\]\(docs/[^)]+\)", README)
+    assert alt and len(alt[1].split()) >= 4
+
+
+def test_readme_names_only_existing_make_targets():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    pages = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", pages, flags=re.MULTILINE))
+    assert {"lab", "test"} <= named
+    assert not {name for name in named if not re.search(rf"^{name}:", makefile, flags=re.MULTILINE)}
+
+
+def test_readme_lists_every_chapter():
+    numbers = sorted(path.name[:2] for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    listed = re.findall(r"^\| (\d\d) ", README, flags=re.MULTILINE)
+    assert set(numbers) <= set(listed), "every notebook needs its line under 'What you will learn'"
+
+
+def test_readme_five_lines_recover_the_batch():
+    generator = torch.Generator().manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Linear(12, 60),
+        torch.nn.ReLU(),
+        torch.nn.Linear(60, 40),
+        torch.nn.ReLU(),
+        torch.nn.Linear(40, 5),
+    ).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / parameter.shape[-1] ** 0.5)
+    inputs = torch.randn(4, 12, generator=generator).double()
+    labels = torch.tensor([0, 1, 2, 3])
+    code = re.search(r"## Your own model.*?```python\n(.*?)```", README, flags=re.DOTALL)
+    assert code
+    names = {"torch": torch, "model": model, "inputs": inputs, "labels": labels}
+    exec(code[1], names)
+    inversion = names["inversion"]
+    distances = torch.cdist(inputs, inversion.inputs).min(dim=1).values
+    assert inversion.certified
+    assert distances.max() < 1e-8
+
+
+def test_versions_agree():
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"version: {PROJECT['version']}\n" in citation
+    assert PROJECT["name"] == "spear-tutorial"
+
+
+@pytest.mark.parametrize("path", CONSTRAINTS, ids=lambda p: p.name)
+def test_constraints_hold_names_and_versions_only(path: Path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        assert re.fullmatch(r"[a-z0-9.-]+==[A-Za-z0-9.!+]+( ; [^/@]+)?", line), line
+
+
+@pytest.mark.parametrize("path", CONSTRAINTS, ids=lambda p: p.name)
+def test_constraints_pin_every_direct_dependency(path: Path):
+    pinned = {line.split("==")[0] for line in path.read_text(encoding="utf-8").splitlines()}
+    wanted = {re.split(r"[<>=!~\[; ]", d)[0] for d in PROJECT["dependencies"]}
+    wanted |= {re.split(r"[<>=!~\[; ]", d)[0] for d in PROJECT["optional-dependencies"]["dev"]}
+    assert wanted <= pinned
+
+
+def test_wheel_contains_both_packages(tmp_path: Path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    skipped = {".pyc", ".pyo"}
+    for package in ("spear_core", "widgets"):
+        files = [p for p in (ROOT / package).rglob("*") if p.is_file() and p.suffix not in skipped]
+        assert files
+        assert {p.relative_to(ROOT).as_posix() for p in files} <= names
+    assert {name.split("/")[0] for name in names} == {
+        "spear_core",
+        "widgets",
+        f"spear_tutorial-{PROJECT['version']}.dist-info",
+    }
