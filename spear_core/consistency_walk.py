@@ -1,9 +1,44 @@
-"""Forward consistency, first move: walkers from random starts run down to the samples."""
+"""Forward consistency, first move: walkers from random starts run down to the samples.
+
+Two ways to seek a point that two sets share, given the projections onto them (Bauschke, Combettes, Luke 2002):
+alternating projections, cheap and sure while b is a small part of m, and relaxed averaged alternating
+reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of the false minima that trap the
+former from b ≈ m/4 on.
+"""
 
 import torch
 from torch import Tensor
 
+CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
+LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
 RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
+TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
+LONGEST_WALK = 4000
+
+
+def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Tensor:
+    """From random starts to the neighbourhood of samples, by the method that suits b/m.
+
+    Args:
+        inner: Φ, orthonormal columns, shape (m, r).
+        outer: Y, orthonormal columns, shape (m, b).
+        start: u as columns, shape (r, K).
+        effort: doubles the number of steps each time it grows by one.
+
+    Returns:
+        u as unit columns, shape (r, K).
+    """
+    start = start / start.norm(dim=0)
+    share = max(inner.shape[1], outer.shape[1]) / inner.shape[0]
+    if share < CROWDED:
+        return alternate(inner, outer, start, 25 * 2**effort)
+    room = max(LIMIT - share, 0.03)
+    return reflect(inner, outer, start, min(int(4 / room**2) * 2**effort, LONGEST_WALK), 1 - 0.4 * room)
+
+
+def starts_per_sample(share: float) -> float:
+    """How many walkers per missing sample: many where they are cheap, few where deflation pays first."""
+    return min(4.0, 0.05 / share**2)
 
 
 def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor:
@@ -12,20 +47,37 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor
     With z = Φ u, h = relu(z) and y = relu(Y Yᵀ h), one step moves the active half of z to y and leaves the
     inactive half: u ← u + 1.9 Φᵀ (y − h), normalised, since the relation is homogeneous. The inner relu is
     what makes it converge from anywhere: y stays a vector of activations.
-
-    Args:
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        start: u as columns, shape (r, K).
-        steps: how many; each costs four products of m × b by b × K.
-
-    Returns:
-        u as unit columns, shape (r, K).
     """
-    u = start / start.norm(dim=0)
+    u = start
     for _ in range(steps):
         h = torch.relu(inner @ u)
         y = torch.relu(outer @ (outer.T @ h))
         u = u + RELAXATION * (inner.T @ (y - h))
         u = u / u.norm(dim=0)
     return u
+
+
+def reflect(inner: Tensor, outer: Tensor, start: Tensor, steps: int, memory: float) -> Tensor:
+    """RAAR on the pair w = (z, y): A = span Φ × 𝒴, B = the graph of relu, unit by unit.
+
+    w ← κ (w + P_B(2 P_A w − w) − P_A w) + (1 − κ) P_A w. The memory κ → 1 (Douglas–Rachford) never settles in a
+    false minimum and converges slowly; κ = ½ alternates projections. Samples attract best just below 1.
+    """
+    z = inner @ start
+    y = torch.relu(z)
+    for _ in range(steps):
+        z_linear, y_linear = inner @ (inner.T @ z), outer @ (outer.T @ y)
+        z_graph, y_graph = nearest_on_relu(2 * z_linear - z, 2 * y_linear - y)
+        z = memory * (z + z_graph) + (1 - 2 * memory) * z_linear
+        y = memory * (y + y_graph) + (1 - 2 * memory) * y_linear
+        length = (z * z + y * y).sum(dim=0).sqrt()
+        z, y = z / length, y / length
+    u = inner.T @ z
+    return u / u.norm(dim=0)
+
+
+def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The point of {(z, relu(z))} nearest to each (z, y): on the diagonal, or with y = 0 and z ≤ 0."""
+    active = z > -TILT * y
+    y = torch.where(active, (z + y) / 2, 0).clamp_min(0)
+    return torch.where(active, y, z.clamp_max(0)), y
