@@ -62,6 +62,6 @@ def compare(recovered: Tensor, truth: Tensor) -> Score:
     difference = true[rows] - found[columns]
     span = (true.max() - true.min()).clamp_min(torch.finfo(torch.float64).tiny)
     order[rows] = columns
-    psnr[rows] = 20 * (span.log10() - difference.square().mean(dim=1).sqrt().clamp_min(1e-300).log10())
+    psnr[rows] = 20 * (span.log10() - difference.square().mean(dim=1).sqrt().log10())
     psnr[rows] = psnr[rows].nan_to_num(nan=-torch.inf)
     return Score(order, psnr, float(difference.abs().max()))

@@ -14,7 +14,7 @@ from spear_core.problem import LinearLayer
 from spear_core.sparsity import zero_tolerance
 from spear_core.tolerances import precision
 
-UNDECIDED = 1 / 32  # of the tolerance: between the two, an entry may be a zero or a small number
+UNDECIDED = 1 / 64  # of the tolerance: between the two, an entry may be a zero or a small number
 Z_MARGIN = 256.0  # a pre-activation within so many rounding errors of its kink may lie on either side
 
 

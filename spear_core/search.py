@@ -51,7 +51,8 @@ def sampling_states(
         began = time.perf_counter()
         size = min(size, limit - state.samples_drawn)
         candidates = draw_directions(normalised, size, generator=generator)
-        candidates = candidates[passes_first_stage(candidates, normalised, generator=generator)]
+        if b > 1:  # with b = 1 every row of L is the direction, and none is left to test it on
+            candidates = candidates[passes_first_stage(candidates, normalised, generator=generator)]
         pool = filter_directions(candidates, low_rank, state.pool, threshold=threshold, generator=generator)
         grown = len(pool) > len(state.pool)
         state = replace(state, step="sampling", pool=pool, samples_drawn=state.samples_drawn + size)

@@ -13,9 +13,7 @@ from torch import Tensor
 from spear_core.low_rank import LowRank
 from spear_core.problem import LinearLayer
 from spear_core.reconstruction import Reconstruction, reconstruct
-from spear_core.sparsity import Pool
-
-INDEPENDENT = 1e-5  # least distance of a unit direction from the span of those already chosen
+from spear_core.sparsity import INDEPENDENT, Pool
 
 
 @dataclass(frozen=True)

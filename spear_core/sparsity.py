@@ -17,6 +17,9 @@ from spear_core.tolerances import ZERO_MARGIN, noise_per_entry
 FIRST_ROWS = 24  # rows of the first stage
 FIRST_ZEROS = 6  # zeros among them to pass: P(Bin(24, ½) < 6) = 0.3 %, and no wrong candidate has seen six
 COARSE_ZERO = 1e-2  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
+POLISH_TOLERANCES = (1e-2, 1e-3, 1e-4)  # of the mean |entry|, finer and finer
+MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
+INDEPENDENT = 1e-5  # least distance of a unit direction from the span of others
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
 
@@ -64,9 +67,9 @@ def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
     shape = (L.shape[0], low_rank.rows.shape[1])
     floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(low_rank.singular_values[0]))
     amplified = (directions / S[:, None]).norm(dim=0)
-    # arithmetic of L q itself, in float64
-    arithmetic = 8 * torch.finfo(torch.float64).eps * L.norm(dim=1)
-    return ZERO_MARGIN * (noise_per_entry(floor, shape) * torch.outer(relative, amplified) + arithmetic[:, None])
+    noise = noise_per_entry(floor, shape) * torch.outer(relative, amplified)
+    arithmetic = torch.finfo(torch.float64).eps  # of L itself, whose columns have length one
+    return ZERO_MARGIN * noise + 16 * arithmetic
 
 
 def default_threshold(low_rank: LowRank) -> float:
@@ -119,16 +122,42 @@ def filter_directions(
     Returns:
         The pool with the new directions behind the old ones; the same object if there is none.
     """
-    L = low_rank.factor
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
+    followed = 0
     for q in candidates:
-        if _known(q, pool):
-            continue
-        coarse = COARSE_ZERO * (L @ q).abs().mean()
-        for direction in descend(low_rank, (L @ q).abs() <= coarse, generator=generator):
-            pool = _join(direction, low_rank, pool, threshold)
+        if not _known(q, pool):
+            rows = without_pinning_rows(low_rank, polish(low_rank, q))
+            for direction in descend(low_rank, rows, generator=generator):
+                pool = _join(direction, low_rank, pool, threshold)
+            followed += 1
+            if followed == MOST_SURVIVORS * low_rank.batch_size:
+                break
     return pool
+
+
+def polish(low_rank: LowRank, q: Tensor) -> Tensor:
+    """Which rows of L q are zero, for a candidate with errors of its own, shape (m,).
+
+    Null vectors of ill-conditioned rows in float32 are off by up to a hundredth, so the zeros are taken
+    coarsely at first; the direction fitted to them all is better, so the next look is finer.
+
+    Args:
+        low_rank: the split of G.
+        q: unit direction, shape (b,).
+    """
+    L = low_rank.factor
+    for tolerance in POLISH_TOLERANCES:
+        entries = L @ q
+        limit = tolerance * entries.abs().mean()
+        rows = L[entries.abs() <= limit]
+        values, vectors = torch.linalg.eigh(rows.T @ rows)
+        kernel = vectors[:, values <= limit**2 * max(1, len(rows))]
+        if not kernel.shape[1]:
+            kernel = vectors[:, :1]
+        q = kernel @ (kernel.T @ q)
+        q = q / q.norm()
+    return ((L @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
 
 
 def descend(
@@ -146,30 +175,32 @@ def descend(
         generator: CPU generator.
 
     Returns:
-        Unit directions, each shape (b,): one if the rows pin it down, up to the kernel's dimension otherwise.
+        Unit directions, each shape (b,): one if the rows pin it down; otherwise those with the most zeros.
+        If nothing in a plane has more zeros than the rest, two samples have the same activation pattern:
+        then any two directions that span the plane.
     """
     L = low_rank.factor
     kernel, _ = null_space(low_rank, zero_rows)
-    if kernel.shape[1] <= 1:
-        return [kernel[:, 0]] if kernel.shape[1] else []
+    d = kernel.shape[1]
+    if d <= 1:
+        return list(kernel.T)
     inside = L @ kernel
     norms = inside.norm(dim=1)
     rest = (norms > zero_tolerance(low_rank, kernel).amax(dim=1)).nonzero().flatten()
-    if len(rest) < kernel.shape[1]:
-        return [kernel[:, 0]]
-    unit = inside[rest] / norms[rest, None]
-    drawn = draw_directions(unit, DESCENT_DRAWS, generator=generator)
+    if len(rest) < d:
+        return list(kernel.T) if d == 2 else []
+    drawn = draw_directions(inside[rest] / norms[rest, None], DESCENT_DRAWS, generator=generator)
     drawn = drawn[drawn.isfinite().all(dim=1)]
-    drawn = drawn / drawn.norm(dim=1, keepdim=True)
-    directions = kernel @ drawn.T
+    directions = kernel @ (drawn / drawn.norm(dim=1, keepdim=True)).T
     zeros = ((L @ directions).abs() <= zero_tolerance(low_rank, directions)).sum(dim=0)
+    enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     found: list[Tensor] = []
     for k in zeros.argsort(descending=True).tolist():
+        if zeros[k] < enough or len(found) == d:
+            break
         if all(float((directions[:, k] @ other).abs()) < 1 - 1e-9 for other in found):
             found.append(directions[:, k])
-        if len(found) == kernel.shape[1]:
-            break
-    return found
+    return found or (list(kernel.T) if d == 2 else [])
 
 
 def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -195,28 +226,39 @@ def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
     return directions[:, in_kernel].flip(1), values.flip(0)
 
 
-def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
-    """Whether the zeros pin the direction down, rank b − 1, even without the two rows that matter most.
+def without_pinning_rows(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
+    """The zeros of a direction without those few that alone pin it down, shape (m,).
 
     A mixture of two similar samples has all the zeros that both share, and one more row pins down *which*
-    mixture: a plain rank test would accept it.
+    mixture: a plain rank test would accept it. So the row that matters most is taken away, twice; if the
+    kernel then has a second dimension, what is left is returned, otherwise all rows are.
     """
     L, b = low_rank.factor, low_rank.batch_size
+    if b == 1 or null_space(low_rank, zero_rows)[0].shape[1] != 1:
+        return zero_rows
     rows = zero_rows.clone()
-    for _ in range(SPARE_ROWS + 1):
-        kernel, values = null_space(low_rank, rows)
-        if kernel.shape[1] != 1 or int(rows.sum()) < b - 1:
-            return False
-        if b == 1:
-            return True
+    for _ in range(SPARE_ROWS):
         second = torch.linalg.eigh(L[rows].T @ L[rows])[1][:, 1]
         rows[((L @ second).abs() * rows).argmax()] = False
-    return True
+        if null_space(low_rank, rows)[0].shape[1] > 1:
+            return rows
+    return zero_rows
+
+
+def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
+    """Whether the zeros leave one direction only, rank b − 1, even without the two rows that matter most."""
+    kept = without_pinning_rows(low_rank, zero_rows)
+    return null_space(low_rank, kept)[0].shape[1] == 1
 
 
 def _known(q: Tensor, pool: Pool) -> bool:
     """Whether the pool has this direction, to the accuracy of a float32 candidate."""
     return bool(len(pool) and ((q @ pool.directions).abs() > 1 - 1e-6).any())
+
+
+def _independent(q: Tensor, directions: Tensor) -> bool:
+    fitted = directions @ torch.linalg.lstsq(directions, q[:, None]).solution if directions.shape[1] else 0 * q[:, None]
+    return float((q[:, None] - fitted).norm()) > INDEPENDENT
 
 
 def _join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
@@ -225,6 +267,8 @@ def _join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
     if float(zeros) < threshold * len(zero_rows) or _known(q, pool):
         return pool
     unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
+    if not unique and not _independent(q, pool.directions):
+        return pool  # a mixture is of use only where nothing better spans its plane
     if unique and (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
         q = kernel[:, 0]  # fitted to all its zeros, not only to those that were drawn
     return Pool(

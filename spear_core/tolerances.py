@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 JUMP = 4.0  # neighbours in the rounding floor of a spectrum differ by less than this factor
-ZERO_MARGIN = 64.0  # a zero of L q is allowed this many times its expected rounding error
+ZERO_MARGIN = 1024.0  # a zero of L q is allowed this many times its expected rounding error
 FLAT_TAIL = 6  # singular values that must be seen below the rank before the floor is believed
 
 ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
