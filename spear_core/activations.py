@@ -1,4 +1,4 @@
-"""What follows a layer, found by probing: identity, affine per unit (BatchNorm in eval mode), elementwise, other.
+"""What follows a layer, found by probing: identity, affine per unit (BatchNorm in eval mode), elementwise.
 
 Probing asks what a piece of the model does to numbers, not what it is called, so a module, a function, a
 method, an in-place variant and five lines of arithmetic that amount to ReLU are all ReLU.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.part import Part
+from spear_core.part import Part, random_devices
 from spear_core.recording import ROWS
 
 PROBE_ROUNDING = 256.0  # rounding errors by which two ways to compute the same may differ
@@ -70,7 +70,10 @@ def probe(part: Part, width: int, device: torch.device) -> Effect:
         return result
 
     try:
-        y, again = apply(z), apply(z)
+        y = apply(z)
+        with torch.random.fork_rng(devices=random_devices(z)):
+            torch.rand(1, device=device)  # so that the second run meets other random numbers
+            again = apply(z)
         if not isinstance(y, Tensor) or y.shape != z.shape or not y.is_floating_point():
             return Effect("other")
         if not torch.equal(y, again):
@@ -78,6 +81,14 @@ def probe(part: Part, width: int, device: torch.device) -> Effect:
         return _deterministic(part, apply, z, y)
     except Exception:  # what follows need not take such an input at all
         return Effect("other")
+
+
+def name_of(function: Elementwise) -> str:
+    """What a known elementwise function is called; "an elementwise function" for others."""
+    z = torch.linspace(-8, 8, 65, dtype=torch.float64)
+    with torch.no_grad():
+        y = function(z.clone())
+    return next((name for name, known in KNOWN.items() if _close(known(z), y)), "an elementwise function")
 
 
 def _deterministic(part: Part, apply: Elementwise, z: Tensor, y: Tensor) -> Effect:
@@ -99,7 +110,7 @@ def _deterministic(part: Part, apply: Elementwise, z: Tensor, y: Tensor) -> Effe
 
 
 def _on_any_shape(part: Part, width: int) -> Elementwise:
-    """An elementwise part of a model, made to take tensors of any shape: cut into rows of the layer's width."""
+    """An elementwise part of a model, for tensors of any shape, cut into rows of the layer's width."""
 
     def function(z: Tensor) -> Tensor:
         missing = -z.numel() % (ROWS * width)

@@ -1,13 +1,12 @@
 """Checks at the public door: what must be, what was given. Inside the package the types are trusted."""
 
 from collections.abc import Mapping
-from numbers import Real
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from spear_core.causes import explain_rank
+from spear_core.causes import batch_by_next_layer, explain_rank, not_low_rank, processed, shows_rank
 from spear_core.errors import InputError, InputTypeError, MissingGradient
 from spear_core.low_rank import LowRank
 from spear_core.problem import LinearLayer, Problem
@@ -15,6 +14,7 @@ from spear_core.tolerances import numerical_rank, precision
 
 METHODS = ("auto", "sampling", "halfspace", "consistency")
 BIAS_ROUNDING = 32.0  # rounding errors of the weight gradient's largest entry; below, a bias gradient is none
+CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
 ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
 
 
@@ -39,7 +39,7 @@ def check_options(
 
     >>> check_options("newton")
     Traceback (most recent call last):
-    spear_core.errors.InputError: method must be "auto", "sampling", "halfspace" or "consistency", got 'newton'
+    spear_core.errors.InputError: method must be "auto", ... or "consistency", got 'newton'
     """
     if not isinstance(method, str) or method not in METHODS:
         names = ", ".join(f'"{name}"' for name in METHODS[:-1])
@@ -47,9 +47,7 @@ def check_options(
     for name, count in (("batch_size", batch_size), ("max_samples", max_samples)):
         if count is not None and (not _is_whole(count) or count < 1):
             raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
-    if time_limit is not None and (
-        not isinstance(time_limit, Real) or isinstance(time_limit, bool) or not time_limit >= 0
-    ):
+    if time_limit is not None and not _is_seconds(time_limit):
         raise InputError(f"time_limit must be a number of seconds from 0 on, or None, got {time_limit!r}")
     if generator is not None and not isinstance(generator, torch.Generator):
         raise InputTypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
@@ -79,7 +77,7 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
     check_one_device(tensors)
     for name, tensor in tensors.items():
         check_finite(tensor, name)
-    layer = LinearLayer(**tensors)
+    layer = LinearLayer(tensors["weight_grad"], tensors["bias_grad"], tensors["weight"], tensors["bias"])
     check_gradient(layer)
     return layer
 
@@ -155,9 +153,9 @@ def check_gradient(layer: LinearLayer) -> None:
     # the error of a sum of b numbers that cancel, each about as large as an entry of G
     if bias <= BIAS_ROUNDING * precision(layer.weight_grad.dtype) * largest:
         raise InputError(
-            f"the bias gradient{of_layer} must not be zero, got {bias:.1e} beside {largest:.1e} in the weight gradient; "
-            "bias gradient is zero: BatchNorm in train mode right after the layer? It removes the mean of the batch, "
-            "and with it the scale of every sample. It leaks in eval mode."
+            f"the bias gradient{of_layer} must not be zero, got {bias:.1e} beside {largest:.1e}: "
+            "bias gradient is zero: BatchNorm in train mode right after the layer? It subtracts the mean "
+            "of the batch, and with it goes the scale of every sample"
         )
 
 
@@ -175,22 +173,25 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
         InputError: a given batch size above the rank; a bias gradient that does not belong to the weight's.
     """
     layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
-    # units that no sample activates and inputs that are zero in all samples do not count
+    # units that no sample activates and inputs that are zero in all samples leave no room for a larger rank
     m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in _line_norms(low_rank))
-    if not low_rank.complete or b >= min(m, n):
+    sound = low_rank.complete if batch_size is not None else shows_rank(low_rank, layer.weight_grad.shape)
+    if not sound or (b >= min(m, n) and batch_by_next_layer(problem) != b):
         raise explain_rank(low_rank, problem)
+    if b > CROWDED * min(m, n) and (reason := processed(layer.weight_grad)):
+        raise not_low_rank(problem, b, reason)
     rank = numerical_rank(values, layer.weight_grad.dtype)
     if batch_size is not None and batch_size > rank and values[b - 1] <= ON_FLOOR * values[b]:
         raise InputError(
-            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample that is twice in the "
-            "batch, or that leaves no gradient, cannot be told"
+            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
+            "that is twice in the batch, or leaves no gradient, does not count"
         )
     g = layer.bias_grad.to(low_rank.factor.dtype)
     outside = g - low_rank.factor @ (low_rank.factor.T @ g)
     if batch_size is None and outside.norm() > g.norm() / 2:
         raise InputError(
-            "the bias gradient must lie in the column space of the weight gradient, got one that is mostly outside: "
-            "BatchNorm in train mode right after the layer (it leaves rounding only), or gradients of different batches"
+            "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
+            "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
         )
 
 
@@ -201,7 +202,7 @@ def _line_norms(low_rank: LowRank) -> tuple[Tensor, Tensor]:
 
 
 def largest_entry(tensor: Tensor) -> Tensor:
-    """max |entry|, in one pass and without a copy."""
+    """Largest |entry|, in one pass and without a copy."""
     low, high = tensor.aminmax()
     return torch.maximum(-low, high)
 
@@ -224,6 +225,10 @@ def _as_tensor(value: object, name: str) -> Tensor:
 def _kind(value: object) -> str:
     dtype = f" of {value.dtype}" if hasattr(value, "dtype") else ""
     return type(value).__name__ + dtype
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(value >= 0)
 
 
 def _is_whole(value: object) -> bool:

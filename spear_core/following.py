@@ -3,33 +3,12 @@
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from spear_core.activations import KNOWN, Effect, Elementwise, probe
+from spear_core.folding import Affine
 from spear_core.graph import LinearCall, Traced, label, users
 from spear_core.part import part_between
-
-
-@dataclass(frozen=True)
-class Affine:
-    """s ∘ z + t, one factor and one shift per unit.
-
-    Attributes:
-        scale: s, shape (m,).
-        shift: t, shape (m,).
-        modules: names of the modules that make it up.
-    """
-
-    scale: Tensor
-    shift: Tensor
-    modules: tuple[str, ...] = ()
-
-    def then(self, effect: Effect, modules: tuple[str, ...]) -> "Affine":
-        """This map, followed by another."""
-        assert effect.scale is not None and effect.shift is not None
-        return Affine(
-            effect.scale * self.scale, effect.scale * self.shift + effect.shift, self.modules + modules
-        )
 
 
 @dataclass(frozen=True)
@@ -93,9 +72,9 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
         if effect.kind == "random":
             masked = label(step, root)
         elif effect.kind == "affine" and activation is None:
-            before = (before or _identity(effect)).then(effect, modules)
+            before = Affine.of(effect, modules, before)
         elif effect.kind == "affine" and name in KNOWN:
-            after = (after or _identity(effect)).then(effect, modules)
+            after = Affine.of(effect, modules, after)
         elif effect.kind != "identity":
             whole = _effect(traced, start, step, width, device)
             if whole.kind != "elementwise":
@@ -122,8 +101,3 @@ def _next(traced: Traced, node: fx.Node) -> fx.Node | None:
 def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: torch.device) -> Effect:
     part = part_between(traced, start, end)
     return Effect("other") if part is None else probe(part, width, device)
-
-
-def _identity(like: Effect) -> Affine:
-    assert like.scale is not None and like.shift is not None
-    return Affine(torch.ones_like(like.scale), torch.zeros_like(like.shift))

@@ -6,7 +6,10 @@ is run once on a made-up input and its calls are recorded into the same kind of 
 
 import copy
 import inspect
+import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, fx, nn
@@ -42,9 +45,9 @@ class LinearCall:
         name: dotted name of the layer.
         node: the call.
         source: the node whose value is the layer's input.
-        weight: name of its weight.
+        weight: name of its weight, the first one where it is shared.
         bias: name of its bias, or None.
-        width: m, its number of units.
+        shape: (m, n) of its weight.
     """
 
     name: str
@@ -52,7 +55,12 @@ class LinearCall:
     source: fx.Node
     weight: str
     bias: str | None
-    width: int
+    shape: tuple[int, int]
+
+    @property
+    def width(self) -> int:
+        """Number m of its units."""
+        return self.shape[0]
 
 
 def trace(model: nn.Module) -> Traced:
@@ -91,16 +99,18 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 def linear_calls(traced: Traced) -> list[LinearCall]:
     """Every use of a linear layer, in forward order."""
-    return [call for node in traced.graph.nodes if (call := _linear_call(node, traced.root))]
+    first_names = {id(parameter): name for name, parameter in traced.root.named_parameters()}
+    found = (_linear_call(node, traced.root, first_names) for node in traced.graph.nodes)
+    return [call for call in found if call is not None]
 
 
 def is_batch_size(node: fx.Node) -> bool:
     """Whether a node asks for the first size of a tensor: x.size(0) or x.shape[0]."""
     if node.op == "call_method" and node.target == "size":
-        return node.args[1:] == (0,) or node.kwargs.get("dim") == 0
+        return bool(node.args[1:] == (0,) or node.kwargs.get("dim") == 0)
     if node.op == "call_function" and node.target is not getattr and node.args[1:] == (0,):
         source = node.args[0]
-        return isinstance(source, fx.Node) and (
+        return isinstance(source, fx.Node) and bool(
             (source.target is getattr and source.args[1] == "shape")
             or (source.op == "call_method" and source.target == "size" and len(source.args) == 1)
         )
@@ -135,20 +145,31 @@ def _symbolic(root: nn.Module) -> fx.Graph:
     return _Tracer().trace(root, concrete_args=defaults or None)
 
 
-def _linear_call(node: fx.Node, root: nn.Module) -> LinearCall | None:
-    inputs = (*node.args, *node.kwargs.values())
+def _linear_call(node: fx.Node, root: nn.Module, first_names: Mapping[int, str]) -> LinearCall | None:
+    source, weight, bias = (*node.args, *node.kwargs.values(), None, None, None)[:3]
+    if not isinstance(source, fx.Node):
+        return None
+    bias_name: str | None
     if node.op == "call_module" and isinstance(layer := root.get_submodule(str(node.target)), nn.Linear):
-        bias = None if layer.bias is None else f"{node.target}.bias"
-        return LinearCall(
-            str(node.target), node, inputs[0], f"{node.target}.weight", bias, layer.out_features
-        )
-    if node.op == "call_function" and node.target in LINEAR_FUNCTIONS and len(inputs) >= 2:
-        weight, bias_node = inputs[1], inputs[2] if len(inputs) > 2 else None
-        bias = bias_node.target if isinstance(bias_node, fx.Node) and bias_node.op == "get_attr" else None
-        if isinstance(weight, fx.Node) and weight.op == "get_attr":
-            name, width = str(weight.target).rpartition(".")[0], len(root.get_parameter(str(weight.target)))
-            return LinearCall(name, node, inputs[0], str(weight.target), bias, width)
-    return None
+        weight_name = f"{node.target}.weight"
+        bias_name = None if layer.bias is None else f"{node.target}.bias"
+        name, shape = str(node.target), (layer.out_features, layer.in_features)
+    elif node.op == "call_function" and node.target in LINEAR_FUNCTIONS and _is_attribute(weight):
+        weight_name = str(weight.target)
+        bias_name = str(bias.target) if _is_attribute(bias) else None
+        name = weight_name.rpartition(".")[0] or weight_name
+        shape = tuple(operator.attrgetter(weight_name)(root).shape)
+    else:
+        return None
+
+    def first(name: str) -> str:
+        return first_names.get(id(operator.attrgetter(name)(root)), name)
+
+    return LinearCall(name, node, source, first(weight_name), bias_name and first(bias_name), shape)
+
+
+def _is_attribute(value: object) -> TypeGuard[fx.Node]:
+    return isinstance(value, fx.Node) and value.op == "get_attr"
 
 
 def _link_in_place(graph: fx.Graph, root: nn.Module) -> None:

@@ -19,9 +19,9 @@ def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None
 
     Args:
         model: the module whose gradients these are; only its names and shapes matter here.
-        gradients: a mapping from parameter names, with or without the prefixes of wrappers (on either side), or
-            anything iterable, in the order of `model.parameters()`, of those that require a gradient, or of
-            `model.state_dict()`. Tensors may be dense or sparse, require grad, or be arrays.
+        gradients: a mapping from parameter names, with or without the prefixes of wrappers (on either side),
+            or anything iterable, in the order of `model.parameters()`, of those that require a gradient, or
+            of `model.state_dict()`. Tensors may be dense or sparse, require grad, or be arrays.
 
     Returns:
         For every parameter of the model, without wrapper prefixes, its gradient or None. Tensors share memory
@@ -73,8 +73,13 @@ def _by_name(model: nn.Module, parameters: Mapping[str, Tensor], gradients: Grad
     layouts = _layouts(model, parameters)
     # an endless generator is cut where no layout could take more
     values = list(islice(gradients, max(len(layout) for layout in layouts.values()) + 1))
-    if values and all(isinstance(v, tuple) and len(v) == 2 and isinstance(v[0], str) for v in values):
-        return _from_mapping(model, parameters, dict(values))
+    pairs = [
+        value
+        for value in values
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+    ]
+    if pairs and len(pairs) == len(values):
+        return _from_mapping(model, parameters, dict(pairs))
     return _from_sequence(layouts, values)
 
 
@@ -128,7 +133,7 @@ def _from_sequence(
 ) -> dict[str, object]:
     fitting = [layout for layout in layouts.values() if len(layout) == len(values)]
     if not fitting:
-        lengths = {len(layout): what for what, layout in reversed(layouts.items())}
+        lengths = {len(layout): what for what, layout in reversed(list(layouts.items()))}
         wanted = " or ".join(f"{length} ({what})" for length, what in sorted(lengths.items()) if length)
         got = len(values) if len(values) <= max(lengths) else f"{len(values)} or more"
         raise InputError(

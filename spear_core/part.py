@@ -70,7 +70,7 @@ class Part(nn.Module):
                 name: tensor.to(dtype) if tensor.is_floating_point() else tensor
                 for name, tensor in state.items()
             }
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=random_devices(value)):
             return functional_call(self, state, (value, dtype))
 
 
@@ -119,6 +119,11 @@ def replay(traced: Traced, start: fx.Node) -> Callable[[Tensor], Tensor] | None:
     return whole.run
 
 
+def random_devices(value: Tensor) -> list[torch.device]:
+    """Devices besides the CPU whose random state a run on `value` may move."""
+    return [value.device] if value.is_cuda else []
+
+
 def _rerun(traced: Traced, trial: Tensor, start: fx.Node) -> Callable[[Tensor], Tensor] | None:
     """A recorded graph holds for one batch size only; run the model itself if its input *is* the layer's."""
     placeholder = next(node for node in traced.graph.nodes if node.op == "placeholder")
@@ -133,7 +138,7 @@ def _rerun(traced: Traced, trial: Tensor, start: fx.Node) -> Callable[[Tensor], 
 
     def whole(inputs: Tensor) -> Tensor:
         state = {name: buffer.clone() for name, buffer in root.named_buffers()}
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=random_devices(inputs)):
             output: Tensor = functional_call(root, state, (inputs.reshape(len(inputs), *shape),))
         return output
 

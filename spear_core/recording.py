@@ -77,7 +77,7 @@ class _Recorder(TorchFunctionMode):
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
         arguments = fx.node.map_aggregate(args, self._argument)
         keywords = fx.node.map_aggregate(kwargs, self._argument)
-        return self.graph.call_function(func, arguments, keywords)  # type: ignore[arg-type]
+        return self.graph.call_function(func, arguments, keywords)
 
     def _argument(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
