@@ -1,24 +1,28 @@
-"""Forward consistency, second move: with the activation pattern fixed, the exact z is a null vector.
+"""Forward consistency, second move: from near a sample to the exact z.
 
-With a = [z > 0], relu(z) = a ∘ z is linear, and relu(z) ∈ 𝒴 reads A u = 0 with A = (I − Y Yᵀ) diag(a) Φ and
-z = Φ u. The null vector is found by conjugate gradients on AᵀA for all candidates at once (CGLS; Björck 1996,
-§7.4): only products of m × b by b × K, and from a nearby start the condition of the *other* directions alone
-counts.
+With ReLU and the pattern a = [z > 0] fixed, σ(z) = a ∘ z is linear, and σ(z) ∈ 𝒴 reads A u = 0 with
+A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector. With any other σ the same matrix, a = σ'(z),
+is the Jacobian of a Gauss–Newton step. Both are least-squares problems, solved for all candidates at once by
+conjugate gradients (CGLS; Björck 1996, §7.4): only products of m × b by b × K.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from spear_core.consistency_relation import value_and_slope
 from spear_core.deflation import masked_products
 
 DENSE_SIZE = 128  # up to this size Cholesky factors are cheaper than many steps
 CG_STEPS = 60
+DENSE_STEPS = 3
 RETURNED = 1e-4  # a slower return, relative to the kick, means that similar samples make A ill-conditioned
 KICK = 0.1  # relative length of the random step that a true sample must come back from
 
 
 def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, steps: int) -> Tensor:
-    """Solve with the current pattern, take the new pattern, repeat: Newton's method for a kinked function.
+    """ReLU: solve with the current pattern, take the new pattern, repeat. Newton's method for a kink.
 
     Converges from a cosine of about 0.9 to the sample.
 
@@ -34,14 +38,61 @@ def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, 
     """
     u = start
     for _ in range(passes):
-        u = null_vectors(inner, outer, u, _pattern(inner, u), steps)
+        u = null_vectors(inner, outer, u, active(inner, u), steps)
+    return u
+
+
+def gauss_newton(
+    sigma: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    offset: Tensor,
+    start: Tensor,
+    *,
+    passes: int,
+    dense: bool,
+) -> Tensor:
+    """Any σ: minimise ‖(I − Y Yᵀ) (σ(z₀ + Φ u) − y₀)‖ over u, the step halved where it would climb.
+
+    Args:
+        sigma: the activation.
+        centre: z₀, shape (m, 1).
+        inner: Φ, orthonormal columns, shape (m, r).
+        outer: Y, orthonormal columns, shape (m, b).
+        offset: y₀ ⟂ Y, shape (m, 1).
+        start: u as columns, shape (r, K).
+        passes: Gauss–Newton steps.
+        dense: as for `least_squares`.
+
+    Returns:
+        u as columns, shape (r, K).
+    """
+
+    def residual(u: Tensor) -> Tensor:
+        y = sigma(centre + inner @ u)
+        return y - outer @ (outer.T @ y) - offset
+
+    u, left = start, residual(start)
+    for _ in range(passes):
+        _, slope = value_and_slope(sigma, centre + inner @ u)
+        step = least_squares(inner, outer, slope, left, DENSE_STEPS if dense else 16, dense=dense)
+        for shorten in (1.0, 0.5, 0.25, 0.1):
+            tried = u + shorten * step
+            new = residual(tried)
+            better = new.norm(dim=0) < left.norm(dim=0)
+            u, left = torch.where(better, tried, u), torch.where(better, new, left)
+            # whoever has moved stays until the next pass
+            step = torch.where(better, 0, step)
+            if better.all():
+                break
     return u
 
 
 def kicked_null_vectors(
     inner: Tensor, outer: Tensor, start: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Exact null vectors from kicked starts, and how far each came to lie from where it was.
+    """ReLU: exact null vectors from kicked starts, and how far each came to lie from where it was.
 
     Where the null space of A is a plane (two samples with one pattern: any mixture is consistent), the part of
     the kick inside the plane stays. So a small shift shows that the sample is unique.
@@ -55,56 +106,91 @@ def kicked_null_vectors(
     Returns:
         u as unit columns, shape (r, K), and the shifts relative to the kick, shape (K,).
     """
-    kick = torch.randn(start.shape, dtype=start.dtype, generator=generator).to(start.device)
-    kicked = start + KICK * kick / kick.norm(dim=0)
+    kicked = start + KICK * _random_units(start, generator)
     kicked = kicked / kicked.norm(dim=0)
-    pattern = _pattern(inner, start)
+    pattern = active(inner, start)
     small = start.shape[0] <= DENSE_SIZE
-    exact = null_vectors(inner, outer, kicked, pattern, 3 if small else CG_STEPS, dense=small)
+    exact = null_vectors(inner, outer, kicked, pattern, DENSE_STEPS if small else CG_STEPS, dense=small)
     shift = (exact - start).norm(dim=0) / KICK
     slow = (shift > RETURNED).nonzero().flatten()
     if not small and len(slow):
-        exact[:, slow] = null_vectors(inner, outer, kicked[:, slow], pattern[:, slow], 4, dense=True)
+        exact[:, slow] = null_vectors(
+            inner, outer, kicked[:, slow], pattern[:, slow], DENSE_STEPS + 1, dense=True
+        )
         shift = (exact - start).norm(dim=0) / KICK
     return exact, shift
 
 
-def null_vectors(
-    inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor, steps: int, *, dense: bool = False
+def kick_remainder(
+    inner: Tensor, outer: Tensor, slope: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Minimise ‖A (u + d)‖ over d ⟂ u for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS.
+    """Any σ: the share of a random kick that the linearised problem does not take back, shape (K,)."""
+    kick = _random_units(inner.new_empty(inner.shape[1], slope.shape[1]), generator)
+    change = slope * (inner @ kick)
+    change = change - outer @ (outer.T @ change)
+    dense = inner.shape[1] <= DENSE_SIZE
+    back = least_squares(inner, outer, slope, change, DENSE_STEPS if dense else CG_STEPS, dense=dense)
+    return (kick + back).norm(dim=0)
+
+
+def null_vectors(
+    inner: Tensor, outer: Tensor, start: Tensor, weights: Tensor, steps: int, *, dense: bool = False
+) -> Tensor:
+    """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
+    y = weights * (inner @ start)
+    residual = y - outer @ (outer.T @ y)
+    exact = start + least_squares(inner, outer, weights, residual, steps, dense=dense, normal=start)
+    return exact / exact.norm(dim=0)
+
+
+def least_squares(
+    inner: Tensor,
+    outer: Tensor,
+    weights: Tensor,
+    residual: Tensor,
+    steps: int,
+    *,
+    dense: bool = False,
+    normal: Tensor | None = None,
+) -> Tensor:
+    """Minimise ‖A d + residual‖ for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS.
 
     Args:
         inner: Φ, shape (m, r).
         outer: Y, shape (m, b).
-        start: u as unit columns, shape (r, K).
-        pattern: a as columns of 0 and 1, shape (m, K).
+        weights: a as columns, shape (m, K).
+        residual: as columns in the complement of 𝒴, shape (m, K).
         steps: conjugate-gradient steps.
-        dense: whether to precondition with the Cholesky factor of AᵀA + u uᵀ. Then three steps suffice, however
-            ill-conditioned A is (similar samples), at m r (r + b) operations per candidate.
+        dense: whether to precondition with the Cholesky factor of AᵀA (+ u uᵀ). Then three steps suffice,
+            however ill-conditioned A is (similar samples), at m r (r + b) operations per candidate.
+        normal: unit columns u, shape (r, K), to which d stays orthogonal.
+
+    Returns:
+        d as columns, shape (r, K).
     """
-    tiny = torch.finfo(start.dtype).tiny
-    lower = _cholesky(inner, outer, start, pattern) if dense else None
+    if inner.shape[1] == 0:
+        return weights.new_zeros(0, weights.shape[1])
+    tiny = torch.finfo(weights.dtype).tiny
+    lower = _cholesky(inner, outer, weights, normal) if dense else None
 
     def forward(d: Tensor) -> Tensor:
-        y = pattern * (inner @ d)
+        y = weights * (inner @ d)
         return y - outer @ (outer.T @ y)
 
     def gradient(residual: Tensor) -> Tensor:
-        s = inner.T @ (pattern * residual)
-        return project(s)
+        return project(inner.T @ (weights * residual))
 
     def project(s: Tensor) -> Tensor:
-        return s - start * (start * s).sum(dim=0)
+        return s if normal is None else s - normal * (normal * s).sum(dim=0)
 
     def precondition(s: Tensor) -> Tensor:
         return s if lower is None else project(torch.cholesky_solve(s.T[:, :, None], lower)[:, :, 0].T)
 
-    move = torch.zeros_like(start)
-    residual = -forward(start)
+    residual = -residual
     s = gradient(residual)
     along = precondition(s)
     size = (s * along).sum(dim=0)
+    move = torch.zeros_like(s)
     for _ in range(steps):
         change = forward(along)
         length = size / (change * change).sum(dim=0).clamp_min(tiny)
@@ -114,19 +200,25 @@ def null_vectors(
         scaled = precondition(s)
         new_size = (s * scaled).sum(dim=0)
         along, size = scaled + along * (new_size / size.clamp_min(tiny)), new_size
-    exact = start + move
-    return exact / exact.norm(dim=0)
+    return move
 
 
-def _cholesky(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor) -> Tensor:
+def active(inner: Tensor, u: Tensor) -> Tensor:
+    """A = [Φ u > 0] as 0 and 1."""
+    return (inner @ u > 0).to(u.dtype)
+
+
+def _cholesky(inner: Tensor, outer: Tensor, weights: Tensor, normal: Tensor | None) -> Tensor:
     """Cholesky factors of AᵀA + u uᵀ, shape (K, r, r); u uᵀ lifts the null direction, so that they exist."""
-    r, b = inner.shape[1], outer.shape[1]
-    lost = masked_products(outer, inner, pattern)
-    gram = masked_products(inner, inner, pattern) - lost.mT @ lost
-    gram += start.T[:, :, None] * start.T[:, None, :]
-    gram.diagonal(dim1=1, dim2=2).add_(r * torch.finfo(gram.dtype).eps)
+    lost = masked_products(outer, inner, weights)
+    gram = masked_products(inner, inner, weights**2) - lost.mT @ lost
+    if normal is not None:
+        gram += normal.T[:, :, None] * normal.T[:, None, :]
+    largest = gram.diagonal(dim1=1, dim2=2).amax(dim=1)
+    gram.diagonal(dim1=1, dim2=2).add_(gram.shape[1] * torch.finfo(gram.dtype).eps * largest[:, None])
     return torch.linalg.cholesky_ex(gram)[0]
 
 
-def _pattern(inner: Tensor, u: Tensor) -> Tensor:
-    return (inner @ u > 0).to(u.dtype)
+def _random_units(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    kick = torch.randn(like.shape, dtype=like.dtype, generator=generator).to(like.device)
+    return kick / kick.norm(dim=0)

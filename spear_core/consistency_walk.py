@@ -6,14 +6,19 @@ reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of t
 former from b ≈ m/4 on.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from spear_core.consistency_relation import value_and_slope
 
 CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
 RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
 TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
 LONGEST_WALK = 4000
+GRAPH_STEPS = 2  # Newton steps per unit to the nearest point of σ's graph; the walk forgives the rest
 
 
 def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Tensor:
@@ -29,11 +34,16 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Ten
         u as unit columns, shape (r, K).
     """
     start = start / start.norm(dim=0)
-    share = max(inner.shape[1], outer.shape[1]) / inner.shape[0]
+    share = crowding(inner, outer)
     if share < CROWDED:
         return alternate(inner, outer, start, 25 * 2**effort)
     room = max(LIMIT - share, 0.03)
     return reflect(inner, outer, start, min(int(4 / room**2) * 2**effort, LONGEST_WALK), 1 - 0.4 * room)
+
+
+def crowding(inner: Tensor, outer: Tensor) -> float:
+    """Share of the m dimensions that the two spaces take up, b/m where they are of one size."""
+    return (inner.shape[1] + outer.shape[1]) / (2 * inner.shape[0])
 
 
 def starts_per_sample(share: float) -> float:
@@ -81,3 +91,48 @@ def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     active = z > -TILT * y
     y = torch.where(active, (z + y) / 2, 0).clamp_min(0)
     return torch.where(active, y, z.clamp_max(0)), y
+
+
+def reflect_affine(
+    sigma: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    offset: Tensor,
+    start: Tensor,
+    steps: int,
+    memory: float,
+) -> Tensor:
+    """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ.
+
+    Args:
+        sigma: the activation.
+        centre: z₀ ⟂ Φ, shape (m, 1).
+        inner: Φ, orthonormal columns, shape (m, r).
+        outer: Y, orthonormal columns, shape (m, b).
+        offset: y₀ ⟂ Y, shape (m, 1).
+        start: z as columns, shape (m, K).
+        steps: how many.
+        memory: κ.
+
+    Returns:
+        z as columns of z₀ + span Φ, shape (m, K).
+    """
+    z, y = start, sigma(start)
+    for _ in range(steps):
+        z_linear, y_linear = centre + inner @ (inner.T @ z), offset + outer @ (outer.T @ y)
+        z_graph, y_graph = nearest_on_graph(sigma, 2 * z_linear - z, 2 * y_linear - y, z_linear)
+        z = memory * (z + z_graph) + (1 - 2 * memory) * z_linear
+        y = memory * (y + y_graph) + (1 - 2 * memory) * y_linear
+    return centre + inner @ (inner.T @ z)
+
+
+def nearest_on_graph(
+    sigma: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The point of {(s, σ(s))} near each (z, y): Gauss–Newton steps on (s − z)² + (σ(s) − y)²."""
+    s = start
+    for _ in range(GRAPH_STEPS):
+        value, slope = value_and_slope(sigma, s)
+        s = s - ((s - z) + (value - y) * slope) / (1 + slope * slope)
+    return s, sigma(s)

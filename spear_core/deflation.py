@@ -7,9 +7,34 @@ yet found therefore have c ⟂ q_i for every found i.
 import torch
 from torch import Tensor
 
+from spear_core.consistency_relation import Relation, value_and_slope
+
 DETERMINED = 1e-6  # smallest pivot of the normal equations that still determines q, relative to the rows' 1
 ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its length
 CHUNK_NUMBERS = 2**23  # entries of the pair products held at a time
+
+
+def found_directions(relation: Relation, found: Tensor) -> tuple[Tensor, Tensor]:
+    """q_i of both layers for found samples (coefficients in `relation.sources`, shape (k, r)).
+
+    Returns:
+        Unit columns in the bases of the two layers' factors, (r, k) and (b, k); NaN where not determined,
+        which is everywhere in layer 1 if there are more samples than independent inputs.
+    """
+    z = relation.hidden(found)
+    y = relation.activation(z)
+    p = relation.next_coefficients(y)
+    (L, L2), (layer, following) = (s.factor for s in relation.splits), relation.layers
+    unknown = z.new_full(found.T.shape, float("nan"))
+    weight = following.weight.to(torch.float64)
+    if layer.has_relu and following.has_relu:
+        next_z = weight @ y + following.bias.to(torch.float64)[:, None]
+        directions = unknown if relation.crowded else dual_directions(L, found, z < 0)
+        return directions, dual_directions(L2, p.T, next_z < 0)
+    if relation.crowded:
+        return unknown, torch.full_like(p, float("nan"))
+    _, slope = value_and_slope(relation.activation, z)
+    return coupled_directions((L, weight.T @ L2), (found, p.T), slope)
 
 
 def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> Tensor:
@@ -44,6 +69,50 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
     return directions.masked_fill(wrong | loose, float("nan"))
 
 
+def coupled_directions(
+    factors: tuple[Tensor, Tensor], coefficients: tuple[Tensor, Tensor], slope: Tensor
+) -> tuple[Tensor, Tensor]:
+    """q_i of two consecutive layers at once, without zeros: L q = σ'(z) ∘ (E q₂), back-propagation itself.
+
+    With duality in both layers, q = p_i + N w and q₂ = p₂_i + N₂ w₂ (see `dual_directions`), and the m equations
+    decide w and w₂ by least squares.
+
+    Args:
+        factors: L and E = W₂ᵀ L₂, each (m, b).
+        coefficients: the found c_i and p_i as rows, each (k, b).
+        slope: σ'(z_i) as columns, shape (m, k).
+
+    Returns:
+        Both as unit columns, each (b, k); NaN where not determined.
+    """
+    L, E = factors
+    particular, next_particular = (torch.linalg.pinv(c) for c in coefficients)
+    free, next_free = (orthogonal_complement(c.T) for c in coefficients)
+    A, B = L @ free, E @ next_free
+    size, next_size = A.shape[1], B.shape[1]
+    left = L @ particular - slope * (E @ next_particular)
+    gram = L.new_empty(slope.shape[1], size + next_size, size + next_size)
+    gram[:, :size, :size] = A.T @ A
+    gram[:, :size, size:] = -masked_products(A, B, slope)
+    gram[:, size:, :size] = gram[:, :size, size:].mT
+    gram[:, size:, size:] = masked_products(B, B, slope**2)
+    right = torch.cat([A.T @ left, -(B.T @ (slope * left))])
+    lower, failed = torch.linalg.cholesky_ex(gram)
+    w = -torch.cholesky_solve(right.T[:, :, None], lower)[:, :, 0].T
+    q, next_q = particular + free @ w[:size], next_particular + next_free @ w[size:]
+    signal = L @ q
+    wrong = (signal - slope * (E @ next_q)).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
+    pivots = lower.diagonal(dim1=1, dim2=2) ** 2
+    if pivots.shape[1]:
+        wrong |= (failed > 0) | (pivots.amin(dim=1) < DETERMINED * pivots.amax(dim=1))
+    return tuple((d / d.norm(dim=0)).masked_fill(wrong, float("nan")) for d in (q, next_q))
+
+
+def determined(directions: Tensor) -> Tensor:
+    """The columns that are known."""
+    return directions[:, ~directions.isnan().any(dim=0)]
+
+
 def orthogonal_complement(columns: Tensor) -> Tensor:
     """Orthonormal basis of the complement of the span of (r, k) columns, shape (r, r − k)."""
     r, k = columns.shape
@@ -54,7 +123,7 @@ def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     """Aᵀ diag(w_k) B for every column w_k, as one product: (m, p), (m, r) and (m, K) give (K, p, r)."""
     p, r = left.shape[1], right.shape[1]
     products = weights.new_zeros(weights.shape[1], p * r)
-    rows = max(1, CHUNK_NUMBERS // (p * r))
+    rows = max(1, CHUNK_NUMBERS // max(1, p * r))
     for A, B, w in zip(left.split(rows), right.split(rows), weights.split(rows), strict=True):
         products += w.T @ (A[:, :, None] * B[:, None, :]).reshape(len(A), p * r)
-    return products.reshape(-1, p, r)
+    return products.reshape(weights.shape[1], p, r)

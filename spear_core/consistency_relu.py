@@ -1,0 +1,96 @@
+"""Forward consistency with ReLU: the relation is homogeneous, so a sample is a ray, and an exact one.
+
+relu(t z) = t relu(z) for t > 0: the search runs over unit vectors z = Φ u of span[M, β], and β is one more
+unknown direction. Its scale comes last, from the bias gradients.
+"""
+
+import torch
+from torch import Tensor
+
+from spear_core.consistency_finish import kicked_null_vectors, pattern_newton
+from spear_core.consistency_relation import Relation
+from spear_core.consistency_walk import crowding, starts_per_sample, walk
+from spear_core.deflation import determined, orthogonal_complement
+
+NEAR = 0.15  # misfit below which a walker sits in the basin of a sample
+FEWEST_STARTS = 32
+UNLIKE = 0.3  # unit vectors closer than this are tried once in the first round
+CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
+
+
+def candidates(
+    relation: Relation,
+    found: Tensor,
+    directions: tuple[Tensor | None, Tensor],
+    idle: int,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One round: walk from fresh starts in what is left of the two spaces, and finish.
+
+    Args:
+        relation: the two layers.
+        found: coefficients of the samples found, shape (k, r).
+        directions: their q in layer 1 (None where b > r) and in layer 2, as columns, NaN where unknown.
+        idle: rounds since the last find.
+        generator: source of the starts and kicks.
+
+    Returns:
+        The walkers z, shape (m, K); candidates c as columns, shape (r, k'); what is left of their kicks.
+    """
+    # every third idle round starts afresh, in case a direction is wrong and hides the sample it should spare
+    inner, outer = (relation.inner, relation.outer) if idle % 3 == 2 else _deflated(relation, directions)
+    missing = relation.batch_size - len(found)
+    count = max(FEWEST_STARTS, int(missing * starts_per_sample(crowding(inner, outer))))
+    start = torch.randn(inner.shape[1], count, generator=generator).to(inner.device)
+    small_inner, small_outer = inner.to(torch.float32), outer.to(torch.float32)
+    walkers = walk(small_inner, small_outer, start, effort=idle)
+    near = walkers[:, _distinct(small_inner, small_outer, walkers, 0.0 if len(found) else UNLIKE)]
+    near = pattern_newton(small_inner, small_outer, near, passes=8, steps=8 if idle == 0 else 24)
+    near = near[:, _distinct(small_inner, small_outer, near, CONVERGED_APART)]
+    near = relation.inner.T @ (inner @ near.to(torch.float64))
+    exact, shift = kicked_null_vectors(relation.inner, relation.outer, near, generator)
+    c, scale_agrees = _scaled(relation, exact)
+    return small_inner @ walkers, c[:, scale_agrees], shift[scale_agrees]
+
+
+def _deflated(relation: Relation, directions: tuple[Tensor | None, Tensor]) -> tuple[Tensor, Tensor]:
+    """Φ and Y of the samples not yet found: c ⟂ q_i in layer 1, p ⟂ q_i in layer 2."""
+    first, second = directions
+    inner, outer = relation.inner, relation.outer
+    if first is not None and determined(first).shape[1]:
+        left = relation.basis @ orthogonal_complement(determined(first))
+        left = torch.cat([left, relation.bias[:, None]], dim=1) if relation.has_bias else left
+        inner = torch.linalg.qr(left)[0]
+    if determined(second).shape[1]:
+        outer = torch.linalg.qr(relation.rows.T @ orthogonal_complement(determined(second)))[0]
+    return inner, outer
+
+
+def _distinct(inner: Tensor, outer: Tensor, u: Tensor, apart: float) -> Tensor:
+    """Indices of walkers near a sample, best first, one of those that are closer than `apart`."""
+    y = torch.relu(inner @ u)
+    misfit = (y - outer @ (outer.T @ y)).norm(dim=0) / y.norm(dim=0)
+    order = misfit.argsort()
+    order = order[misfit[order] < NEAR]
+    distance = torch.cdist(u[:, order].T, u[:, order].T, compute_mode="donot_use_mm_for_euclid_dist")
+    earlier = torch.ones_like(distance, dtype=torch.bool).tril(-1)
+    return order[~(earlier & (distance < apart)).any(dim=1)]
+
+
+def _scaled(relation: Relation, exact: Tensor) -> tuple[Tensor, Tensor]:
+    """Rays u → coefficients c as columns, and where the coefficient of β comes out as 1.
+
+    c · Lᵀ g = 1, or in the next layer p · L₂ᵀ g₂ = 1, fixes the scale more precisely than β does, which is a
+    small part of z, and where β = 0 as well. β is then an independent check.
+    """
+    ray = torch.linalg.solve_triangular(relation.triangle, exact, upper=True)
+    r = relation.basis.shape[1]
+    mean, next_mean = relation.mean_gradients()
+    if relation.crowded:
+        scale = next_mean @ relation.next_coefficients(torch.relu(relation.inner @ exact))
+    else:
+        scale = mean @ ray[:r]
+    agrees = scale > 0
+    if relation.has_bias:
+        agrees &= (ray[-1] / scale - 1).abs() < 0.1
+    return ray[:r] / scale, agrees
