@@ -1,0 +1,220 @@
+"""What all explorers share: a box of controls, pictures, a sentence that says what they show, a status line.
+
+A subclass names its controls and pictures and writes `update`: read `self.values`, compute, `self.show` the
+pictures and `self.say` what they show. The rest is here: quick slider moves are merged, an error is shown in
+the status line, and without a kernel the explorer is a picture with its description.
+"""
+
+import asyncio
+import html
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets as W
+
+from widgets.drawing import stack_pictures
+
+log = logging.getLogger(__name__)
+
+MERGE_SECONDS = 0.01  # changes so soon after a run had waited for it: they are merged into one
+LABELLED = {"description_width": "initial"}
+
+
+class Explorer(W.VBox):
+    """A box of controls and pictures that follows its controls.
+
+    Attributes:
+        name: the box gets the class `spear-<name>`.
+        title: heading of the box.
+        description: what the pictures show, in one fixed sentence; the text alternative.
+        control: the controls by name.
+        picture: the pictures by name, `ipywidgets.Image`.
+        caption: what the pictures show at the present setting, in words.
+        status: errors and progress, in words.
+    """
+
+    name = "explorer"
+    title = ""
+    description = ""
+
+    def __init__(
+        self,
+        controls: Mapping[str, W.Widget],
+        pictures: Sequence[str] = ("picture",),
+        *,
+        format: str = "png",
+        buttons: Sequence[W.Widget] = (),
+    ) -> None:
+        """Lay out the box. Call `self.refresh()` at the end of the subclass's own `__init__`.
+
+        Args:
+            controls: by name; each one with a `value` is watched.
+            pictures: names.
+            format: of all pictures, "png" or "jpeg".
+            buttons: shown beside the controls, for example from `self.button`.
+        """
+        self.control = dict(controls)
+        self.picture = {name: _image(format, self.description) for name in pictures}
+        self.caption = W.HTML().add_class("spear-caption")
+        self.status = W.HTML(layout=W.Layout(min_height="1.6em")).add_class("spear-status")
+        self._first = self.values
+        self._listening = True
+        self._ended = 0.0
+        self._scheduled: asyncio.TimerHandle | None = None
+        self.runs = 0
+        reset = self.button("Reset", self.reset, tooltip="All controls back to where they were at first")
+        row = W.Box(
+            [*self.control.values(), *buttons, reset],
+            layout=W.Layout(display="flex", flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
+        )
+        heading = W.HTML(f"<b style='font-size:1.1em'>{html.escape(self.title)}</b>")
+        super().__init__([heading, row, *self.picture.values(), self.caption, self.status])
+        self.add_class(f"spear-{self.name}")
+        for control in self.control.values():
+            if control.has_trait("value"):
+                control.observe(self._on_change, "value")
+
+    # ---------------------------------------------------------------- for subclasses
+    def update(self) -> None:
+        """Compute from `self.values`, then `show` and `say`. May raise: the error is shown."""
+        raise NotImplementedError
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The controls' present values by name."""
+        return {name: c.value for name, c in self.control.items() if c.has_trait("value")}
+
+    def show(self, picture: str, content: bytes) -> None:
+        """Put an encoded picture on display."""
+        self.picture[picture].value = content
+
+    def say(self, words: str) -> None:
+        """Say in words what the pictures show now (HTML is allowed)."""
+        self.caption.value = words
+
+    def button(self, label: str, handler: Callable[[], None], *, tooltip: str = "") -> W.Button:
+        """A button whose errors go to the status line."""
+        button = W.Button(description=label, tooltip=tooltip or label, layout=W.Layout(width="auto"))
+        button.on_click(lambda _: self.guard(handler))
+        return button
+
+    # ---------------------------------------------------------------- for readers and tests
+    def refresh(self) -> None:
+        """Compute and draw now. Raises what `update` raises."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self.runs += 1
+        try:
+            self.update()
+            self.status.value = ""
+        finally:
+            self._ended = time.monotonic()
+
+    def set(self, **values: Any) -> None:
+        """Set several controls and draw once.
+
+        Raises:
+            KeyError: no such control.
+            traitlets.TraitError: a value that the control does not take.
+        """
+        with self.quietly():
+            for name, value in values.items():
+                self.control[name].value = value
+        self.refresh()
+
+    def reset(self) -> None:
+        """All controls back to their first values."""
+        self.set(**self._first)
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Controls that are set inside do not start a run."""
+        before, self._listening = self._listening, False
+        try:
+            yield
+        finally:
+            self._listening = before
+
+    def guard(self, handler: Callable[[], None]) -> None:
+        """Call a handler; an error goes to the status line in words, and to the log with its traceback."""
+        try:
+            handler()
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Show an error."""
+        log.error("%s: %s", self.name, error, exc_info=error)
+        self.status.value = f"Error: {html.escape(str(error) or type(error).__name__)}"
+
+    # ---------------------------------------------------------------- inside
+    def _on_change(self, change: object) -> None:
+        """Draw at once, unless this change came while another was being drawn: those wait and are merged."""
+        if not self._listening or self._scheduled is not None:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None or time.monotonic() - self._ended > MERGE_SECONDS:
+            self.guard(self.refresh)
+        else:
+            self._scheduled = loop.call_later(MERGE_SECONDS, self.guard, self.refresh)
+
+    def static_picture(self) -> bytes:
+        """PNG that stands for the explorer where there is no kernel."""
+        return stack_pictures([image.value for image in self.picture.values() if image.value])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = dict(super()._repr_mimebundle_(**kwargs) or {})
+        data["text/plain"] = self.description
+        data["image/png"] = self.static_picture()
+        return data, {"image/png": {"alt": self.description}}
+
+
+def _image(format: str, alt: str) -> W.Image:
+    # an <img> is as wide as its pixels; on a narrow page it shrinks, and never loses its shape
+    layout = W.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
+    return W.Image(format=format, layout=layout, tooltip=alt)
+
+
+def int_slider(
+    label: str, value: int, low: int, high: int, *, step: int = 1, width: str = "19em"
+) -> W.IntSlider:
+    """A labelled slider that reports while it moves."""
+    layout = W.Layout(width=width, max_width="100%")
+    return W.IntSlider(value, low, high, step, description=label, style=LABELLED, layout=layout)
+
+
+def float_slider(
+    label: str,
+    value: float,
+    low: float,
+    high: float,
+    *,
+    step: float,
+    width: str = "19em",
+    readout_format: str = ".2f",
+) -> W.FloatSlider:
+    """A labelled slider for numbers that are not whole."""
+    layout = W.Layout(width=width, max_width="100%")
+    return W.FloatSlider(
+        value=value, min=low, max=high, step=step, description=label, style=LABELLED, layout=layout,
+        readout_format=readout_format,
+    )  # fmt: skip
+
+
+def dropdown(label: str, options: Sequence[Any], value: Any = None) -> W.Dropdown:
+    """A labelled choice; options are values or (text, value) pairs."""
+    first = options[0][1] if isinstance(options[0], tuple) else options[0]
+    return W.Dropdown(
+        options=options,
+        value=first if value is None else value,
+        description=label,
+        style=LABELLED,
+        layout=W.Layout(width="auto", max_width="100%"),
+    )
