@@ -10,20 +10,18 @@ from torch import Tensor
 from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.low_rank import LowRank, split
 from spear_core.problem import LinearLayer, Problem
-from spear_core.tolerances import FLAT_TAIL
 
 SAMPLE = 2**16  # entries looked at
 BLOCK = 256  # side of the block in which weight decay is sought
 COLUMNS = 2**12  # of a wide gradient that are looked at when weight decay is taken out
 LEVELS = 257  # distinct values up to which a gradient counts as quantised: 8 bits, and the sign of zero
-SPARSE = 0.5  # share of zeros, scattered, from which on entries have been dropped
+SPARSE = 0.5  # share of zeros from which on entries have been dropped
+SCATTERED = 0.25  # share of zeros outside of rows and columns that are all zero, for the same
 CLIPPED = 0.005  # share of entries at the very maximum: of continuous values there are one or two
 EVEN = 0.02  # relative spread of magnitudes that are meant to be equal
-SPREAD = (
-    2.0  # row and column norms of pure noise spread this little beyond chance, those of a gradient far more
-)
+SPREAD = 1.4  # times chance: how much the row norms of pure noise may spread; those of a gradient do more
+CLEARER = 10.0  # times lower must the floor be without the weights, for them to be part of what was sent
 WEIGHTS = 0.5  # factors this close to one are the weights themselves, not their decay
-CLEAR = 50.0  # drop of the spectrum that needs no flat floor behind it to be believed
 SIMILAR = 0.7  # cosine from which on a "gradient" is the weights
 
 
@@ -40,10 +38,12 @@ def explain_rank(low_rank: LowRank, problem: Problem) -> InputError:
     """
     layer, rank = problem.attacked, low_rank.batch_size
     m, n = layer.weight_grad.shape
-    reason = _weights_inside(layer) or processed(layer.weight_grad) or _noise(low_rank)
+    told = batch_by_next_layer(problem)
+    reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
+    if told is None or told < rank:
+        reason = reason or _noise(low_rank)
     if reason:
         return not_low_rank(problem, rank, reason)
-    told = batch_by_next_layer(problem)
     if told is not None and told >= rank:
         got = f"b = {told} (the rank of the next layer's gradient)"
     else:
@@ -52,20 +52,6 @@ def explain_rank(low_rank: LowRank, problem: Problem) -> InputError:
     return RankSaturated(
         f"rank saturated: b must be below min(m, n) of {where}, got {got} with m = {m}, n = {n}"
     )
-
-
-def shows_rank(low_rank: LowRank, shape: tuple[int, ...]) -> bool:
-    """Whether a split shows a rank below min(m, n), and a floor behind it.
-
-    Args:
-        low_rank: the split.
-        shape: (m, n), or fewer where rows or columns are zero.
-    """
-    b, values = low_rank.batch_size, low_rank.singular_values
-    if not low_rank.complete or b >= min(shape):
-        return False
-    # near its end a spectrum may fall fast, which looks like a floor
-    return len(values) - b >= FLAT_TAIL or bool(values[b - 1] >= CLEAR * values[b])
 
 
 def not_low_rank(problem: Problem, rank: int, reason: str) -> NotLowRank:
@@ -101,8 +87,14 @@ def processed(G: Tensor) -> str:
     return ""
 
 
-def _weights_inside(layer: LinearLayer) -> str:
-    decay = _weight_decay(layer)
+def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
+    """Whether the weights are part of what was sent, and how to take them out; empty if they are not.
+
+    Args:
+        layer: the layer.
+        low_rank: the split of its gradient.
+    """
+    decay = _weight_decay(layer, low_rank)
     if decay is not None:
         factor, rank = decay
         if rank == 0 or abs(factor - 1) < WEIGHTS:
@@ -117,7 +109,7 @@ def _weights_inside(layer: LinearLayer) -> str:
     return ""
 
 
-def _weight_decay(layer: LinearLayer) -> tuple[float, int] | None:
+def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | None:
     """The factor c and the rank of G − c W, where that is low.
 
     In any square block G = c W + (rank b), so all but b eigenvalues of W⁻¹ G are c: their median.
@@ -139,22 +131,19 @@ def _weight_decay(layer: LinearLayer) -> tuple[float, int] | None:
     if rest.norm() <= rounding * part:
         return factor, 0
     # in the dtype of G, since its rounding stays in the difference
-    low_rank = split(rest.to(layer.weight_grad.dtype), generator=torch.Generator().manual_seed(0))
-    clear = low_rank.complete and low_rank.batch_size < min(rest.shape) / 2
-    return (factor, low_rank.batch_size) if clear else None
+    without = split(rest.to(layer.weight_grad.dtype), generator=torch.Generator().manual_seed(0))
+    floor = low_rank.floor if low_rank.complete else float(low_rank.singular_values[-1])
+    better = without.complete and without.batch_size < min(rest.shape) and CLEARER * without.floor < floor
+    return (factor, without.batch_size) if better else None
 
 
 def _noise(low_rank: LowRank) -> str:
-    """Independent noise has rows of equal length and columns of equal length, whatever carries it."""
+    """Independent noise has rows of equal length, whatever signal carries it; a gradient has busy units."""
     values = low_rank.singular_values
     signal = int((values > 2 * values.median()).sum())
-    rest = low_rank.factor[:, signal:] @ low_rank.rows[signal:]
-    m, n = rest.shape
-    even = all(
-        float(norms.std() / norms.mean()) < SPREAD / (2 * other) ** 0.5 + 1 / min(m, n)
-        for norms, other in ((rest.norm(dim=1), n), (rest.norm(dim=0), m))
-    )
-    if not even:
+    lengths = (low_rank.factor[:, signal:] @ low_rank.rows[signal:]).norm(dim=1)
+    freedom = low_rank.rows.shape[1] - signal
+    if lengths.std() > SPREAD * lengths.mean() / (2 * freedom) ** 0.5:
         return ""
     return "every entry carries noise of the same size: noise was added? Approximate at best: give batch_size"
 
@@ -165,14 +154,14 @@ def batch_by_next_layer(problem: Problem) -> int | None:
         return None
     G = problem.layers[1].weight_grad
     low_rank = split(G, generator=torch.Generator().manual_seed(0))
-    return low_rank.batch_size if shows_rank(low_rank, G.shape) else None
+    return low_rank.batch_size if low_rank.complete else None
 
 
 def _scattered(G: Tensor) -> bool:
     """Whether zeros lie about singly; silent units and constant inputs leave whole lines instead."""
     present = G != 0
     live = present[present.any(dim=1)][:, present.any(dim=0)]
-    return bool(live.to(torch.float32).mean() < 1 - SPARSE)
+    return bool(live.to(torch.float32).mean() < 1 - SCATTERED)
 
 
 def _sample(G: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spear_core.causes import batch_by_next_layer, explain_rank, not_low_rank, processed, shows_rank
+from spear_core.causes import batch_by_next_layer, explain_rank, not_low_rank, processed, weights_inside
 from spear_core.errors import InputError, InputTypeError, MissingGradient
 from spear_core.low_rank import LowRank
 from spear_core.problem import LinearLayer, Problem
@@ -15,6 +15,7 @@ from spear_core.tolerances import numerical_rank, precision
 METHODS = ("auto", "sampling", "halfspace", "consistency")
 BIAS_ROUNDING = 32.0  # rounding errors of the weight gradient's largest entry; below, a bias gradient is none
 CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
+NOISY = 100.0  # rounding errors; a floor above that has a reason
 ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
 
 
@@ -175,9 +176,11 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
     layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
     # units that no sample activates and inputs that are zero in all samples leave no room for a larger rank
     m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in _line_norms(low_rank))
-    sound = low_rank.complete if batch_size is not None else shows_rank(low_rank, layer.weight_grad.shape)
-    if not sound or (b >= min(m, n) and batch_by_next_layer(problem) != b):
+    if not low_rank.complete or (b >= min(m, n) and batch_by_next_layer(problem) != b):
         raise explain_rank(low_rank, problem)
+    noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
+    if noisy and (reason := weights_inside(layer, low_rank)):
+        raise not_low_rank(problem, b, reason)
     if b > CROWDED * min(m, n) and (reason := processed(layer.weight_grad)):
         raise not_low_rank(problem, b, reason)
     rank = numerical_rank(values, layer.weight_grad.dtype)

@@ -21,6 +21,7 @@ class Following:
         name: of the activation.
         after: affine map after it; None if there is none.
         layers: the linear layers that take the result, nothing else in between.
+        branches: whether something else takes the result as well.
         masked: what is random in between, e.g. Dropout in train mode; empty if nothing is.
         stopped: the call at which the chain ends; None if it is the model's output or a linear layer.
     """
@@ -30,6 +31,7 @@ class Following:
     name: str = ""
     after: Affine | None = None
     layers: tuple[LinearCall, ...] = field(default=())
+    branches: bool = False
     masked: str = ""
     stopped: fx.Node | None = None
 
@@ -64,7 +66,7 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
         found = tuple(takers[user] for user in users(here) if user in takers)
         step = None if found else _next(traced, here)
         if step is None or step.op == "output":
-            return Following(before, activation, name, after, found, masked)
+            return Following(before, activation, name, after, found, len(users(here)) > 1, masked)
         if activation is None:
             start = here
         effect = _effect(traced, here, step, width, device)
@@ -78,7 +80,7 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
         elif effect.kind != "identity":
             whole = _effect(traced, start, step, width, device)
             if whole.kind != "elementwise":
-                return Following(before, activation, name, after, (), masked, step)
+                return Following(before, activation, name, after, masked=masked, stopped=step)
             activation, after = whole.function, None
             name = whole.name or " ".join(filter(None, (name, label(step, root))))
         here = step

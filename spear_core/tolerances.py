@@ -6,6 +6,7 @@ from torch import Tensor
 JUMP = 4.0  # neighbours in the rounding floor of a spectrum differ by less than this factor
 ZERO_MARGIN = 1024.0  # a zero of L q is allowed this many times its expected rounding error
 FLAT_TAIL = 6  # singular values that must be seen below the rank before the floor is believed
+CLEAR_DROP = 50.0  # drop of a spectrum that is believed without so many values behind it
 
 ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
 
@@ -48,7 +49,11 @@ def numerical_rank(singular_values: Tensor, dtype: torch.dtype) -> int:
         return 0
     # Below a hundredth of one rounding error the values are leftovers of the arithmetic, not a floor.
     values = singular_values.clamp_min(0.01 * precision(dtype) * largest)
-    # Of a complete spectrum the last values fall freely; a floor shows within its first half.
     jumps = (values[:-1] > JUMP * values[1:]).nonzero().flatten() + 1
-    signal = jumps[values[jumps] < 0.02 * largest] if len(jumps) else jumps
+    above, below = values[jumps - 1], values[jumps]
+    # Of a complete spectrum the last values fall freely: a drop there counts only if it is steep.
+    floor = (len(values) - jumps >= FLAT_TAIL) | (above > CLEAR_DROP * below)
+    # And nothing below one rounding error is a signal, so a drop from there leads from the floor to zeros.
+    seen = above > max(0.1 * precision(dtype), precision(torch.float64)) * largest
+    signal = jumps[(below < 0.02 * largest) & floor & seen]
     return int(signal[-1]) if len(signal) else len(values)

@@ -58,14 +58,15 @@ def problem_of(reading: Reading, call: LinearCall, notes: Sequence[str] = ()) ->
         InputError: see `read_problem`.
     """
     check_present(reading, call)
-    layers, found = _chain(reading, call)
+    layers, branches, found = _chain(reading, call)
     replay = part.replay(reading.traced, call.source)
-    return Problem(tuple(layers), replay, (*notes, *found, *_source_notes(reading, call)))
+    return Problem(tuple(layers), replay, (*notes, *found, *_source_notes(reading, call)), branches)
 
 
-def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], list[str]]:
-    """The attacked layer and the linear layers that follow it one after another."""
+def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool, list[str]]:
+    """The attacked layer and those that follow it one after another; whether other ways lead on; notes."""
     layers: list[LinearLayer] = []
+    branches = False
     notes: list[str] = []
     incoming: Affine | None = None
     while True:
@@ -77,7 +78,7 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], list[
                     f"layer {call.name!r} must have a bias, got bias=False: it sets the samples' scale"
                 )
             notes.append(f"the chain ends before layer {call.name!r}, which has no bias")
-            return layers, notes
+            return layers, branches, notes
         if not layers:
             check_gradient(layer)
         layers.append(layer)
@@ -93,7 +94,8 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], list[
             ends = names([taker.name for taker in following.layers])
             notes.append(f"the chain ends before layer {ends}: no gradient of its own")
         if not ready or following.masked or reading.uses[call.weight] > 1:
-            return layers, notes
+            return layers, branches, notes
+        branches = branches or following.branches
         call = max(ready, key=lambda taker: taker.width)
         incoming = following.after
 
