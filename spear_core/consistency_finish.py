@@ -14,10 +14,10 @@ from torch import Tensor
 from spear_core.consistency_relation import value_and_slope
 from spear_core.deflation import masked_products
 
-DENSE_SIZE = 128  # up to this size Cholesky factors are cheaper than many steps
+DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
 CG_STEPS = 60
 DENSE_STEPS = 3
-RETURNED = 1e-4  # a slower return, relative to the kick, means that similar samples make A ill-conditioned
+RETURNED = 1e-6  # what may be left of a kick before the exact solution counts as converged
 KICK = 0.1  # relative length of the random step that a true sample must come back from
 
 
@@ -30,15 +30,18 @@ def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, 
         inner: Φ, orthonormal columns, shape (m, r).
         outer: Y, orthonormal columns, shape (m, b).
         start: u as unit columns, shape (r, K).
-        passes: how often the pattern is renewed.
+        passes: how often the pattern is renewed, unless it no longer changes.
         steps: conjugate-gradient steps per pass.
 
     Returns:
         u as unit columns, shape (r, K).
     """
-    u = start
+    u, last = start, None
     for _ in range(passes):
-        u = null_vectors(inner, outer, u, active(inner, u), steps)
+        pattern = active(inner, u)
+        if last is not None and torch.equal(pattern, last):
+            break
+        u, last = null_vectors(inner, outer, u, pattern, steps), pattern
     return u
 
 
@@ -106,18 +109,26 @@ def kicked_null_vectors(
     Returns:
         u as unit columns, shape (r, K), and the shifts relative to the kick, shape (K,).
     """
-    kicked = start + KICK * _random_units(start, generator)
-    kicked = kicked / kicked.norm(dim=0)
+    kick = KICK * _random_units(start, generator)
     pattern = active(inner, start)
-    small = start.shape[0] <= DENSE_SIZE
-    exact = null_vectors(inner, outer, kicked, pattern, DENSE_STEPS if small else CG_STEPS, dense=small)
-    shift = (exact - start).norm(dim=0) / KICK
+    if start.shape[0] <= DENSE_SIZE:
+        exact = null_vectors(inner, outer, _units(start + kick), pattern, DENSE_STEPS, dense=True)
+        return exact, (exact - start).norm(dim=0) / KICK
+    # two opposite kicks must end at one point; where they do not, few steps do not resolve similar samples
+    exact, other = null_vectors(
+        inner,
+        outer,
+        _units(torch.cat([start + kick, start - kick], dim=1)),
+        pattern.repeat(1, 2),
+        CG_STEPS,
+    ).chunk(2, dim=1)
+    shift = (exact - other).norm(dim=0) / KICK
     slow = (shift > RETURNED).nonzero().flatten()
-    if not small and len(slow):
-        exact[:, slow] = null_vectors(
-            inner, outer, kicked[:, slow], pattern[:, slow], DENSE_STEPS + 1, dense=True
-        )
-        shift = (exact - start).norm(dim=0) / KICK
+    if len(slow):
+        again = _units((start + kick)[:, slow])
+        exact = exact.clone()
+        exact[:, slow] = null_vectors(inner, outer, again, pattern[:, slow], DENSE_STEPS + 1, dense=True)
+        shift[slow] = (exact - start)[:, slow].norm(dim=0) / KICK
     return exact, shift
 
 
@@ -219,6 +230,9 @@ def _cholesky(inner: Tensor, outer: Tensor, weights: Tensor, normal: Tensor | No
     return torch.linalg.cholesky_ex(gram)[0]
 
 
+def _units(columns: Tensor) -> Tensor:
+    return columns / columns.norm(dim=0)
+
+
 def _random_units(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    kick = torch.randn(like.shape, dtype=like.dtype, generator=generator).to(like.device)
-    return kick / kick.norm(dim=0)
+    return _units(torch.randn(like.shape, dtype=like.dtype, generator=generator).to(like.device))

@@ -13,6 +13,7 @@ from spear_core.consistency_walk import crowding, starts_per_sample, walk
 from spear_core.deflation import determined, orthogonal_complement
 
 NEAR = 0.15  # misfit below which a walker sits in the basin of a sample
+CONVERGED = 1e-3  # misfit in float32 below which the finish has arrived; anything else is not worth float64
 FEWEST_STARTS = 32
 UNLIKE = 0.3  # unit vectors closer than this are tried once in the first round
 CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
@@ -44,9 +45,9 @@ def candidates(
     start = torch.randn(inner.shape[1], count, generator=generator).to(inner.device)
     small_inner, small_outer = inner.to(torch.float32), outer.to(torch.float32)
     walkers = walk(small_inner, small_outer, start, effort=idle)
-    near = walkers[:, _distinct(small_inner, small_outer, walkers, 0.0 if len(found) else UNLIKE)]
+    near = walkers[:, _distinct(small_inner, small_outer, walkers, NEAR, 0.0 if len(found) else UNLIKE)]
     near = pattern_newton(small_inner, small_outer, near, passes=8, steps=8 if idle == 0 else 24)
-    near = near[:, _distinct(small_inner, small_outer, near, CONVERGED_APART)]
+    near = near[:, _distinct(small_inner, small_outer, near, CONVERGED, CONVERGED_APART)]
     near = relation.inner.T @ (inner @ near.to(torch.float64))
     exact, shift = kicked_null_vectors(relation.inner, relation.outer, near, generator)
     c, scale_agrees = _scaled(relation, exact)
@@ -66,12 +67,12 @@ def _deflated(relation: Relation, directions: tuple[Tensor | None, Tensor]) -> t
     return inner, outer
 
 
-def _distinct(inner: Tensor, outer: Tensor, u: Tensor, apart: float) -> Tensor:
-    """Indices of walkers near a sample, best first, one of those that are closer than `apart`."""
+def _distinct(inner: Tensor, outer: Tensor, u: Tensor, near: float, apart: float) -> Tensor:
+    """Indices of the u with a misfit below `near`, best first, one of those that are closer than `apart`."""
     y = torch.relu(inner @ u)
     misfit = (y - outer @ (outer.T @ y)).norm(dim=0) / y.norm(dim=0)
     order = misfit.argsort()
-    order = order[misfit[order] < NEAR]
+    order = order[misfit[order] < near]
     distance = torch.cdist(u[:, order].T, u[:, order].T, compute_mode="donot_use_mm_for_euclid_dist")
     earlier = torch.ones_like(distance, dtype=torch.bool).tril(-1)
     return order[~(earlier & (distance < apart)).any(dim=1)]

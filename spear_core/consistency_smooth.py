@@ -5,18 +5,27 @@ has c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and every sample still missing ha
 ones. So z = z₀ + Φ u and y = y₀ + Y v, and a sample is where σ(z₀ + Φ u) = y₀ + Y v.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spear_core.consistency_finish import gauss_newton, kick_remainder
+from spear_core.consistency_finish import (
+    CG_STEPS,
+    DENSE_SIZE,
+    DENSE_STEPS,
+    gauss_newton,
+    kick_remainder,
+    least_squares,
+)
 from spear_core.consistency_relation import Relation, value_and_slope
 from spear_core.consistency_walk import reflect_affine
 from spear_core.deflation import determined, orthogonal_complement
 
 NEAR = 0.15  # misfit below which a walker is worth a finish
 FEWEST_STARTS = 32
+CAUTION = 10.0  # a sample whose error may be a hundredth counts like one that keeps a tenth of its kick
 UNLIKE = 0.1  # candidates closer than this, relative to ‖z − z₀‖, are one
 
 
@@ -69,12 +78,43 @@ def candidates(
     z = pair.centre + pair.inner @ near.to(torch.float64)
     u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=5, dense=dense)
     z = whole.centre + whole.inner @ u
-    _, slope = value_and_slope(sigma, z)
+    c = torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution
+    y, slope = value_and_slope(sigma, z)
     shift = kick_remainder(whole.inner, whole.outer, slope, generator)
-    return walkers, torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution, shift
+    return walkers, c, shift + CAUTION * _expected_error(relation, whole, c, y, slope, generator)
+
+
+def _expected_error(
+    relation: Relation,
+    pair: AffinePair,
+    c: Tensor,
+    y: Tensor,
+    slope: Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Error of z that the noise of the gradients explains, relative to its distance from z₀.
+
+    Where σ is nearly linear over the batch (sigmoid), mixtures of samples are nearly consistent as well, and the
+    least noise moves the solution along them.
+    """
+    length = y.norm(dim=0)
+    noise = torch.randn(y.shape, dtype=y.dtype, generator=generator).to(y.device)
+    noise = noise - pair.outer @ (pair.outer.T @ noise)
+    noise = (
+        noise
+        / noise.norm(dim=0)
+        * relation.expected_misfit(c, relation.next_coefficients(y), length)
+        * length
+    )
+    dense = pair.inner.shape[1] <= DENSE_SIZE
+    error = least_squares(
+        pair.inner, pair.outer, slope, noise, DENSE_STEPS if dense else CG_STEPS, dense=dense
+    )
+    return error.norm(dim=0) / (relation.hidden(c.T) - pair.centre).norm(dim=0)
 
 
 def _affine_pair(relation: Relation, first: Tensor, second: Tensor) -> AffinePair:
+    """The spaces of the samples with c ⟂ `first` and p ⟂ `second` (directions of found ones, as columns)."""
     mean, next_mean = relation.mean_gradients()
     if relation.crowded:
         c, free = mean.new_zeros(relation.basis.shape[1]), None
@@ -115,7 +155,8 @@ def _starts(relation: Relation, pair: AffinePair, count: int, generator: torch.G
     return pair.centre + pair.inner @ (float(size) * u.to(pair.inner))
 
 
-def _distinct(sigma, pair: AffinePair, u: Tensor, near: float) -> Tensor:
+def _distinct(sigma: Callable[[Tensor], Tensor], pair: AffinePair, u: Tensor, near: float) -> Tensor:
+    """Indices of the u with a misfit below `near`, best first, one of those that point the same way."""
     y = sigma(pair.centre + pair.inner @ u)
     misfit = (y - pair.outer @ (pair.outer.T @ y) - pair.offset).norm(dim=0) / y.norm(dim=0)
     order = misfit.argsort()

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from spear_core.consistency_relation import value_and_slope
 
+COVERAGE = 0.035  # walkers per missing sample times (b/m)²
 CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
 RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
 TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
-LONGEST_WALK = 4000
+SHORTEST_WALK, LONGEST_WALK = 20, 4000
 GRAPH_STEPS = 2  # Newton steps per unit to the nearest point of σ's graph; the walk forgives the rest
 
 
@@ -36,7 +37,7 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Ten
     start = start / start.norm(dim=0)
     share = crowding(inner, outer)
     if share < CROWDED:
-        return alternate(inner, outer, start, 25 * 2**effort)
+        return alternate(inner, outer, start, max(SHORTEST_WALK, int(450 * share)) * 2**effort)
     room = max(LIMIT - share, 0.03)
     return reflect(inner, outer, start, min(int(4 / room**2) * 2**effort, LONGEST_WALK), 1 - 0.4 * room)
 
@@ -48,7 +49,7 @@ def crowding(inner: Tensor, outer: Tensor) -> float:
 
 def starts_per_sample(share: float) -> float:
     """How many walkers per missing sample: many where they are cheap, few where deflation pays first."""
-    return min(4.0, 0.05 / share**2)
+    return min(4.0, COVERAGE / share**2)
 
 
 def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor:
