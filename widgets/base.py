@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import ipywidgets as W
+import torch
 
 from widgets.drawing import stack_pictures
 
@@ -109,7 +110,8 @@ class Explorer(W.VBox):
             self._scheduled = None
         self.runs += 1
         try:
-            self.update()
+            with one_thread():
+                self.update()
             self.status.value = ""
         finally:
             self._ended = time.monotonic()
@@ -176,6 +178,17 @@ class Explorer(W.VBox):
         return data, {"image/png": {"alt": self.description}}
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small arrays on one core: waiting for a second one costs more, and far more where others use it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _image(format: str, alt: str) -> W.Image:
     # an <img> is as wide as its pixels; on a narrow page it shrinks, and never loses its shape
     layout = W.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
@@ -218,3 +231,15 @@ def dropdown(label: str, options: Sequence[Any], value: Any = None) -> W.Dropdow
         style=LABELLED,
         layout=W.Layout(width="auto", max_width="100%"),
     )
+
+
+class Picture:
+    """A picture with its description, for the end of a cell."""
+
+    def __init__(self, content: bytes, description: str) -> None:
+        self.content = content
+        self.description = description
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = {"image/png": self.content, "text/plain": self.description}
+        return data, {"image/png": {"alt": self.description}}

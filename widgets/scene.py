@@ -1,0 +1,111 @@
+"""A client, its private batch, and what the server sees of it: the stage on which the explorers play.
+
+The server's half is G, g, W, β. The client's half (batch, ∂L/∂Z, the true Q) is for comparison.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from spear_core import client, data, low_rank, networks
+from spear_core.low_rank import LowRank
+from spear_core.problem import LinearLayer
+from spear_core.reconstruction import Forward
+
+DATA = (("photographs", "photos"), ("handwritten digits", "digits"), ("table of tumours", "breast_cancer"))
+SIDE = 32  # pixels of a photograph
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One batch, one network, one gradient.
+
+    Attributes:
+        batch: the private batch.
+        model: fully connected, ReLU, `depth` linear layers.
+        gradients: what the client sends.
+    """
+
+    batch: data.Batch
+    model: nn.Sequential
+    gradients: dict[str, Tensor]
+
+    @property
+    def layer(self) -> LinearLayer:
+        """The first layer as the server sees it."""
+        first = self.model[0]
+        assert isinstance(first, nn.Linear)
+        return LinearLayer(
+            self.gradients["0.weight"], self.gradients["0.bias"], first.weight.detach(), first.bias.detach()
+        )
+
+    @cached_property
+    def low_rank(self) -> LowRank:
+        """Step 1: the split of ∂L/∂W."""
+        return low_rank.split(self.layer.weight_grad, generator=torch.Generator().manual_seed(0))
+
+    @cached_property
+    def forward(self) -> Forward:
+        """The first layer in the row space of its gradient."""
+        return Forward.of(self.low_rank, self.layer)
+
+    @cached_property
+    def preactivations(self) -> Tensor:
+        """The client's Zᵀ, shape (b, m)."""
+        first = self.model[0]
+        with torch.no_grad():
+            return first(self.batch.inputs)  # type: ignore[no-any-return]
+
+    @cached_property
+    def output_grads(self) -> Tensor:
+        """The client's (∂L/∂Z)ᵀ, shape (b, m).
+
+        The bias gradient of a single sample is its ∂L/∂z; the mean over the batch divides it by b.
+        """
+        inputs, labels = self.batch.inputs, self.batch.labels
+        rows = [
+            client.gradients(self.model, inputs[i : i + 1], labels[i : i + 1])["0.bias"]
+            for i in range(len(labels))
+        ]
+        return torch.stack(rows) / len(rows)
+
+    @property
+    def batch_size(self) -> int:
+        """b, the number of samples."""
+        return len(self.batch.labels)
+
+    @cached_property
+    def true_q(self) -> Tensor:
+        """The one Q with ∂L/∂Z = L Q, shape (b, b), float64. Only the client can compute it like this."""
+        return self.low_rank.factor.T @ self.output_grads.T.to(torch.float64)
+
+
+@lru_cache(maxsize=16)
+def scene(
+    name: str = "photos", batch_size: int = 4, width: int = 200, seed: int = 3, depth: int = 4
+) -> Scene:
+    """Make a scene; the same arguments give the same one.
+
+    Args:
+        name: of the data, see `spear_core.data.load`.
+        batch_size: b.
+        width: m.
+        seed: of data and weights.
+        depth: number of linear layers.
+    """
+    batch = data.load(name, batch_size, size=SIDE, generator=torch.Generator().manual_seed(seed))
+    return of_batch(batch, width=width, seed=seed, depth=depth)
+
+
+def of_batch(batch: data.Batch, *, width: int = 200, seed: int = 3, depth: int = 4) -> Scene:
+    """The scene of a given batch."""
+    model = networks.fully_connected(
+        batch.inputs.shape[1],
+        width,
+        depth,
+        batch.classes,
+        generator=torch.Generator().manual_seed(1000 + seed),
+    )
+    return Scene(batch, model, client.gradients(model, batch.inputs, batch.labels))
