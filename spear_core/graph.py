@@ -126,7 +126,7 @@ def label(node: fx.Node, root: nn.Module) -> str:
     """What a call is called in messages: the module's class or the function's name."""
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target))).__name__
-    return str(getattr(node.target, "__name__", node.target))
+    return str(getattr(node.target, "__name__", node.target)).partition(".")[0]
 
 
 class _Tracer(fx.Tracer):
@@ -187,7 +187,7 @@ def _is_in_place(node: fx.Node, root: nn.Module) -> bool:
         return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
     if node.op not in ("call_function", "call_method"):
         return False
-    name = str(getattr(node.target, "__name__", node.target))
+    name = str(getattr(node.target, "__name__", node.target)).partition(".")[0]  # aten's are relu_.default
     if name in IN_PLACE_OPERATORS or (name.endswith("_") and not name.startswith("__")):
         return True
     try:

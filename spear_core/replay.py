@@ -39,11 +39,11 @@ def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
         preactivations: Z of all b samples, shape (b, m), float64.
 
     Returns:
-        None where the chain of layers does not reach the output, or where the batch is larger than the
-        output layer can tell apart (b > its inputs + 1).
+        None where the chain of layers does not reach the output or is not the only way there, or where the
+        batch is larger than the output layer can tell apart (b > its inputs + 1).
     """
     layers = problem.layers
-    if len(layers) < 2 or layers[-1].activation is not None:
+    if problem.branches or len(layers) < 2 or layers[-1].activation is not None:
         return None
     z, inputs, slopes = preactivations, [], []
     for before, layer in zip(layers[:-1], layers[1:], strict=True):

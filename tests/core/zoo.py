@@ -35,9 +35,9 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
         for module in model.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.weight.uniform_(-1.5, 1.5, generator=generator)
-                module.bias.normal_(generator=generator)
-                module.running_mean.normal_(generator=generator)
-                module.running_var.uniform_(0.5, 2, generator=generator)
+                module.bias.normal_(std=0.3, generator=generator)
+                module.running_mean.normal_(std=0.3, generator=generator)
+                module.running_var.uniform_(0.2, 0.6, generator=generator)
             elif isinstance(module, nn.Linear | nn.Conv2d):
                 bound = module.weight[0].numel() ** -0.5
                 for parameter in module.parameters():
@@ -65,14 +65,10 @@ class Forward(nn.Module):
 class BatchNormMLP(nn.Module):
     """A table classifier: Linear (no bias) → BatchNorm → ReLU → Dropout, twice, then a linear output."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 100) -> None:
         super().__init__()
-        self.block1 = nn.Sequential(
-            nn.Linear(N, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), nn.ReLU(), nn.Dropout(0.1)
-        )
-        self.block2 = nn.Sequential(
-            nn.Linear(WIDTH, HIDDEN), nn.BatchNorm1d(HIDDEN), nn.ReLU(), nn.Dropout(0.1)
-        )
+        self.block1 = self._block(nn.Linear(N, width, bias=False))
+        self.block2 = self._block(nn.Linear(width, HIDDEN))
         self.head = nn.Linear(HIDDEN, CLASSES)
 
     @staticmethod
@@ -86,12 +82,12 @@ class BatchNormMLP(nn.Module):
 class ResidualMLP(nn.Module):
     """Stem, then blocks x + W₂ relu(W₁ x) with checks of the shape, then a head."""
 
-    def __init__(self, blocks: int = 2) -> None:
+    def __init__(self, blocks: int = 2, width: int = 60) -> None:
         super().__init__()
-        self.stem = nn.Linear(N, HIDDEN)
-        self.up = nn.ModuleList(nn.Linear(HIDDEN, WIDTH) for _ in range(blocks))
-        self.down = nn.ModuleList(nn.Linear(WIDTH, HIDDEN) for _ in range(blocks))
-        self.head = nn.Linear(HIDDEN, CLASSES)
+        self.stem = nn.Linear(N, width)
+        self.up = nn.ModuleList(nn.Linear(width, 2 * width) for _ in range(blocks))
+        self.down = nn.ModuleList(nn.Linear(2 * width, width) for _ in range(blocks))
+        self.head = nn.Linear(width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() > 2:  # data of any shape: this alone keeps torch.fx from tracing
@@ -105,7 +101,7 @@ class ResidualMLP(nn.Module):
 class SmallCNN(nn.Module):
     """Two convolutions with pooling, then a fully connected head, as in many tutorials."""
 
-    def __init__(self, side: int = 8) -> None:
+    def __init__(self, side: int = 8, width: int = 100) -> None:
         super().__init__()
         self.features = nn.Sequential(
             nn.Conv2d(1, 4, 3, padding=1),
@@ -115,7 +111,7 @@ class SmallCNN(nn.Module):
             nn.ReLU(),
         )
         self.classifier = nn.Sequential(
-            nn.Flatten(), nn.Linear(6 * (side // 2) ** 2, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES)
+            nn.Flatten(), nn.Linear(6 * (side // 2) ** 2, width), nn.ReLU(), nn.Linear(width, CLASSES)
         )
 
     def forward(self, x: Tensor) -> Tensor:
