@@ -38,7 +38,7 @@ MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; t
 LARGEST_MISFIT = 0.05  # however large the noise: beyond it wrong points pass as well
 KICK_LEFT = 0.075  # share of a kick that may stay; of a mixture of two samples, r^-½ of it stays or more
 BIAS_AGREES = 0.1  # how far the scales told by β and by ∂L/∂β may differ
-SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample
+SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample in any case
 STARTS_PER_SAMPLE = 400  # default budget
 
 
@@ -103,10 +103,10 @@ def search(
         c = relation.to_sources(state.coefficients)
         q = None if relation.crowded else state.directions
         walkers, new, shift = candidates(relation, c, (q, state.next_directions), idle, generator)
-        true, misfit = _judge(relation, new, shift)
+        true, misfit, blur = _judge(relation, new, shift)
         idle = 0 if true.any() else idle + 1
         state = replace(
-            _merge(relation, state, new[:, true], misfit[true]),
+            _merge(relation, state, new[:, true], misfit[true], blur[true]),
             candidates=walkers,
             rounds=state.rounds + 1,
             starts=state.starts + walkers.shape[1],
@@ -117,8 +117,8 @@ def search(
             return
 
 
-def _judge(relation: Relation, c: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Which candidates c (as columns) are samples, and the misfit of each.
+def _judge(relation: Relation, c: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Which candidates c (as columns) are samples; the misfit of each; how far noise may have moved its z.
 
     A candidate passes if its misfit is explained by the noise of the gradients, if the bias gradients agree
     with its scale, c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and if it came back from a kick.
@@ -132,7 +132,7 @@ def _judge(relation: Relation, c: Tensor, shift: Tensor) -> tuple[Tensor, Tensor
     true &= (next_mean @ p - 1).abs() < BIAS_AGREES
     if not relation.crowded:
         true &= (mean @ c - 1).abs() < BIAS_AGREES
-    return true, misfit
+    return true, misfit, torch.maximum(allowed, shift).clamp_min(SAME_SAMPLE)
 
 
 def _beginning(relation: Relation, known: Tensor | None) -> Found:
@@ -144,19 +144,25 @@ def _beginning(relation: Relation, known: Tensor | None) -> Found:
     if known is None or len(known) == 0:
         return state
     c = relation.to_sources(known.to(relation.basis)).T
-    return _merge(relation, state, c, relation.misfit(relation.activation(relation.hidden(c.T))))
+    misfit = relation.misfit(relation.activation(relation.hidden(c.T)))
+    return _merge(relation, state, c, misfit, torch.full_like(misfit, SAME_SAMPLE))
 
 
-def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor) -> Found:
-    """Add what is new to what is found, and the directions as far as they follow."""
+def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, blur: Tensor) -> Found:
+    """Add what is new to what is found, and the directions as far as they follow.
+
+    New is what lies further from everything found, relative to its ‖z‖, than its blur.
+    """
     if c.shape[1] == 0:
         return state
     order = misfit.argsort()
-    together = torch.cat([relation.to_sources(state.coefficients), c.T[order]])
+    known = relation.to_sources(state.coefficients)
+    together = torch.cat([known, c.T[order]])
     misfit = torch.cat([state.misfit, misfit[order]])
     z = relation.hidden(together).T
-    same = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist") < SAME_SAMPLE * z.norm(dim=1)
-    first = ~same.tril(-1).any(dim=1)
+    reach = torch.cat([z.new_zeros(len(known)), blur[order]]) * z.norm(dim=1)
+    apart = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    first = ~(apart < reach[:, None]).tril(-1).any(dim=1)
     together, misfit = together[first][: relation.batch_size], misfit[first][: relation.batch_size]
     directions, next_directions = found_directions(relation, together)
     return replace(

@@ -17,6 +17,7 @@ from spear_core.deflation import masked_products
 DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
 CG_STEPS = 60
 DENSE_STEPS = 3
+STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by more than this
 RETURNED = 1e-6  # what may be left of a kick before the exact solution counts as converged
 KICK = 0.1  # relative length of the random step that a true sample must come back from
 
@@ -80,6 +81,7 @@ def gauss_newton(
     for _ in range(passes):
         _, slope = value_and_slope(sigma, centre + inner @ u)
         step = least_squares(inner, outer, slope, left, DENSE_STEPS if dense else 16, dense=dense)
+        before = left.norm(dim=0)
         for shorten in (1.0, 0.5, 0.25, 0.1):
             tried = u + shorten * step
             new = residual(tried)
@@ -89,6 +91,8 @@ def gauss_newton(
             step = torch.where(better, 0, step)
             if better.all():
                 break
+        if (left.norm(dim=0) > STALLED * before).all():
+            break
     return u
 
 

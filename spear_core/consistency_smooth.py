@@ -76,7 +76,7 @@ def candidates(
     near = gauss_newton(sigma, *_parts(small), near, passes=5, dense=dense)
     near = near[:, _distinct(sigma, small, near, 0.01)]
     z = pair.centre + pair.inner @ near.to(torch.float64)
-    u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=5, dense=dense)
+    u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=15, dense=dense)
     z = whole.centre + whole.inner @ u
     c = torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution
     y, slope = value_and_slope(sigma, z)

@@ -55,7 +55,7 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
     particular = torch.linalg.pinv(coefficients)
     free = orthogonal_complement(coefficients.T)
     if free.shape[1] == 0 or len(coefficients) == 0:
-        return particular / particular.norm(dim=0)
+        return _units(particular)
     LN, Lp = factor @ free, factor @ particular
     zero = inactive.to(factor.dtype)
     gram = masked_products(LN, LN, zero)
@@ -65,8 +65,7 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
     signal = factor @ directions
     wrong = (zero * signal).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
     loose = (failed > 0) | (lower.diagonal(dim1=1, dim2=2).amin(dim=1) ** 2 < DETERMINED)
-    directions = directions / directions.norm(dim=0)
-    return directions.masked_fill(wrong | loose, float("nan"))
+    return _units(directions).masked_fill(wrong | loose, float("nan"))
 
 
 def coupled_directions(
@@ -74,8 +73,9 @@ def coupled_directions(
 ) -> tuple[Tensor, Tensor]:
     """q_i of two consecutive layers at once, without zeros: L q = σ'(z) ∘ (E q₂), back-propagation itself.
 
-    With duality in both layers, q = p_i + N w and q₂ = p₂_i + N₂ w₂ (see `dual_directions`), and the m equations
-    decide w and w₂ by least squares.
+    These are m equations for 2 b unknowns: (q, q₂) is the null vector of A = [L, −diag(σ') E], found by one step
+    of inverse iteration from (c_i, 0), which is never orthogonal to it since c_i · q_i = 1. Each sample stands
+    on its own, so one that noise has moved spoils no other. When all samples are found, Q = C⁻¹.
 
     Args:
         factors: L and E = W₂ᵀ L₂, each (m, b).
@@ -86,26 +86,25 @@ def coupled_directions(
         Both as unit columns, each (b, k); NaN where not determined.
     """
     L, E = factors
-    particular, next_particular = (torch.linalg.pinv(c) for c in coefficients)
-    free, next_free = (orthogonal_complement(c.T) for c in coefficients)
-    A, B = L @ free, E @ next_free
-    size, next_size = A.shape[1], B.shape[1]
-    left = L @ particular - slope * (E @ next_particular)
-    gram = L.new_empty(slope.shape[1], size + next_size, size + next_size)
-    gram[:, :size, :size] = A.T @ A
-    gram[:, :size, size:] = -masked_products(A, B, slope)
-    gram[:, size:, :size] = gram[:, :size, size:].mT
-    gram[:, size:, size:] = masked_products(B, B, slope**2)
-    right = torch.cat([A.T @ left, -(B.T @ (slope * left))])
+    c, p = coefficients
+    if len(c) == L.shape[1]:
+        return tuple(_units(torch.linalg.pinv(found)) for found in coefficients)
+    b = L.shape[1]
+    start = torch.nn.functional.pad(c / c.norm(dim=1, keepdim=True), (0, E.shape[1]))
+    gram = start[:, :, None] * start[:, None, :]
+    gram[:, :b, :b] += torch.eye(b, dtype=L.dtype, device=L.device)
+    crossed = masked_products(L, E, slope)
+    gram[:, :b, b:] -= crossed
+    gram[:, b:, :b] -= crossed.mT
+    gram[:, b:, b:] += masked_products(E, E, slope**2)
     lower, failed = torch.linalg.cholesky_ex(gram)
-    w = -torch.cholesky_solve(right.T[:, :, None], lower)[:, :, 0].T
-    q, next_q = particular + free @ w[:size], next_particular + next_free @ w[size:]
+    both = torch.cholesky_solve(start[:, :, None], lower)[:, :, 0].T
+    q, next_q = both[:b], both[b:]
     signal = L @ q
     wrong = (signal - slope * (E @ next_q)).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
     pivots = lower.diagonal(dim1=1, dim2=2) ** 2
-    if pivots.shape[1]:
-        wrong |= (failed > 0) | (pivots.amin(dim=1) < DETERMINED * pivots.amax(dim=1))
-    return tuple((d / d.norm(dim=0)).masked_fill(wrong, float("nan")) for d in (q, next_q))
+    wrong |= (failed > 0) | (pivots.amin(dim=1) < DETERMINED * pivots.amax(dim=1))
+    return tuple(_units(d).masked_fill(wrong, float("nan")) for d in (q, next_q))
 
 
 def determined(directions: Tensor) -> Tensor:
@@ -115,8 +114,11 @@ def determined(directions: Tensor) -> Tensor:
 
 def orthogonal_complement(columns: Tensor) -> Tensor:
     """Orthonormal basis of the complement of the span of (r, k) columns, shape (r, r − k)."""
-    r, k = columns.shape
-    return torch.linalg.qr(columns / columns.norm(dim=0), mode="complete")[0][:, k:]
+    return torch.linalg.qr(_units(columns), mode="complete")[0][:, columns.shape[1] :]
+
+
+def _units(columns: Tensor) -> Tensor:
+    return columns / columns.norm(dim=0)
 
 
 def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
