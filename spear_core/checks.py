@@ -171,7 +171,7 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
     Raises:
         NotLowRank: full rank, with the likeliest reason.
         RankSaturated: the batch is too large for the layer.
-        InputError: a given batch size above the rank; a bias gradient that does not belong to the weight's.
+        InputError: a given batch size that contradicts the rank; a bias gradient that does not belong to the weight's.
     """
     layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
     # units that no sample activates and inputs that are zero in all samples leave no room for a larger rank
@@ -189,6 +189,9 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
             f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
             "that is twice in the batch, or leaves no gradient, does not count"
         )
+    exact = rank < len(values) and values[rank] <= NOISY * precision(layer.weight_grad.dtype) * values[0]
+    if batch_size is not None and batch_size < rank and exact:
+        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
     g = layer.bias_grad.to(low_rank.factor.dtype)
     outside = g - low_rank.factor @ (low_rank.factor.T @ g)
     if batch_size is None and outside.norm() > g.norm() / 2:

@@ -158,7 +158,8 @@ def _load(path: Path, wanted: str) -> Any:
     except OSError as error:
         raise InputError(f"{path} must be a file that can be read: {error.strerror or error}") from error
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).partition("GLOBAL ")[2].split(" was ")[0] or str(error).splitlines()[0]
+        text = str(error) or "an empty file"
+        reason = text.partition("GLOBAL ")[2].split(" was ")[0] or text.splitlines()[0]
         raise InputError(
             f"{path.name} must be {wanted}, loadable without running code (weights only), got: {reason}"
         ) from error

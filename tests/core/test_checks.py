@@ -223,6 +223,11 @@ def test_a_batch_size_above_the_rank_is_refused():
         judge(G, batch_size=6)
 
 
+def test_a_batch_size_below_a_clear_rank_is_refused():
+    with pytest.raises(InputError, match="must be the rank of the gradient, 4, got 3"):
+        judge(G, batch_size=3)
+
+
 @pytest.mark.parametrize("chain", [True, False])
 def test_a_batch_larger_than_the_layer_is_named(chain):
     gradients = client.gradients(MODEL, *batch(b=15))

@@ -453,3 +453,21 @@ def test_weights_must_be_finite_and_traceable():
 
     with pytest.raises(InputError, match=r"must be traceable by torch.fx .* got Opaque, .*needs a key"):
         read_problem(Opaque(), [torch.ones(2, 3), torch.ones(2)])
+
+
+def test_an_exported_program_is_read_like_its_model():
+    model = randomise(
+        nn.Sequential(nn.Linear(N, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU(inplace=True), nn.Linear(WIDTH, 5))
+    )
+    x, y = batch()
+    exported = torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim("b")},)).module()
+    problem = read_problem(exported, client.gradients(model, x, y))
+    assert [layer.name for layer in problem.layers] == ["0", "3"] and problem.attacked.has_relu
+    assert_sound(problem, x)
+
+
+def test_tied_layers_and_parametrised_ones_are_named():
+    model = randomise(Forward(RELU["function"]))
+    nn.utils.parametrizations.weight_norm(model.first)
+    with pytest.raises(UnknownLayer, match="layer 'first' must have a weight of its own"):
+        read_problem(model, client.gradients(model, *batch()), layer="first")

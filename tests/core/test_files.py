@@ -1,0 +1,187 @@
+"""Own files in, recovered inputs out; nothing in a file is ever run."""
+
+import argparse
+import os
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from spear_core import client, files
+from spear_core.errors import InputError
+from spear_core.metrics import compare
+from tests.core.zoo import batch, mlp, seeded
+
+
+@pytest.fixture
+def folder(tmp_path):
+    model = nn.Sequential(nn.Linear(12, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Linear(40, 5)).double().eval()
+    gradients = client.gradients(model, *batch(b=3))
+    torch.save(model, tmp_path / "model.pt")
+    torch.save(model.state_dict(), tmp_path / "state.pt")
+    torch.save(gradients, tmp_path / "gradients.pt")
+    torch.save(list(gradients.values()), tmp_path / "list.pt")
+    np.savez(tmp_path / "gradients.npz", **{name: grad.numpy() for name, grad in gradients.items()})
+    (tmp_path / "own_networks.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    layers = nn.Linear(12, 40), nn.BatchNorm1d(40), nn.ReLU(), nn.Linear(40, 5)\n"
+        "    return nn.Sequential(*layers).double()\n"
+        "def nothing():\n"
+        "    return 3\n"
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def own_networks(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    yield "own_networks:build"
+    sys.modules.pop("own_networks", None)
+
+
+def run(*arguments):
+    parser = argparse.ArgumentParser()
+    files.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args([str(argument) for argument in arguments])
+    return args.run(args)
+
+
+@pytest.mark.parametrize("name", ["gradients.pt", "list.pt", "gradients.npz"])
+def test_diagnose(folder, name):
+    text = run("diagnose", folder / "model.pt", folder / name)
+    assert "BatchNorm1d → ReLU" in text and "attacks layer '0'" in text
+
+
+def test_a_state_dict_with_its_network(folder, own_networks):
+    plain = run("diagnose", folder / "model.pt", folder / "gradients.pt")
+    assert run("diagnose", folder / "state.pt", folder / "gradients.pt", "--network", own_networks) == plain
+
+
+def test_invert(folder):
+    text = run(
+        "invert", folder / "model.pt", folder / "gradients.pt", "--out", folder / "out", "--shape", "3,2,2"
+    )
+    inputs, labels = (np.load(folder / "out" / name) for name in ("inputs.npy", "labels.npy"))
+    score = compare(torch.from_numpy(inputs), batch(b=3)[0])
+    assert float(score.psnr.min()) > 150
+    assert np.array_equal(labels[score.order], batch(b=3)[1])
+    report = (folder / "out" / "report.txt").read_text(encoding="utf-8")
+    assert report.startswith("Inversion\n  recovered          3 of 3 samples") and report.strip() in text
+    pictures = sorted(folder.glob("out/sample_*.png"))
+    assert len(pictures) == 3 and all(str(path) in text for path in pictures)
+    assert Image.open(pictures[0]).size == (2, 2) and Image.open(pictures[0]).mode == "RGB"
+
+
+@pytest.mark.parametrize(("shape", "mode"), [("3,4", "L"), ("1,3,4", "L"), ("2,2,3", "RGB"), ("3,4,1", "L")])
+def test_pictures_in_the_stated_order(folder, shape, mode):
+    run("invert", folder / "model.pt", folder / "gradients.pt", "--out", folder, "--shape", shape)
+    picture = Image.open(folder / "sample_0.png")
+    row = np.load(folder / "inputs.npy")[0]
+    pixels = np.round(255 * (row - row.min()) / (row.max() - row.min()))
+    assert picture.mode == mode and np.array_equal(np.asarray(picture).ravel(), pixels)
+
+
+def test_options_reach_the_attack(folder):
+    common = ("invert", folder / "model.pt", folder / "gradients.pt", "--out", folder)
+    with pytest.raises(InputError, match="one of '0', '3', got 'fc'"):
+        run(*common, "--layer", "fc")
+    with pytest.raises(InputError, match="got 0"):
+        run(*common, "--batch-size", "0")
+    with pytest.raises(InputError, match="from 0 on"):
+        run(*common, "--time-limit", "-1")
+    with pytest.raises(InputError, match=r"must have 12 numbers in all, got \(5, 5\)"):
+        run(*common, "--shape", "5,5")
+    with pytest.raises(InputError, match=r"must be in eval mode|bias gradient is zero"):
+        run(*common, "--train")
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, (os.environ["SPEAR_TEST_TARGET"],)
+
+
+@pytest.mark.parametrize("writer", ["torch", "pickle"])
+@pytest.mark.parametrize("place", ["model", "gradients"])
+def test_a_hostile_pickle_is_refused(folder, place, writer, monkeypatch):
+    target = folder / "owned"
+    monkeypatch.setenv("SPEAR_TEST_TARGET", str(target))
+    bad = folder / "bad.pt"
+    if writer == "torch":
+        torch.save({"0.weight": Hostile()}, bad)
+    else:
+        bad.write_bytes(pickle.dumps(Hostile()))
+    names = {"model": folder / "model.pt", "gradients": folder / "gradients.pt"} | {place: bad}
+    with pytest.raises(InputError, match=r"bad.pt must be .* without running code \(weights only\), got: "):
+        run("diagnose", names["model"], names["gradients"])
+    assert not target.exists()
+
+
+def test_a_hostile_array_archive_is_refused(folder, monkeypatch):
+    monkeypatch.setenv("SPEAR_TEST_TARGET", str(folder / "owned"))
+    np.savez(folder / "bad.npz", weight=np.array([Hostile()], dtype=object))
+    with pytest.raises(InputError, match=r"bad.npz must be an archive of arrays"):
+        run("diagnose", folder / "model.pt", folder / "bad.npz")
+    assert not (folder / "owned").exists()
+
+
+class Own(nn.Sequential):
+    """A class that only this file knows."""
+
+
+def test_a_model_of_an_own_class_is_refused_by_name(folder):
+    torch.save(Own(nn.Linear(2, 2)), folder / "own.pt")
+    with pytest.raises(InputError, match=r"torch.nn's classes, or a state dict with --network.*got: .*Own"):
+        files.load_model(folder / "own.pt")
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "match"),
+    [
+        ("absent.pt", None, "must be a file that can be read: No such file"),
+        ("state.pt", None, "got OrderedDict without --network"),
+        ("list.pt", "own_networks:build", "got list with --network"),
+        ("gradients.pt", "own_networks:build", "must be a state dict of own_networks:build"),
+        ("state.pt", "own_networks", "must be package.module:callable without arguments"),
+        ("state.pt", "own_networks:absent", "must be package.module:callable without arguments"),
+        ("state.pt", "absent_networks:build", "must be package.module:callable without arguments"),
+        ("state.pt", "own_networks:nothing", "must build a torch.nn.Module, got int"),
+        ("own_networks.py", None, "without running code"),
+    ],
+)
+def test_refusals(folder, own_networks, model, network, match):
+    with pytest.raises(InputError, match=match):
+        files.load_model(folder / model, network)
+
+
+@pytest.mark.parametrize("cut", [0, 10, 500])
+def test_truncated_files_are_refused(folder, cut):
+    for name in ("gradients.pt", "gradients.npz"):
+        whole = (folder / name).read_bytes()
+        (folder / name).write_bytes(whole[:cut])
+        with pytest.raises(InputError, match=f"{name} must be"):
+            files.load_gradients(folder / name)
+
+
+def test_random_bytes_are_refused(folder):
+    noise = torch.randint(256, (400,), generator=seeded(), dtype=torch.uint8).numpy().tobytes()
+    for name in ("noise.pt", "noise.npz"):
+        (folder / name).write_bytes(noise)
+        with pytest.raises(InputError):
+            files.load_gradients(folder / name)
+
+
+def test_prefixes_in_a_state_dict(folder, own_networks):
+    state = {f"module.{name}": value for name, value in torch.load(folder / "state.pt").items()}
+    torch.save(state, folder / "wrapped.pt")
+    model = files.load_model(folder / "wrapped.pt", own_networks)
+    assert not model.training and torch.equal(model[0].weight, state["module.0.weight"])
+
+
+def test_a_plain_network_trip(tmp_path):
+    torch.save(mlp(), tmp_path / "model.pt")
+    assert files.load_model(tmp_path / "model.pt", train=True).training
