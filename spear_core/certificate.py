@@ -141,15 +141,13 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor) -> T
     largest = found.inputs.abs().max()
     S = low_rank.singular_values[: low_rank.batch_size]
     floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(S[0]))
-    lengths = (low_rank.factor @ found.directions).norm(dim=0)
-    Q = found.directions * (found.output_grads.norm(dim=1) / lengths)
-    inverse = torch.linalg.pinv(Q)
-    from_rows = inverse.norm(dim=1) * noise_per_entry(floor, (m, n))
+    amplified = found.coefficients.norm(dim=1)
+    from_rows = amplified * noise_per_entry(floor, (m, n))
     if low_rank.batch_size == 1:
         return from_rows / largest
     tolerance = zero_tolerance(low_rank, found.directions) / ZERO_MARGIN
     turned = torch.stack(
         [tolerance[rows, k].norm() / null_space(low_rank, rows)[1][1] for k, rows in enumerate(zeros.T)]
     )
-    directions_error = (Q.norm(dim=0) * turned).norm()
-    return from_rows / largest + inverse.norm(dim=1) * directions_error
+    directions_error = (found.lengths * turned).norm()
+    return from_rows / largest + amplified * directions_error

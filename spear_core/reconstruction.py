@@ -15,6 +15,8 @@ from spear_core.sparsity import zero_tolerance
 from spear_core.tolerances import precision
 
 UNDECIDED = 1 / 64  # of the tolerance: between the two, an entry may be a zero or a small number
+RESIDUAL_COLUMNS = 2**13  # columns of a very wide gradient that are compared with the recovered one
+PROJECTED_COLUMNS = 2**13  # columns of W that are held in float64 at a time
 Z_MARGIN = 256.0  # a pre-activation within so many rounding errors of its kink may lie on either side
 
 
@@ -23,23 +25,64 @@ class Reconstruction:
     """A batch computed from directions, and how well it agrees with what ReLU must have done.
 
     Attributes:
-        inputs: X as rows, shape (b, n), float64.
-        output_grads: (∂L/∂Z)ᵀ, shape (b, m), float64.
-        preactivations: Z as rows, shape (b, m), float64.
-        agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (b, m).
-        directions: unit columns of Q, shape (b, b).
+        low_rank: the split that it is computed from.
+        directions: Q̄, unit columns, shape (b, k).
+        lengths: s, so that Q = Q̄ diag(s), shape (k,).
+        coefficients: Q⁻¹, rows c_i with x_i = c_i R, shape (k, b).
+        preactivations: Z as rows, shape (k, m), float64.
+        agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (k, m).
     """
 
-    inputs: Tensor
-    output_grads: Tensor
+    low_rank: LowRank
+    directions: Tensor
+    lengths: Tensor
+    coefficients: Tensor
     preactivations: Tensor
     agreement: Tensor
-    directions: Tensor
+
+    @property
+    def inputs(self) -> Tensor:
+        """X as rows, Xᵀ = Q⁻¹ R, shape (k, n), float64."""
+        return self.coefficients @ self.low_rank.rows
+
+    @property
+    def output_grads(self) -> Tensor:
+        """(∂L/∂Z)ᵀ = (L Q)ᵀ, shape (k, m), float64."""
+        return (self.low_rank.factor @ (self.directions * self.lengths)).T
 
     @property
     def sparsity_match(self) -> float:
         """λ, the share of entries that agree."""
         return float(self.agreement.to(torch.float64).mean()) if self.agreement.numel() else 0.0
+
+
+@dataclass(frozen=True)
+class Forward:
+    """The attacked layer seen from the row space of its gradient: x = c R gives z = c (W Rᵀ)ᵀ + β.
+
+    Computed once per attack, so that trying out directions never touches the n columns again.
+
+    Attributes:
+        low_rank: the split of G.
+        layer: the attacked layer.
+        weights: (W Rᵀ)ᵀ = R Wᵀ, shape (b, m), float64.
+    """
+
+    low_rank: LowRank
+    layer: LinearLayer
+    weights: Tensor
+
+    @classmethod
+    def of(cls, low_rank: LowRank, layer: LinearLayer) -> "Forward":
+        """Project W on the rows R, a slice of columns at a time."""
+        n = layer.weight.shape[1]
+        weights = torch.zeros(
+            low_rank.batch_size, len(layer.bias), dtype=torch.float64, device=layer.bias.device
+        )
+        for columns in torch.arange(n, device=layer.bias.device).split(PROJECTED_COLUMNS):
+            rows = low_rank.rows[:, columns[0] : columns[-1] + 1]
+            weights += rows @ layer.weight[:, columns[0] : columns[-1] + 1].to(torch.float64).T
+        return cls(low_rank, layer, weights)
 
 
 def scales(low_rank: LowRank, directions: Tensor, bias_grad: Tensor) -> Tensor:
@@ -54,31 +97,30 @@ def scales(low_rank: LowRank, directions: Tensor, bias_grad: Tensor) -> Tensor:
     return torch.linalg.lstsq(directions, in_factor[:, None]).solution[:, 0]
 
 
-def reconstruct(low_rank: LowRank, directions: Tensor, layer: LinearLayer) -> Reconstruction:
+def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     """The batch that belongs to a set of directions: Q = Q̄ diag(s), Xᵀ = Q⁻¹ R, ∂L/∂Z = L Q.
 
     Args:
-        low_rank: the split of G.
-        directions: Q̄, unit columns, shape (b, k). With k < b the missing ones are replaced by the pseudo-inverse,
-            so that the rows are a guess.
-        layer: the attacked layer.
+        forward: the attacked layer in the row space of its gradient.
+        directions: Q̄, unit columns, shape (b, k). With k < b the pseudo-inverse replaces Q⁻¹: the rows are a guess.
 
     Returns:
         k rows, with their agreement with the forward pass.
     """
+    low_rank, layer = forward.low_rank, forward.layer
     lengths = scales(low_rank, directions, layer.bias_grad)
     # a length of zero would be a sample without gradient: it cannot be scaled, only shown
     lengths = torch.where(lengths.abs() > torch.finfo(torch.float64).tiny, lengths, torch.ones_like(lengths))
     Q = directions * lengths
-    inverse = torch.linalg.inv(Q) if Q.shape[0] == Q.shape[1] else torch.linalg.pinv(Q)
-    inputs = inverse @ low_rank.rows
-    preactivations = inputs @ layer.weight.to(torch.float64).T + layer.bias.to(torch.float64)
+    coefficients = torch.linalg.inv(Q) if Q.shape[0] == Q.shape[1] else torch.linalg.pinv(Q)
+    preactivations = coefficients @ forward.weights + layer.bias.to(torch.float64)
     return Reconstruction(
-        inputs=inputs,
-        output_grads=(low_rank.factor @ Q).T,
+        low_rank=low_rank,
+        directions=directions,
+        lengths=lengths,
+        coefficients=coefficients,
         preactivations=preactivations,
         agreement=agreement(low_rank, directions, preactivations, layer),
-        directions=directions,
     )
 
 
@@ -122,12 +164,14 @@ def gradient_residual(
     """
     grads = torch.where(reconstruction.preactivations > 0, reconstruction.output_grads, 0.0)
     n = layer.weight_grad.shape[1]
-    columns = torch.arange(n) if n <= RESIDUAL_COLUMNS else torch.randperm(n, generator=generator)[:RESIDUAL_COLUMNS]
+    columns = (
+        torch.arange(n)
+        if n <= RESIDUAL_COLUMNS
+        else torch.randperm(n, generator=generator)[:RESIDUAL_COLUMNS]
+    )
     columns = columns.to(layer.weight_grad.device)
     G, g = layer.weight_grad[:, columns].to(torch.float64), layer.bias_grad.to(torch.float64)
-    weight_part = (grads.T @ reconstruction.inputs[:, columns] - G).norm() / G.norm()
+    inputs = reconstruction.coefficients @ reconstruction.low_rank.rows[:, columns]
+    weight_part = (grads.T @ inputs - G).norm() / G.norm()
     bias_part = (grads.sum(dim=0) - g).norm() / g.norm()
     return float(torch.maximum(weight_part, bias_part))
-
-
-RESIDUAL_COLUMNS = 2**13

@@ -8,6 +8,7 @@ S S⁻¹ = I says that column k of S⁻¹ is orthogonal to every row of S but th
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -27,7 +28,21 @@ def live_rows(factor: Tensor) -> Tensor:
     return (norms > 1e-6 * norms.max()).nonzero().flatten()
 
 
-def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | None = None) -> Tensor:
+@dataclass(frozen=True)
+class Draw:
+    """Candidates and the rows that they come from.
+
+    Attributes:
+        directions: as rows, shape (k, b), of any length; NaN or infinite where the sampled rows were singular.
+        sets: b row numbers of L per set, shape (k / b, b). Candidate number i·b + j is orthogonal to all rows
+            of set i but the j-th.
+    """
+
+    directions: Tensor
+    sets: Tensor
+
+
+def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | None = None) -> Draw:
     """Candidate directions from random rows of L (SPEAR, step 2).
 
     Args:
@@ -37,8 +52,7 @@ def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | 
         generator: CPU generator, the source of all randomness.
 
     Returns:
-        Directions as rows, shape (≥ count, b), of any length; rows of NaN or infinity where the sampled rows
-        were singular.
+        At least `count` candidates.
 
     Raises:
         ValueError: if L has fewer than b rows.
@@ -48,7 +62,7 @@ def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | 
         raise ValueError(f"factor must have at least as many rows as columns, got {m} × {b}")
     sets = draw_row_sets(m, b, -(-count // b), generator=generator).to(factor.device)
     # rows of the inverse of Sᵀ are columns of S⁻¹, so that a candidate is contiguous
-    return torch.linalg.inv_ex(factor[sets].mT)[0].reshape(-1, b)
+    return Draw(torch.linalg.inv_ex(factor[sets].mT)[0].reshape(-1, b), sets)
 
 
 def draw_row_sets(m: int, size: int, count: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -10,6 +10,7 @@ from spear_core import theory
 from spear_core.certificate import certify
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
+from spear_core.reconstruction import Forward
 from spear_core.sampling import chunk_sizes, draw_directions, live_rows
 from spear_core.selection import greedy, select
 from spear_core.sparsity import Pool, default_threshold, filter_directions, passes_first_stage
@@ -45,21 +46,23 @@ def sampling_states(
     threshold = default_threshold(low_rank)
     rows = live_rows(low_rank.factor)
     normalised = (low_rank.factor[rows] / low_rank.factor[rows].norm(dim=1, keepdim=True)).to(torch.float32)
+    forward = Forward.of(low_rank, problem.attacked)
     state = State("sampling", low_rank, Pool.empty(b, normalised.device))
     settled_at = limit
     for size in chunk_sizes(b):
         began = time.perf_counter()
         size = min(size, limit - state.samples_drawn)
-        candidates = draw_directions(normalised, size, generator=generator)
+        draw = draw_directions(normalised, size, generator=generator)
+        candidates = draw.directions
         if b > 1:  # with b = 1 every row of L is the direction, and none is left to test it on
-            candidates = candidates[passes_first_stage(candidates, normalised, generator=generator)]
+            candidates = candidates[passes_first_stage(draw, normalised, generator=generator)]
         pool = filter_directions(candidates, low_rank, state.pool, threshold=threshold, generator=generator)
-        grown = len(pool) > len(state.pool)
+        grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or state.reconstruction is None
         state = replace(state, step="sampling", pool=pool, samples_drawn=state.samples_drawn + size)
         state = _timed(state, "sampling", began)
         yield state
         if grown and len(greedy(pool)) == b:
-            for state in _selected(state, problem, generator):
+            for state in _selected(state, problem, forward, generator):
                 yield state
             if state.certified:
                 return
@@ -93,16 +96,19 @@ def conclude(state: State, problem: Problem, *, generator: torch.Generator | Non
         problem: the attacked layer and what follows it.
         generator: CPU generator.
     """
-    if state.certificate is None and len(state.pool):
-        yield from _selected(state, problem, generator)
+    if len(state.pool) and (state.certificate is None or not state.certified):
+        forward = Forward.of(state.low_rank, problem.attacked)
+        yield from _selected(state, problem, forward, generator)
     else:
         yield replace(state, step="certificate")
 
 
-def _selected(state: State, problem: Problem, generator: torch.Generator | None) -> Iterator[State]:
+def _selected(
+    state: State, problem: Problem, forward: Forward, generator: torch.Generator | None
+) -> Iterator[State]:
     """Steps 4 and 5 on the pool of a state; the certificate last."""
     began = time.perf_counter()
-    for selection in select(state.pool, state.low_rank, problem.attacked):
+    for selection in select(state.pool, forward):
         state = replace(
             state,
             step="selection",

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.low_rank import LowRank
-from spear_core.problem import LinearLayer
-from spear_core.reconstruction import Reconstruction, reconstruct
+from spear_core.reconstruction import Forward, Reconstruction, reconstruct
 from spear_core.sparsity import INDEPENDENT, Pool
 
 
@@ -36,7 +34,8 @@ class Selection:
 
 def greedy(pool: Pool) -> tuple[int, ...]:
     """The sparsest independent directions, unique ones first: positions in the pool, at most b."""
-    order = (pool.unique.to(torch.int64) * (int(pool.zeros.max()) + 1) + pool.zeros).argsort(descending=True, stable=True)
+    sparsest = pool.zeros.argsort(descending=True, stable=True)
+    order = sparsest[pool.unique[sparsest].to(torch.int8).argsort(descending=True, stable=True)]
     b = pool.directions.shape[0]
     basis = torch.zeros(b, 0, dtype=pool.directions.dtype, device=pool.directions.device)
     chosen: list[int] = []
@@ -52,27 +51,26 @@ def greedy(pool: Pool) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def select(pool: Pool, low_rank: LowRank, layer: LinearLayer) -> Iterator[Selection]:
+def select(pool: Pool, forward: Forward) -> Iterator[Selection]:
     """Greedy choice, then the swaps that raise λ; yields every improvement, the best one last.
 
     Args:
         pool: directions that passed the filter, at least one.
-        low_rank: the split of G.
-        layer: the attacked layer.
+        forward: the attacked layer in the row space of its gradient.
 
     Yields:
         Selections with growing λ. With fewer than b independent directions, the greedy choice only.
     """
-    best = _selection(greedy(pool), pool, low_rank, layer)
+    best = _selection(greedy(pool), pool, forward)
     yield best
-    if len(best.chosen) < low_rank.batch_size:
+    if len(best.chosen) < forward.low_rank.batch_size:
         return
     improved = True
     while improved and best.sparsity_match < 1:
         improved = False
         for outsider in set(range(len(pool))) - set(best.chosen):
             for swapped in _swaps(outsider, best.chosen, pool):
-                candidate = _selection(swapped, pool, low_rank, layer)
+                candidate = _selection(swapped, pool, forward)
                 if candidate.sparsity_match > best.sparsity_match:
                     best, improved = candidate, True
                     yield best
@@ -87,5 +85,5 @@ def _swaps(outsider: int, chosen: tuple[int, ...], pool: Pool) -> Iterator[tuple
             yield (*chosen[:place], outsider, *chosen[place + 1 :])
 
 
-def _selection(chosen: tuple[int, ...], pool: Pool, low_rank: LowRank, layer: LinearLayer) -> Selection:
-    return Selection(chosen, reconstruct(low_rank, pool.directions[:, list(chosen)], layer))
+def _selection(chosen: tuple[int, ...], pool: Pool, forward: Forward) -> Selection:
+    return Selection(chosen, reconstruct(forward, pool.directions[:, list(chosen)]))

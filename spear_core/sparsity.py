@@ -5,20 +5,25 @@ direction has only the b − 1 zeros that it was made to have. Candidates are te
 survivors see the rest (two-stage filter), and those are polished: the direction that fits *all* its zeros.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from spear_core.low_rank import LowRank
-from spear_core.sampling import draw_directions
+from spear_core.sampling import Draw, draw_directions
 from spear_core.tolerances import ZERO_MARGIN, noise_per_entry
 
 FIRST_ROWS = 24  # rows of the first stage
-FIRST_ZEROS = 6  # zeros among them to pass: P(Bin(24, ½) < 6) = 0.3 %, and no wrong candidate has seen six
-COARSE_ZERO = 1e-2  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
+FIRST_ZEROS = (
+    4  # zeros among them, beside its own: one in a million wrong ones has them, P(Bin(24, ½) < 4) = 0.01 %
+)
+COARSE_ZERO = 4e-3  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
 POLISH_TOLERANCES = (1e-2, 1e-3, 1e-4)  # of the mean |entry|, finer and finer
 MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
+PINNED = 1e-6  # a share of a row that the other rows do not already span, below which it pins a direction
+FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
+MOST_MIXTURES = 64  # directions kept of a plane in which fewer than two stand out
 INDEPENDENT = 1e-5  # least distance of a unit direction from the span of others
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
@@ -32,11 +37,13 @@ class Pool:
         directions: unit vectors as columns, shape (b, p), float64.
         zeros: zero entries of L q for each, shape (p,).
         unique: whether its zeros leave no other direction, even with two of them taken away, shape (p,).
+        explored: planes and spaces of mixtures that have been searched, orthonormal columns, shape (b, d) each.
     """
 
     directions: Tensor
     zeros: Tensor
     unique: Tensor
+    explored: tuple[Tensor, ...] = ()
 
     @classmethod
     def empty(cls, b: int, device: torch.device) -> "Pool":
@@ -83,23 +90,29 @@ def default_threshold(low_rank: LowRank) -> float:
     return max(0.2, (b - 1 + SPARE_ROWS) / m)
 
 
-def passes_first_stage(candidates: Tensor, factor: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+def passes_first_stage(draw: Draw, factor: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Test candidates on a few random rows of L, coarsely: stage one of the filter.
 
+    A candidate is zero on its own b − 1 rows whatever it is, so those do not count.
+
     Args:
-        candidates: directions as rows, shape (k, b).
+        draw: candidates with their rows.
         factor: L, shape (m, b), rows of comparable length.
         generator: CPU generator. Other rows each time: no direction is unlucky for good.
 
     Returns:
-        Mask, shape (k,).
+        Mask over the candidates, shape (k,).
     """
-    m = factor.shape[0]
+    m, b = factor.shape
     rows = torch.randperm(m, generator=generator)[:FIRST_ROWS].to(factor.device)
-    entries = (factor[rows] @ candidates.T).abs_()
+    entries = (factor[rows] @ draw.directions.T).abs_()
     coarse = entries.mean(dim=0).mul_(COARSE_ZERO)
     zeros = (entries < coarse).sum(dim=0, dtype=torch.uint8)  # an int64 sum costs as much as the inverse
-    return zeros >= FIRST_ZEROS * min(1.0, len(rows) / FIRST_ROWS)
+    tested = torch.zeros(m, dtype=torch.uint8, device=factor.device)
+    tested[rows] = 1
+    own = tested[draw.sets]
+    own = own.sum(dim=1, keepdim=True, dtype=torch.uint8) - own
+    return zeros >= own.flatten() + FIRST_ZEROS
 
 
 def filter_directions(
@@ -120,24 +133,28 @@ def filter_directions(
         generator: CPU generator.
 
     Returns:
-        The pool with the new directions behind the old ones; the same object if there is none.
+        The pool with the new directions behind the old ones.
     """
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     followed = 0
     for q in candidates:
         if not _known(q, pool):
-            rows = without_pinning_rows(low_rank, polish(low_rank, q))
-            for direction in descend(low_rank, rows, generator=generator):
+            kernel, rows = polish(low_rank, q)
+            if _known(kernel[:, 0], pool):
+                continue
+            for direction in descend(low_rank, kernel, rows, generator=generator):
                 pool = _join(direction, low_rank, pool, threshold)
+            if 1 < kernel.shape[1] <= FULLY_EXPLORED:
+                pool = replace(pool, explored=(*pool.explored, kernel))
             followed += 1
             if followed == MOST_SURVIVORS * low_rank.batch_size:
                 break
     return pool
 
 
-def polish(low_rank: LowRank, q: Tensor) -> Tensor:
-    """Which rows of L q are zero, for a candidate with errors of its own, shape (m,).
+def polish(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
+    """The directions that the zeros of a candidate leave, shape (b, d), and those zeros, a mask of shape (m,).
 
     Null vectors of ill-conditioned rows in float32 are off by up to a hundredth, so the zeros are taken
     coarsely at first; the direction fitted to them all is better, so the next look is finer.
@@ -157,13 +174,16 @@ def polish(low_rank: LowRank, q: Tensor) -> Tensor:
             kernel = vectors[:, :1]
         q = kernel @ (kernel.T @ q)
         q = q / q.norm()
-    return ((L @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
+    zero_rows = ((L @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
+    rows = without_pinning_rows(low_rank, zero_rows)
+    kernel, _ = null_space(low_rank, rows)
+    return (kernel if kernel.shape[1] else q[:, None]), rows
 
 
 def descend(
-    low_rank: LowRank, zero_rows: Tensor, *, generator: torch.Generator | None = None
+    low_rank: LowRank, kernel: Tensor, zero_rows: Tensor, *, generator: torch.Generator | None = None
 ) -> list[Tensor]:
-    """Directions that are zero on the given rows; where several dimensions are left, the sparsest of those.
+    """The sparsest directions in a kernel.
 
     Two similar samples share most of their zeros. The shared ones leave a plane of directions, and every
     mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L restricted
@@ -171,36 +191,45 @@ def descend(
 
     Args:
         low_rank: the split of G.
-        zero_rows: mask of rows, shape (m,).
+        kernel: orthonormal columns, shape (b, d).
+        zero_rows: the rows on which all of it is zero, mask of shape (m,).
         generator: CPU generator.
 
     Returns:
-        Unit directions, each shape (b,): one if the rows pin it down; otherwise those with the most zeros.
-        If nothing in a plane has more zeros than the rest, two samples have the same activation pattern:
-        then any two directions that span the plane.
+        Unit directions, each shape (b,), sparsest first: the only one if d = 1; otherwise those with
+        more zeros than the rest, one for each dimension at most. Of a plane in which fewer than two stand out,
+        a few dozen: samples that hardly any unit tells apart.
     """
-    L = low_rank.factor
-    kernel, _ = null_space(low_rank, zero_rows)
-    d = kernel.shape[1]
-    if d <= 1:
-        return list(kernel.T)
+    L, d = low_rank.factor, kernel.shape[1]
+    if d == 1:
+        return [kernel[:, 0]]
     inside = L @ kernel
     norms = inside.norm(dim=1)
     rest = (norms > zero_tolerance(low_rank, kernel).amax(dim=1)).nonzero().flatten()
     if len(rest) < d:
-        return list(kernel.T) if d == 2 else []
-    drawn = draw_directions(inside[rest] / norms[rest, None], DESCENT_DRAWS, generator=generator)
+        return []
+    drawn = draw_directions(inside[rest] / norms[rest, None], DESCENT_DRAWS, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]
     directions = kernel @ (drawn / drawn.norm(dim=1, keepdim=True)).T
     zeros = ((L @ directions).abs() <= zero_tolerance(low_rank, directions)).sum(dim=0)
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
+    order = zeros.argsort(descending=True)
+    clear = _different(directions[:, order[zeros[order] >= enough]], d)
+    if d == 2 and len(clear) < 2:
+        # fewer than two stand out: any row may be the one that tells the two samples apart, and λ must decide
+        return _different(directions[:, order], MOST_MIXTURES)
+    return clear
+
+
+def _different(directions: Tensor, most: int) -> list[Tensor]:
+    """The first few columns that are not parallel to an earlier one."""
     found: list[Tensor] = []
-    for k in zeros.argsort(descending=True).tolist():
-        if zeros[k] < enough or len(found) == d:
+    for direction in directions.T:
+        if len(found) == most:
             break
-        if all(float((directions[:, k] @ other).abs()) < 1 - 1e-9 for other in found):
-            found.append(directions[:, k])
-    return found or (list(kernel.T) if d == 2 else [])
+        if all(float((direction @ other).abs()) < 1 - 1e-9 for other in found):
+            found.append(direction)
+    return found
 
 
 def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -229,50 +258,53 @@ def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
 def without_pinning_rows(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
     """The zeros of a direction without those few that alone pin it down, shape (m,).
 
-    A mixture of two similar samples has all the zeros that both share, and one more row pins down *which*
-    mixture: a plain rank test would accept it. So the row that matters most is taken away, twice; if the
-    kernel then has a second dimension, what is left is returned, otherwise all rows are.
+    A mixture of similar samples has all the zeros that they share, and each further row pins down *which*
+    mixture: a plain rank test would accept it. A row without which the others lose a rank has leverage 1 (the
+    diagonal of H = A A⁺); two rows that do so together make the 2×2 block of I − H singular.
     """
     L, b = low_rank.factor, low_rank.batch_size
-    if b == 1 or null_space(low_rank, zero_rows)[0].shape[1] != 1:
+    rows = zero_rows.nonzero().flatten()
+    if b == 1 or len(rows) < b - 1 + SPARE_ROWS or null_space(low_rank, zero_rows)[0].shape[1] != 1:
         return zero_rows
-    rows = zero_rows.clone()
-    for _ in range(SPARE_ROWS):
-        second = torch.linalg.eigh(L[rows].T @ L[rows])[1][:, 1]
-        rows[((L @ second).abs() * rows).argmax()] = False
-        if null_space(low_rank, rows)[0].shape[1] > 1:
-            return rows
-    return zero_rows
+    span = torch.linalg.svd(L[rows], full_matrices=False)[0][:, : b - 1]
+    spare = torch.eye(len(rows), dtype=L.dtype, device=L.device) - span @ span.T
+    alone = spare.diagonal()
+    half = (alone[:, None] - alone) / 2
+    smallest = (alone[:, None] + alone) / 2 - (half.square() + spare.square()).sqrt()
+    pairs = smallest.fill_diagonal_(1) < PINNED
+    pinning = (alone < PINNED) | pairs.any(dim=1)
+    kept = zero_rows.clone()
+    kept[rows[pinning]] = False
+    return kept
 
 
 def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
-    """Whether the zeros leave one direction only, rank b − 1, even without the two rows that matter most."""
+    """Whether the zeros leave one direction only, rank b − 1, even without any two of them."""
     kept = without_pinning_rows(low_rank, zero_rows)
-    return null_space(low_rank, kept)[0].shape[1] == 1
+    enough = int(kept.sum()) >= low_rank.batch_size - 1 + SPARE_ROWS
+    return enough and bool(kept.equal(zero_rows)) and null_space(low_rank, kept)[0].shape[1] == 1
 
 
 def _known(q: Tensor, pool: Pool) -> bool:
-    """Whether the pool has this direction, to the accuracy of a float32 candidate."""
-    return bool(len(pool) and ((q @ pool.directions).abs() > 1 - 1e-6).any())
+    """Whether the pool has this direction or has searched a space that holds it, to a float32 candidate's accuracy."""
+    return _parallel(q, pool) or any(float((q @ kernel).norm()) > 1 - 1e-6 for kernel in pool.explored)
 
 
-def _independent(q: Tensor, directions: Tensor) -> bool:
-    fitted = directions @ torch.linalg.lstsq(directions, q[:, None]).solution if directions.shape[1] else 0 * q[:, None]
-    return float((q[:, None] - fitted).norm()) > INDEPENDENT
+def _parallel(q: Tensor, pool: Pool) -> bool:
+    return bool(((q @ pool.directions).abs() > 1 - 1e-6).any())
 
 
 def _join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
     zero_rows = ((low_rank.factor @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
     zeros = zero_rows.sum()
-    if float(zeros) < threshold * len(zero_rows) or _known(q, pool):
+    if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
         return pool
     unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
-    if not unique and not _independent(q, pool.directions):
-        return pool  # a mixture is of use only where nothing better spans its plane
     if unique and (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
         q = kernel[:, 0]  # fitted to all its zeros, not only to those that were drawn
-    return Pool(
-        torch.cat([pool.directions, q[:, None]], dim=1),
-        torch.cat([pool.zeros, zeros[None]]),
-        torch.cat([pool.unique, unique]),
+    return replace(
+        pool,
+        directions=torch.cat([pool.directions, q[:, None]], dim=1),
+        zeros=torch.cat([pool.zeros, zeros[None]]),
+        unique=torch.cat([pool.unique, unique]),
     )
