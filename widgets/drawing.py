@@ -63,6 +63,11 @@ class Canvas:
         self._moving += artists
         self._background = None
 
+    def forget(self) -> None:
+        """Nothing moves any more: for axes that were cleared."""
+        self._moving.clear()
+        self._background = None
+
     def redraw(self) -> None:
         """Forget the stored background, because something that does not move has changed."""
         self._background = None

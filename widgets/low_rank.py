@@ -5,6 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from ipywidgets import Button
 from PIL import Image
 from torch import Tensor
 
@@ -103,7 +104,7 @@ class PeelExplorer(base.Explorer):
         )
         self.refresh()
 
-    def _step_button(self, label: str, by: int) -> base.W.Button:
+    def _step_button(self, label: str, by: int) -> Button:
         return self.button(label, lambda: self.step(by))
 
     def step(self, by: int) -> None:

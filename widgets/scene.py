@@ -54,9 +54,9 @@ class Scene:
     @cached_property
     def preactivations(self) -> Tensor:
         """The client's Zᵀ, shape (b, m)."""
-        first = self.model[0]
         with torch.no_grad():
-            return first(self.batch.inputs)  # type: ignore[no-any-return]
+            z: Tensor = self.model[0](self.batch.inputs)
+        return z
 
     @cached_property
     def output_grads(self) -> Tensor:
