@@ -171,34 +171,40 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
     Raises:
         NotLowRank: full rank, with the likeliest reason.
         RankSaturated: the batch is too large for the layer.
-        InputError: a given batch size that contradicts the rank; a bias gradient that does not belong to the weight's.
+        InputError: a given batch size that contradicts the rank; a bias gradient of something else.
     """
     layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
     # units that no sample activates and inputs that are zero in all samples leave no room for a larger rank
     m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in _line_norms(low_rank))
-    if not low_rank.complete or (b >= min(m, n) and batch_by_next_layer(problem) != b):
+    crowded = b > CROWDED * min(m, n) and batch_by_next_layer(problem) != b
+    if not low_rank.complete or (crowded and b >= min(m, n)):
         raise explain_rank(low_rank, problem)
     noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
-    if noisy and (reason := weights_inside(layer, low_rank)):
+    reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
+    if reason:
         raise not_low_rank(problem, b, reason)
-    if b > CROWDED * min(m, n) and (reason := processed(layer.weight_grad)):
-        raise not_low_rank(problem, b, reason)
-    rank = numerical_rank(values, layer.weight_grad.dtype)
-    if batch_size is not None and batch_size > rank and values[b - 1] <= ON_FLOOR * values[b]:
-        raise InputError(
-            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
-            "that is twice in the batch, or leaves no gradient, does not count"
-        )
-    exact = rank < len(values) and values[rank] <= NOISY * precision(layer.weight_grad.dtype) * values[0]
-    if batch_size is not None and batch_size < rank and exact:
-        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
+    if batch_size is not None:
+        _check_batch_size(batch_size, values, layer.weight_grad.dtype)
+        return
     g = layer.bias_grad.to(low_rank.factor.dtype)
     outside = g - low_rank.factor @ (low_rank.factor.T @ g)
-    if batch_size is None and outside.norm() > g.norm() / 2:
+    if outside.norm() > g.norm() / 2:
         raise InputError(
             "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
             "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
         )
+
+
+def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
+    """Refuse a batch size that a spectrum without noise contradicts."""
+    rank = numerical_rank(values, dtype)
+    if batch_size > rank and values[batch_size - 1] <= ON_FLOOR * values[batch_size]:
+        raise InputError(
+            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
+            "that is twice in the batch, or leaves no gradient, does not count"
+        )
+    if batch_size < rank < len(values) and values[rank] <= NOISY * precision(dtype) * values[0]:
+        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
 
 
 def _line_norms(low_rank: LowRank) -> tuple[Tensor, Tensor]:

@@ -115,7 +115,7 @@ def load_gradients(path: Path) -> Gradients:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path.name} must be an archive of arrays, got one that does not load: {error}"
         ) from error

@@ -131,3 +131,11 @@ def test_public_style_architectures():
     images = torch.randn(4, 1, 8, 8, generator=seeded(), dtype=torch.float64)
     found = diagnose(network, client.gradients(network, images, y))
     assert found.attacked == "classifier.1" and "not of the network" in found["classifier.1"].notes[0]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_one_hot_inputs_are_no_sparse_update(seed):
+    model = nn.Sequential(nn.Linear(N, WIDTH), nn.ReLU(), nn.Linear(WIDTH, CLASSES))
+    x = torch.eye(N)[torch.randperm(N, generator=seeded(seed))[:3]]
+    found = diagnose(model, client.gradients(model, x, torch.tensor([0, 1, 2])))
+    assert found.attacked == "0" and found["0"].rank == 3
