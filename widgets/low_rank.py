@@ -1,5 +1,6 @@
 """Explorers of step 1: the gradient as a sum of b outer products, and the Q that the split leaves open."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from spear_core import low_rank
+from spear_core.data import Batch
 from spear_core.reconstruction import Reconstruction, reconstruct
 from spear_core.sparsity import zero_tolerance
 from widgets import base, drawing
@@ -163,7 +165,7 @@ def peel_picture(stage: Scene, state: Peel, terms: int) -> Image.Image:
     b = stage.batch_size
     labels = [f"{i + 1}{' ✓' if i < terms else ''}" for i in range(b)]
     frames = [drawing.colour(i) if i < terms else None for i in range(b)]
-    samples = sample_pictures(stage, stage.batch.inputs)
+    samples = sample_pictures(stage.batch, stage.batch.inputs)
     side = 64
     top = drawing.picture_grid(samples, side=side, labels=labels, frames=frames)
     return _on_width(drawing.below([top, drawing.beside(panels)]))
@@ -179,10 +181,10 @@ def _matrix(values: Tensor, limit: float, title: str) -> Image.Image:
     return drawing.below([drawing.headline(title, 13, 302), framed], gap=0)
 
 
-def sample_pictures(stage: Scene, inputs: Tensor) -> np.ndarray:
+def sample_pictures(batch: Batch, inputs: Tensor) -> np.ndarray:
     """Samples as pictures, shape (b, H, W, 3); rows of a table as coloured squares."""
-    if stage.batch.shape is not None:
-        return stage.batch.pictures(inputs.to(torch.float32))
+    if batch.shape is not None:
+        return batch.pictures(inputs.to(torch.float32))
     n = inputs.shape[1]
     side = -(-n // 6)
     padded = torch.zeros(len(inputs), 6 * side).index_copy_(1, torch.arange(n), inputs.to(torch.float32))
@@ -306,7 +308,7 @@ def ghost_picture(stage: Scene, state: Ghosts) -> Image.Image:
     """Ghosts above the columns of L Q, zero entries white, all others tinted."""
     b = len(state.zeros)
     side = min(168, drawing.WIDTH // b - 8)
-    pictures = sample_pictures(stage, state.found.inputs)
+    pictures = sample_pictures(stage.batch, state.found.inputs)
     labels = [f"row {i + 1} of Q⁻¹ R" for i in range(b)]
     top = drawing.picture_grid(pictures, side=side, labels=labels)
     entries = (stage.low_rank.factor @ state.found.directions).T.numpy()
@@ -334,11 +336,11 @@ def zero_tiles(column: np.ndarray) -> np.ndarray:
 def title_picture() -> base.Picture:
     """Private photographs, and rows of the gradient shown as if they were photographs."""
     stage = scene("photos", 4)
-    photos = drawing.picture_grid(sample_pictures(stage, stage.batch.inputs), side=100)
+    photos = drawing.picture_grid(sample_pictures(stage.batch, stage.batch.inputs), side=100)
     G = stage.layer.weight_grad
     rows = G[G.norm(dim=1).argsort(descending=True)[:8]]
     rows = rows / rows.std(dim=1, keepdim=True)
-    mixed = drawing.picture_grid(sample_pictures(stage, rows), side=100)
+    mixed = drawing.picture_grid(sample_pictures(stage.batch, rows), side=100)
     sheet = drawing.below(
         [
             drawing.headline("a private batch of four photographs"),
@@ -355,7 +357,7 @@ def title_picture() -> base.Picture:
     )
 
 
-def picture_of(stage: Scene, inputs: Tensor, sentence: str, labels: tuple[str, ...] = ()) -> base.Picture:
+def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[str] = ()) -> base.Picture:
     """Samples as pictures, for the end of a cell."""
-    grid = drawing.picture_grid(sample_pictures(stage, inputs), side=112, labels=labels)
-    return base.Picture(drawing.encode(grid), sentence)
+    grid = drawing.picture_grid(sample_pictures(batch, inputs), side=112, labels=labels)
+    return base.Picture(drawing.encode(grid), description)

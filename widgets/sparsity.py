@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,7 +133,7 @@ def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
     draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
     draw.text((right, 4), "share of zeros", fill=drawing.INK, font=small)
     cells = np.where(state.zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
-    for i, picture in enumerate(sample_pictures(stage, stage.batch.inputs)):
+    for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):
         top = 22 + i * height
         pixels = np.asarray(255 * picture if picture.dtype != np.uint8 else picture, dtype=np.uint8)
         side = height - 4
@@ -365,7 +366,9 @@ class DialExplorer(base.Explorer):
         self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
         self._count.set_text(f"{self.state.zeros} zeros")
         self._here.set_data([angle, angle], [0, 1.2 * float(self.counts.max())])
-        self._ghost.set_data(sample_pictures(self.stage, dial_ghost(self.stage, self.state.direction))[0])
+        self._ghost.set_data(
+            sample_pictures(self.stage.batch, dial_ghost(self.stage, self.state.direction))[0]
+        )
         self.show("picture", self._canvas.png())
         where = f"{angle:.0f}°" if self.state.sample is None else f"{angle:.4f}°"
         verdict = (
@@ -485,7 +488,12 @@ class SphereExplorer(base.Explorer):
         self._front = LineCollection([], linewidths=0.9, zorder=3)
         axes.add_collection(self._back)
         axes.add_collection(self._front)
-        outline = {"markersize": 13, "markeredgecolor": "white", "markeredgewidth": 2, "zorder": 6}
+        outline: dict[str, Any] = {
+            "markersize": 13,
+            "markeredgecolor": "white",
+            "markeredgewidth": 2,
+            "zorder": 6,
+        }
         paper = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
         self._marks = [
             axes.plot([], [], drawing.marker(i), color=drawing.colour(i), **outline)[0] for i in range(3)
@@ -510,7 +518,7 @@ class SphereExplorer(base.Explorer):
         self._count = self._panel.text(
             k / 2, limit, "", ha="center", va="bottom", fontsize=12, fontweight="bold"
         )
-        photos = sample_pictures(self.stage, self.stage.batch.inputs)
+        photos = sample_pictures(self.stage.batch, self.stage.batch.inputs)
         for i, photo in enumerate(photos):
             thumb = figure.add_axes((0.64 + 0.115 * i, 0.04, 0.1, 0.18))
             thumb.imshow(photo, interpolation="nearest")
