@@ -442,7 +442,7 @@ class SphereExplorer(base.Explorer):
     title = "b = 3: every row of L is a great circle, and a sample is where many of them cross"
     description = (
         "A sphere covered with great circles, one for each row of L; three points where dozens of circles "
-        "cross are marked as the three samples, and elsewhere circles cross only in pairs."
+        "cross are marked as the three samples, and everywhere else far fewer meet."
     )
 
     def __init__(self) -> None:

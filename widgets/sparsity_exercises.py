@@ -66,7 +66,7 @@ ZERO_SHARE = Exercise(
     ),
     hints=(
         "Compute L q first. What is the smallest entry that you would not call zero?",
-        "Where the truth is zero, rounding leaves about 1e-7 of the largest entry. Other entries are far larger.",
+        "Where the truth is zero, rounding leaves about 1e-7 of the largest entry; elsewhere far more.",
         "Compare the magnitudes with 1e-5 times the largest, and take the mean of the result as numbers.",
     ),
 )

@@ -1,0 +1,44 @@
+"""Every function of spear_core that a notebook names in its prose is there under that name."""
+
+import importlib
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = {path.stem for path in (ROOT / "spear_core").glob("*.py")}
+
+
+def named_functions(text: str) -> list[tuple[str, str]]:
+    """(module, name) of `module.name` and `spear_core.module.name` in backticks."""
+    found = re.findall(r"`(?:spear_core\.)?(\w+)\.(\w+)`", text)
+    return [(module, name) for module, name in found if module in MODULES]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_named_functions_exist(path: Path):
+    nb = nbformat.read(path, as_version=4)
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    missing = [
+        f"{module}.{name}"
+        for module, name in named_functions(text)
+        if not hasattr(importlib.import_module(f"spear_core.{module}"), name)
+    ]
+    assert not missing
+
+
+def test_the_glossary_names_every_step():
+    nb = nbformat.read(ROOT / "notebooks" / "glossary.ipynb", as_version=4)
+    text = "\n".join(cell.source for cell in nb.cells)
+    steps = {"low_rank", "sampling", "sparsity", "selection", "reconstruction", "attack"}
+    assert steps <= {module for module, _ in named_functions(text)}
+
+
+def test_a_wrong_name_is_found():
+    assert named_functions("`low_rank.split`, `spear_core.low_rank.no_such`, `torch.outer`") == [
+        ("low_rank", "split"),
+        ("low_rank", "no_such"),
+    ]
