@@ -11,8 +11,8 @@ random starts, all at once, this module repeats four moves:
 
 1. **walk** (`consistency_walk`): projections between the two spaces bring most starts near a sample;
 2. **finish** (`consistency_finish`): with the activation pattern fixed, the exact z is a null vector;
-3. **judge**: a sample is reported only if σ(z) meets 𝒴 to rounding, the biases agree, and a kicked copy of it
-   comes back (two samples with one pattern mix freely, and no mixture comes back);
+3. **judge**: a sample is reported only if σ(z) meets 𝒴 to rounding, the bias gradients agree, and nothing
+   near it does as well (two samples with one pattern mix freely, and their mixtures are refused);
 4. **deflate** (`deflation`): what is found is taken out of *both* spaces; the rest is a smaller, easier
    problem in which nothing is found twice.
 
@@ -36,7 +36,10 @@ from spear_core.problem import Problem
 
 MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
 LARGEST_MISFIT = 0.05  # however large the noise: beyond it wrong points pass as well
-KICK_LEFT = 0.075  # share of a kick that may stay; of a mixture of two samples, r^-½ of it stays or more
+EXCLUSION_MARGIN = 30.0  # the least excluded change must be excluded by more than noise could feign
+ERROR_MARGIN = 10.0  # two finds of one sample may differ by so many expected errors
+SMALL_CHANGE = 1e-5  # step along the weakest change, relative to ‖z‖
+LARGEST_ERROR = 0.01  # relative error of z that the noise may explain before a sample counts as undetermined
 BIAS_AGREES = 0.1  # how far the scales told by β and by ∂L/∂β may differ
 SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample in any case
 STARTS_PER_SAMPLE = 400  # default budget
@@ -102,11 +105,13 @@ def search(
     while True:
         c = relation.to_sources(state.coefficients)
         q = None if relation.crowded else state.directions
-        walkers, new, shift = candidates(relation, c, (q, state.next_directions), idle, generator)
-        true, misfit, blur = _judge(relation, new, shift)
-        idle = 0 if true.any() else idle + 1
+        walkers, new, weak = candidates(relation, c, (q, state.next_directions), idle, generator)
+        true, misfit, error = _judge(relation, new, weak)
+        best = misfit.argsort()
+        best = best[true[best]]
+        idle = 0 if len(best) else idle + 1
         state = replace(
-            _merge(relation, state, new[:, true], misfit[true], blur[true]),
+            _merge(relation, state, new[:, best], misfit[best], error[best]),
             candidates=walkers,
             rounds=state.rounds + 1,
             starts=state.starts + walkers.shape[1],
@@ -117,22 +122,76 @@ def search(
             return
 
 
-def _judge(relation: Relation, c: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def judge(
+    problem: Problem,
+    low_rank: LowRank,
+    coefficients: Tensor,
+    *,
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Which of given samples the next layer's row space proves, each on its own, and how sharply.
+
+    Args:
+        problem: the attacked layer and at least one layer behind it.
+        low_rank: split of the attacked layer's weight gradient.
+        coefficients: c_i as rows, shape (k, r).
+        batch_size: b; default: the rank of the second layer's gradient.
+        generator: source of random vectors.
+
+    Returns:
+        Mask, shape (k,), and how far noise may have moved each z, relative to its length, shape (k,).
+    """
+    relation = relate(problem, low_rank, batch_size=batch_size, generator=generator)
+    c = relation.to_sources(coefficients.to(relation.basis)).T
+    module = consistency_relu if problem.attacked.has_relu else consistency_smooth
+    true, _, error = _judge(relation, c, module.weakest_changes(relation, c, generator))
+    return true, error
+
+
+def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Which candidates c (as columns) are samples; the misfit of each; how far noise may have moved its z.
 
     A candidate passes if its misfit is explained by the noise of the gradients, if the bias gradients agree
-    with its scale, c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and if it came back from a kick.
+    with its scale, c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and if its equations exclude everything near it, even the
+    change of z that they exclude least (`weak`, unit columns): mixtures of samples with one activation
+    pattern, or in the linear range of σ, are as consistent as the samples are.
     """
-    y = relation.activation(relation.hidden(c.T))
+    z = relation.hidden(c.T)
+    y = relation.activation(z)
     p = relation.next_coefficients(y)
-    misfit = relation.misfit(y)
-    allowed = MISFIT_MARGIN * relation.expected_misfit(c, p, y.norm(dim=0))
-    true = (misfit < allowed.clamp_max(LARGEST_MISFIT)) & (shift < KICK_LEFT)
+    misfit, length = relation.misfit(y), y.norm(dim=0)
+    expected = relation.expected_misfit(c, p, length)
+    allowed = MISFIT_MARGIN * expected
+    sides = [_exclusion(relation, z, weak, sign * SMALL_CHANGE) for sign in (1, -1)]
+    excluded, feigned = zip(*sides, strict=True)
+    excluded, feigned = torch.minimum(*excluded), torch.maximum(*feigned)
+    # noise in y is spread over m directions, and one of them moves z along the weakest change
+    error = expected * length / (excluded * z.norm(dim=0) * z.shape[0] ** 0.5)
+    true = misfit < allowed.clamp_max(LARGEST_MISFIT)
+    true &= (excluded > EXCLUSION_MARGIN * feigned) & (error < LARGEST_ERROR)
     mean, next_mean = relation.mean_gradients()
     true &= (next_mean @ p - 1).abs() < BIAS_AGREES
     if not relation.crowded:
         true &= (mean @ c - 1).abs() < BIAS_AGREES
-    return true, misfit, torch.maximum(allowed, shift).clamp_min(SAME_SAMPLE)
+    return true, misfit, torch.maximum(expected, error)
+
+
+def _exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple[Tensor, Tensor]:
+    """How fast y leaves 𝒴 as z moves along `weak`, and how fast noise could make it seem to, (k,) each.
+
+    One-sided, since at a kink of σ one side may be consistent where the other is not: the mixtures of two
+    samples with one pattern end where a unit reaches zero.
+    """
+    length = z.norm(dim=0)
+    at_kink = z.abs() < SMALL_CHANGE * length / z.shape[0] ** 0.5
+    start = z.masked_fill(at_kink, 0)
+    change = (relation.activation(start + step * length * weak) - relation.activation(start)) / (
+        step * length
+    )
+    speed = change.norm(dim=0)
+    feigned = relation.expected_misfit(relation.changes(weak), relation.next_coefficients(change), speed)
+    return relation.misfit(change) * speed, feigned * speed
 
 
 def _beginning(relation: Relation, known: Tensor | None) -> Found:
@@ -145,22 +204,22 @@ def _beginning(relation: Relation, known: Tensor | None) -> Found:
         return state
     c = relation.to_sources(known.to(relation.basis)).T
     misfit = relation.misfit(relation.activation(relation.hidden(c.T)))
-    return _merge(relation, state, c, misfit, torch.full_like(misfit, SAME_SAMPLE))
+    return _merge(relation, state, c, misfit, torch.zeros_like(misfit))
 
 
-def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, blur: Tensor) -> Found:
+def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, error: Tensor) -> Found:
     """Add what is new to what is found, and the directions as far as they follow.
 
-    New is what lies further from everything found, relative to its ‖z‖, than its blur.
+    New is what lies further from everything found than its error allows.
     """
     if c.shape[1] == 0:
         return state
-    order = misfit.argsort()
     known = relation.to_sources(state.coefficients)
-    together = torch.cat([known, c.T[order]])
-    misfit = torch.cat([state.misfit, misfit[order]])
+    together = torch.cat([known, c.T])
+    misfit = torch.cat([state.misfit, misfit])
     z = relation.hidden(together).T
-    reach = torch.cat([z.new_zeros(len(known)), blur[order]]) * z.norm(dim=1)
+    blur = (ERROR_MARGIN * error).clamp_min(SAME_SAMPLE)
+    reach = torch.cat([z.new_zeros(len(known)), blur]) * z.norm(dim=1)
     apart = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
     first = ~(apart < reach[:, None]).tril(-1).any(dim=1)
     together, misfit = together[first][: relation.batch_size], misfit[first][: relation.batch_size]

@@ -1,9 +1,9 @@
 """Forward consistency, second move: from near a sample to the exact z.
 
 With ReLU and the pattern a = [z > 0] fixed, σ(z) = a ∘ z is linear, and σ(z) ∈ 𝒴 reads A u = 0 with
-A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector. With any other σ the same matrix, a = σ'(z),
-is the Jacobian of a Gauss–Newton step. Both are least-squares problems, solved for all candidates at once by
-conjugate gradients (CGLS; Björck 1996, §7.4): only products of m × b by b × K.
+A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector. With any other σ the same matrix, with
+a = σ'(z), is the Jacobian of a Gauss–Newton step. Both are least-squares problems, solved for all candidates
+at once by conjugate gradients (CGLS; Björck 1996, §7.4): only products of m × b by b × K.
 """
 
 from collections.abc import Callable
@@ -17,9 +17,11 @@ from spear_core.deflation import masked_products
 DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
 CG_STEPS = 60
 DENSE_STEPS = 3
+INVERSE_STEPS = 4
 STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by more than this
 RETURNED = 1e-6  # what may be left of a kick before the exact solution counts as converged
-KICK = 0.1  # relative length of the random step that a true sample must come back from
+KICK = 0.1  # relative length of a random step that steps enough must undo
+EDGE = 1e-4  # units this close to zero, relative to the rms of z, are tried on both sides
 
 
 def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, steps: int) -> Tensor:
@@ -67,7 +69,7 @@ def gauss_newton(
         offset: y₀ ⟂ Y, shape (m, 1).
         start: u as columns, shape (r, K).
         passes: Gauss–Newton steps.
-        dense: as for `least_squares`.
+        dense: whether to factorise A rather than to take more steps of conjugate gradients.
 
     Returns:
         u as columns, shape (r, K).
@@ -80,7 +82,8 @@ def gauss_newton(
     u, left = start, residual(start)
     for _ in range(passes):
         _, slope = value_and_slope(sigma, centre + inner @ u)
-        step = least_squares(inner, outer, slope, left, DENSE_STEPS if dense else 16, dense=dense)
+        lower = factorise(inner, outer, slope) if dense else None
+        step = least_squares(inner, outer, slope, left, DENSE_STEPS if dense else 16, lower)
         before = left.norm(dim=0)
         for shorten in (1.0, 0.5, 0.25, 0.1):
             tried = u + shorten * step
@@ -96,29 +99,27 @@ def gauss_newton(
     return u
 
 
-def kicked_null_vectors(
+def exact_null_vectors(
     inner: Tensor, outer: Tensor, start: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """ReLU: exact null vectors from kicked starts, and how far each came to lie from where it was.
-
-    Where the null space of A is a plane (two samples with one pattern: any mixture is consistent), the part of
-    the kick inside the plane stays. So a small shift shows that the sample is unique.
+    """ReLU: the null vectors to full precision, and the direction in which A determines each least.
 
     Args:
         inner: Φ in float64.
         outer: Y in float64.
         start: u as unit columns, shape (r, K), converged to float32 precision.
-        generator: source of the kicks.
+        generator: source of random vectors.
 
     Returns:
-        u as unit columns, shape (r, K), and the shifts relative to the kick, shape (K,).
+        u as unit columns, shape (r, K), and the weakest directions, also unit columns.
     """
-    kick = KICK * _random_units(start, generator)
     pattern = active(inner, start)
     if start.shape[0] <= DENSE_SIZE:
-        exact = null_vectors(inner, outer, _units(start + kick), pattern, DENSE_STEPS, dense=True)
-        return exact, (exact - start).norm(dim=0) / KICK
+        lower = factorise(inner, outer, pattern, start)
+        exact = null_vectors(inner, outer, start, pattern, DENSE_STEPS, lower)
+        return exact, _weakest_at_edges(inner, outer, exact, pattern, smallest(lower, generator), generator)
     # two opposite kicks must end at one point; where they do not, few steps do not resolve similar samples
+    kick = KICK * random_units(start.shape, start, generator)
     exact, other = null_vectors(
         inner,
         outer,
@@ -126,36 +127,59 @@ def kicked_null_vectors(
         pattern.repeat(1, 2),
         CG_STEPS,
     ).chunk(2, dim=1)
-    shift = (exact - other).norm(dim=0) / KICK
-    slow = (shift > RETURNED).nonzero().flatten()
+    # a random vector stands for the weakest where nothing is weak: A shrinks no kick that 60 steps undo
+    exact, weak = exact.clone(), random_units(start.shape, start, generator)
+    slow = ((exact - other).norm(dim=0) > RETURNED * KICK).nonzero().flatten()
     if len(slow):
-        again = _units((start + kick)[:, slow])
-        exact = exact.clone()
-        exact[:, slow] = null_vectors(inner, outer, again, pattern[:, slow], DENSE_STEPS + 1, dense=True)
-        shift[slow] = (exact - start)[:, slow].norm(dim=0) / KICK
-    return exact, shift
+        lower = factorise(inner, outer, pattern[:, slow], start[:, slow])
+        exact[:, slow] = null_vectors(inner, outer, start[:, slow], pattern[:, slow], DENSE_STEPS, lower)
+        weak[:, slow] = smallest(lower, generator)
+    return exact, _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
 
 
-def kick_remainder(
-    inner: Tensor, outer: Tensor, slope: Tensor, generator: torch.Generator | None = None
+def _weakest_at_edges(
+    inner: Tensor,
+    outer: Tensor,
+    exact: Tensor,
+    pattern: Tensor,
+    weak: Tensor,
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """Any σ: the share of a random kick that the linearised problem does not take back, shape (K,)."""
-    kick = _random_units(inner.new_empty(inner.shape[1], slope.shape[1]), generator)
-    change = slope * (inner @ kick)
-    change = change - outer @ (outer.T @ change)
-    dense = inner.shape[1] <= DENSE_SIZE
-    back = least_squares(inner, outer, slope, change, DENSE_STEPS if dense else CG_STEPS, dense=dense)
-    return (kick + back).norm(dim=0)
+    """Replace weakest directions by those on the other side of units that are zero to rounding.
+
+    The consistent mixtures of two samples with one pattern end where a unit reaches zero. With that unit
+    counted to the far side the end point looks unique; counted to the near side it does not.
+    """
+    z = inner @ exact
+    edge = z.abs() < EDGE * z.square().mean(dim=0).sqrt()
+    at_edge = edge.any(dim=0).nonzero().flatten()
+    if len(at_edge):
+        near, far = pattern[:, at_edge], torch.where(edge, 1 - pattern, pattern)[:, at_edge]
+        other = smallest(factorise(inner, outer, far, exact[:, at_edge]), generator)
+        weaker = _shrinkage(inner, outer, far, other) < _shrinkage(inner, outer, near, weak[:, at_edge])
+        weak = weak.clone()
+        weak[:, at_edge] = torch.where(weaker, other, weak[:, at_edge])
+    return weak
+
+
+def _shrinkage(inner: Tensor, outer: Tensor, weights: Tensor, u: Tensor) -> Tensor:
+    """‖A u‖ of unit columns."""
+    y = weights * (inner @ u)
+    return (y - outer @ (outer.T @ y)).norm(dim=0)
 
 
 def null_vectors(
-    inner: Tensor, outer: Tensor, start: Tensor, weights: Tensor, steps: int, *, dense: bool = False
+    inner: Tensor,
+    outer: Tensor,
+    start: Tensor,
+    weights: Tensor,
+    steps: int,
+    lower: Tensor | None = None,
 ) -> Tensor:
     """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
     y = weights * (inner @ start)
     residual = y - outer @ (outer.T @ y)
-    exact = start + least_squares(inner, outer, weights, residual, steps, dense=dense, normal=start)
-    return exact / exact.norm(dim=0)
+    return _units(start + least_squares(inner, outer, weights, residual, steps, lower, normal=start))
 
 
 def least_squares(
@@ -164,8 +188,7 @@ def least_squares(
     weights: Tensor,
     residual: Tensor,
     steps: int,
-    *,
-    dense: bool = False,
+    lower: Tensor | None = None,
     normal: Tensor | None = None,
 ) -> Tensor:
     """Minimise ‖A d + residual‖ for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS.
@@ -176,8 +199,8 @@ def least_squares(
         weights: a as columns, shape (m, K).
         residual: as columns in the complement of 𝒴, shape (m, K).
         steps: conjugate-gradient steps.
-        dense: whether to precondition with the Cholesky factor of AᵀA (+ u uᵀ). Then three steps suffice,
-            however ill-conditioned A is (similar samples), at m r (r + b) operations per candidate.
+        lower: Cholesky factors from `factorise`. With them three steps suffice, however ill-conditioned A is
+            (similar samples).
         normal: unit columns u, shape (r, K), to which d stays orthogonal.
 
     Returns:
@@ -186,7 +209,6 @@ def least_squares(
     if inner.shape[1] == 0:
         return weights.new_zeros(0, weights.shape[1])
     tiny = torch.finfo(weights.dtype).tiny
-    lower = _cholesky(inner, outer, weights, normal) if dense else None
 
     def forward(d: Tensor) -> Tensor:
         y = weights * (inner @ d)
@@ -223,20 +245,44 @@ def active(inner: Tensor, u: Tensor) -> Tensor:
     return (inner @ u > 0).to(u.dtype)
 
 
-def _cholesky(inner: Tensor, outer: Tensor, weights: Tensor, normal: Tensor | None) -> Tensor:
-    """Cholesky factors of AᵀA + u uᵀ, shape (K, r, r); u uᵀ lifts the null direction, so that they exist."""
+def factorise(inner: Tensor, outer: Tensor, weights: Tensor, normal: Tensor | None = None) -> Tensor:
+    """Cholesky factors of AᵀA + u uᵀ, shape (K, r, r); u uᵀ lifts the null direction, so that they exist.
+
+    m r (r + b) operations per candidate.
+    """
     lost = masked_products(outer, inner, weights)
     gram = masked_products(inner, inner, weights**2) - lost.mT @ lost
     if normal is not None:
         gram += normal.T[:, :, None] * normal.T[:, None, :]
-    largest = gram.diagonal(dim1=1, dim2=2).amax(dim=1)
-    gram.diagonal(dim1=1, dim2=2).add_(gram.shape[1] * torch.finfo(gram.dtype).eps * largest[:, None])
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    if diagonal.shape[1]:
+        diagonal += diagonal.shape[1] * torch.finfo(gram.dtype).eps * diagonal.amax(dim=1, keepdim=True)
     return torch.linalg.cholesky_ex(gram)[0]
+
+
+def smallest(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Right singular vector of the smallest singular value of each factorised A, as unit columns (r, K).
+
+    By inverse iteration from random vectors. It is the direction in which noise moves a candidate most, and
+    the mixing direction where two samples share their pattern.
+    """
+    count, r = lower.shape[:2]
+    v = random_units((r, count), lower, generator)
+    for _ in range(INVERSE_STEPS):
+        v = _units(torch.cholesky_solve(v.T[:, :, None], lower)[:, :, 0].T)
+    return v
+
+
+def gain(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """1 / (smallest singular value) of each factorised A: how far a unit of noise moves a candidate, (K,)."""
+    v = smallest(lower, generator)
+    return 1 / (lower.mT @ v.T[:, :, None]).norm(dim=1)[:, 0]
 
 
 def _units(columns: Tensor) -> Tensor:
     return columns / columns.norm(dim=0)
 
 
-def _random_units(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return _units(torch.randn(like.shape, dtype=like.dtype, generator=generator).to(like.device))
+def random_units(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Random unit columns of the dtype and on the device of `like`, drawn on the CPU."""
+    return _units(torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device))

@@ -1,8 +1,8 @@
 """Forward consistency: what the gradients of two consecutive layers say about one hidden vector z.
 
 z = M c + β with M = W Rᵀ, and σ(z) = R₂ᵀ p: two low-dimensional spaces joined by the activation σ. The bias
-gradients add one equation each, since g = ∂L/∂Z 1 = L Q 1 and c_i Q = e_i give c_i · Lᵀ g = 1 for every sample
-on its own, and p_i · L₂ᵀ g₂ = 1 in the next layer.
+gradients add one equation each, since g = ∂L/∂Z 1 = L Q 1 and c_i Q = e_i give c_i · Lᵀ g = 1 for every
+sample on its own, and p_i · L₂ᵀ g₂ = 1 in the next layer.
 """
 
 from collections.abc import Callable
@@ -72,6 +72,11 @@ class Relation:
     def next_coefficients(self, y: Tensor) -> Tensor:
         """P as columns with y ≈ R₂ᵀ p."""
         return torch.linalg.solve_triangular(self.outer_triangle, self.outer.T @ y, upper=True)
+
+    def changes(self, z: Tensor) -> Tensor:
+        """For differences of z: coefficients c, as columns, of what β does not take."""
+        coordinates = torch.linalg.solve_triangular(self.triangle, self.inner.T @ z, upper=True)
+        return coordinates[: self.basis.shape[1]]
 
     def misfit(self, y: Tensor) -> Tensor:
         """Distance of each column from 𝒴, relative to its length."""

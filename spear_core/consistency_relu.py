@@ -7,7 +7,7 @@ unknown direction. Its scale comes last, from the bias gradients.
 import torch
 from torch import Tensor
 
-from spear_core.consistency_finish import kicked_null_vectors, pattern_newton
+from spear_core.consistency_finish import exact_null_vectors, pattern_newton
 from spear_core.consistency_relation import Relation
 from spear_core.consistency_walk import crowding, starts_per_sample, walk
 from spear_core.deflation import determined, orthogonal_complement
@@ -33,10 +33,11 @@ def candidates(
         found: coefficients of the samples found, shape (k, r).
         directions: their q in layer 1 (None where b > r) and in layer 2, as columns, NaN where unknown.
         idle: rounds since the last find.
-        generator: source of the starts and kicks.
+        generator: source of the starts.
 
     Returns:
-        The walkers z, shape (m, K); candidates c as columns, shape (r, k'); what is left of their kicks.
+        The walkers z, shape (m, K); candidates c as columns, shape (r, k'); for each the unit change of z,
+        shape (m, k'), that its equations exclude least.
     """
     # every third idle round starts afresh, in case a direction is wrong and hides the sample it should spare
     inner, outer = (relation.inner, relation.outer) if idle % 3 == 2 else _deflated(relation, directions)
@@ -49,9 +50,18 @@ def candidates(
     near = pattern_newton(small_inner, small_outer, near, passes=8, steps=8 if idle == 0 else 24)
     near = near[:, _distinct(small_inner, small_outer, near, CONVERGED, CONVERGED_APART)]
     near = relation.inner.T @ (inner @ near.to(torch.float64))
-    exact, shift = kicked_null_vectors(relation.inner, relation.outer, near, generator)
+    exact, weak = exact_null_vectors(relation.inner, relation.outer, near, generator)
     c, scale_agrees = _scaled(relation, exact)
-    return small_inner @ walkers, c[:, scale_agrees], shift[scale_agrees]
+    return small_inner @ walkers, c[:, scale_agrees], relation.inner @ weak[:, scale_agrees]
+
+
+def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | None) -> Tensor:
+    """For given samples c (as columns): the unit changes of z that their equations exclude least, (m, k)."""
+    rays = relation.inner.T @ relation.hidden(c.T)
+    return (
+        relation.inner
+        @ exact_null_vectors(relation.inner, relation.outer, rays / rays.norm(dim=0), generator)[1]
+    )
 
 
 def _deflated(relation: Relation, directions: tuple[Tensor | None, Tensor]) -> tuple[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """Forward consistency with any activation: nothing in the relation needs zeros.
 
-For a general σ the scale of z matters, so both spaces are affine. The bias gradients place them: every sample
-has c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and every sample still missing has c · q_i = 0 and p · q_i = 0 for the found
-ones. So z = z₀ + Φ u and y = y₀ + Y v, and a sample is where σ(z₀ + Φ u) = y₀ + Y v.
+For a general σ the scale of z matters, so both spaces are affine. The bias gradients place them: every
+sample has c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and every sample still missing has c · q_i = 0 and p · q_i = 0 for
+the found ones. So z = z₀ + Φ u and y = y₀ + Y v, and a sample is where σ(z₀ + Φ u) = y₀ + Y v.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.consistency_finish import (
-    CG_STEPS,
-    DENSE_SIZE,
-    DENSE_STEPS,
-    gauss_newton,
-    kick_remainder,
-    least_squares,
-)
+from spear_core.consistency_finish import factorise, gauss_newton, smallest
 from spear_core.consistency_relation import Relation, value_and_slope
 from spear_core.consistency_walk import reflect_affine
 from spear_core.deflation import determined, orthogonal_complement
 
 NEAR = 0.15  # misfit below which a walker is worth a finish
 FEWEST_STARTS = 32
-CAUTION = 10.0  # a sample whose error may be a hundredth counts like one that keeps a tenth of its kick
 UNLIKE = 0.1  # candidates closer than this, relative to ‖z − z₀‖, are one
 
 
@@ -79,38 +71,21 @@ def candidates(
     u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=15, dense=dense)
     z = whole.centre + whole.inner @ u
     c = torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution
-    y, slope = value_and_slope(sigma, z)
-    shift = kick_remainder(whole.inner, whole.outer, slope, generator)
-    return walkers, c, shift + CAUTION * _expected_error(relation, whole, c, y, slope, generator)
+    return walkers, c, _weakest_changes(relation, whole, z, generator)
 
 
-def _expected_error(
-    relation: Relation,
-    pair: AffinePair,
-    c: Tensor,
-    y: Tensor,
-    slope: Tensor,
-    generator: torch.Generator | None,
+def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | None) -> Tensor:
+    """As `consistency_relu.weakest_changes`."""
+    nothing = relation.basis.new_empty(relation.basis.shape[1], 0)
+    whole = _affine_pair(relation, nothing, relation.basis.new_empty(relation.batch_size, 0))
+    return _weakest_changes(relation, whole, relation.hidden(c.T), generator)
+
+
+def _weakest_changes(
+    relation: Relation, whole: AffinePair, z: Tensor, generator: torch.Generator | None
 ) -> Tensor:
-    """Error of z that the noise of the gradients explains, relative to its distance from z₀.
-
-    Where σ is nearly linear over the batch (sigmoid), mixtures of samples are nearly consistent as well, and the
-    least noise moves the solution along them.
-    """
-    length = y.norm(dim=0)
-    noise = torch.randn(y.shape, dtype=y.dtype, generator=generator).to(y.device)
-    noise = noise - pair.outer @ (pair.outer.T @ noise)
-    noise = (
-        noise
-        / noise.norm(dim=0)
-        * relation.expected_misfit(c, relation.next_coefficients(y), length)
-        * length
-    )
-    dense = pair.inner.shape[1] <= DENSE_SIZE
-    error = least_squares(
-        pair.inner, pair.outer, slope, noise, DENSE_STEPS if dense else CG_STEPS, dense=dense
-    )
-    return error.norm(dim=0) / (relation.hidden(c.T) - pair.centre).norm(dim=0)
+    _, slope = value_and_slope(relation.activation, z)
+    return whole.inner @ smallest(factorise(whole.inner, whole.outer, slope), generator)
 
 
 def _affine_pair(relation: Relation, first: Tensor, second: Tensor) -> AffinePair:

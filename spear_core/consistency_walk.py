@@ -1,7 +1,7 @@
 """Forward consistency, first move: walkers from random starts run down to the samples.
 
-Two ways to seek a point that two sets share, given the projections onto them (Bauschke, Combettes, Luke 2002):
-alternating projections, cheap and sure while b is a small part of m, and relaxed averaged alternating
+Two ways to seek a point that two sets share, given the projections onto them (Bauschke, Combettes, Luke
+2002): alternating projections, cheap and sure while b is a small part of m, and relaxed averaged alternating
 reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of the false minima that trap the
 former from b ≈ m/4 on.
 """
@@ -71,8 +71,8 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor
 def reflect(inner: Tensor, outer: Tensor, start: Tensor, steps: int, memory: float) -> Tensor:
     """RAAR on the pair w = (z, y): A = span Φ × 𝒴, B = the graph of relu, unit by unit.
 
-    w ← κ (w + P_B(2 P_A w − w) − P_A w) + (1 − κ) P_A w. The memory κ → 1 (Douglas–Rachford) never settles in a
-    false minimum and converges slowly; κ = ½ alternates projections. Samples attract best just below 1.
+    w ← κ (w + P_B(2 P_A w − w) − P_A w) + (1 − κ) P_A w. The memory κ → 1 (Douglas–Rachford) never settles
+    in a false minimum and converges slowly; κ = ½ alternates projections. Samples attract best just below 1.
     """
     z = inner @ start
     y = torch.relu(z)

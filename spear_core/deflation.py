@@ -41,8 +41,8 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
     """q_i of found samples from duality and zeros together.
 
     c_k · q_i = [k = i] for all found k leaves q_i = p_i + N w, p_i the i-th column of C⁺ and N a basis of the
-    complement of the found c. The inactive rows decide w by least squares: diag(1 − a_i) L (p_i + N w) = 0. When
-    all samples are found N is empty and Q = C⁻¹, whatever the zeros.
+    complement of the found c. The inactive rows decide w by least squares: diag(1 − a_i) L (p_i + N w) = 0.
+    When all samples are found N is empty and Q = C⁻¹, whatever the zeros.
 
     Args:
         factor: L, shape (m, b), orthonormal columns.
@@ -73,9 +73,9 @@ def coupled_directions(
 ) -> tuple[Tensor, Tensor]:
     """q_i of two consecutive layers at once, without zeros: L q = σ'(z) ∘ (E q₂), back-propagation itself.
 
-    These are m equations for 2 b unknowns: (q, q₂) is the null vector of A = [L, −diag(σ') E], found by one step
-    of inverse iteration from (c_i, 0), which is never orthogonal to it since c_i · q_i = 1. Each sample stands
-    on its own, so one that noise has moved spoils no other. When all samples are found, Q = C⁻¹.
+    These are m equations for 2 b unknowns: (q, q₂) is the null vector of A = [L, −diag(σ') E], found by one
+    step of inverse iteration from (c_i, 0), which is never orthogonal to it since c_i · q_i = 1. Each sample
+    stands on its own, so one that noise has moved spoils no other. When all samples are found, Q = C⁻¹.
 
     Args:
         factors: L and E = W₂ᵀ L₂, each (m, b).
@@ -86,7 +86,7 @@ def coupled_directions(
         Both as unit columns, each (b, k); NaN where not determined.
     """
     L, E = factors
-    c, p = coefficients
+    c = coefficients[0]
     if len(c) == L.shape[1]:
         return tuple(_units(torch.linalg.pinv(found)) for found in coefficients)
     b = L.shape[1]
