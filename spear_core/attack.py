@@ -12,15 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spear_core.causes import batch_by_next_layer
 from spear_core.checks import check_layer, check_options, check_rank
 from spear_core.inversion import Inversion, restore_precision
-from spear_core.low_rank import split
+from spear_core.low_rank import LowRank, split
+from spear_core.methods import check_method, obstacles
 from spear_core.problem import Problem
 from spear_core.progress import reporter
-from spear_core.search import conclude, sampling_states
+from spear_core.search import conclude, sampling_states, timed
+from spear_core.search_consistency import consistency_states, spans_batch
 from spear_core.sparsity import Pool
 from spear_core.state import State
 from spear_core.tracing import read_problem
+
+BY_SPEED = ("consistency", "sampling")
 
 Progress = bool | Callable[[State], None]
 
@@ -132,16 +137,59 @@ def states(
     """
     generator = generator or torch.Generator().manual_seed(0)
     began = time.perf_counter()
+    check_method(method, problem)
     low_rank = split(problem.attacked.weight_grad, batch_size, generator=generator)
-    check_rank(low_rank, problem, batch_size)
+    b = _batch_size(low_rank, problem, method, batch_size)
     pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
-    split_seconds = {"low rank": time.perf_counter() - began}
-    yield State("low rank", low_rank, pool, seconds=split_seconds)
-    found = sampling_states(
-        problem, low_rank, generator=generator, max_samples=max_samples, deadline=deadline
-    )
-    for state in found:
-        yield replace(state, seconds={**split_seconds, **state.seconds})
+    state = timed(State("low rank", low_rank, pool, batch_size=b, method=method), "low rank", began)
+    yield state
+    best = state
+    for name in _methods(method, problem, low_rank, b):
+        search = consistency_states if name == "consistency" else sampling_states
+        before = best
+        for step in search(
+            problem, low_rank, before, generator=generator, max_samples=max_samples, deadline=deadline
+        ):
+            state = step
+            yield state
+        best = max(state, best, key=_worth)
+        if state.certified or time.monotonic() >= deadline:
+            break
+    if best is not state:
+        yield best
+
+
+def _methods(method: str, problem: Problem, low_rank: LowRank, b: int) -> list[str]:
+    """The searches to run one after the other until one is certified, the fastest that applies first."""
+    if method != "auto":
+        return [method]
+    usable = [name for name, obstacle in obstacles(problem).items() if not obstacle]
+    if b > low_rank.batch_size:  # the zeros of layer 1 cannot tell more samples than inputs
+        usable = ["consistency"]
+    elif "consistency" in usable and not spans_batch(problem, low_rank):
+        usable.remove("consistency")
+    return [name for name in BY_SPEED if name in usable]
+
+
+def _worth(state: State) -> tuple[int, float]:
+    """How good a result is: proven rows first, then λ."""
+    certificate = state.certificate
+    proven = 0 if certificate is None else int(certificate.certified_rows.sum())
+    return proven, state.sparsity_match if state.reconstruction is not None else -1.0
+
+
+def _batch_size(low_rank: LowRank, problem: Problem, method: str, batch_size: int | None) -> int:
+    """b: the rank of the split, or that of the next layer's gradient where the inputs are linearly dependent.
+
+    More samples than inputs (b > n), or inputs that are combinations of each other, leave layer 1 with a rank
+    below b; their activations are independent all the same.
+    """
+    if method in ("auto", "consistency"):
+        told = batch_size or batch_by_next_layer(problem)
+        if told is not None and told > low_rank.batch_size:
+            return told
+    check_rank(low_rank, problem, batch_size)
+    return low_rank.batch_size
 
 
 def _drain(
@@ -176,7 +224,7 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
     """The result that a state amounts to; of the last state, the result of the attack."""
     like = problem.attacked.weight_grad
     m, n = like.shape
-    b = state.low_rank.batch_size
+    b = state.batch_size
     found, certificate = state.reconstruction, state.certificate
     if found is None or certificate is None:
         empty = torch.zeros(0, dtype=torch.bool, device=like.device)
@@ -194,11 +242,12 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
             method=state.method,
             notes=(*state.notes, *problem.notes, f"none of the {b} samples was found"),
         )
-    missing = b - len(found.inputs)
-    notes = (f"{missing} of {b} samples are missing; the others are guesses",) if missing else ()
+    missing, proven = b - len(found.coefficients), certificate.certified_rows
+    guesses = "; the others are guesses" if not proven.all() else ""
+    notes = (f"{missing} of {b} samples are missing{guesses}",) if missing else ()
     return Inversion(
         inputs=restore_precision(found.inputs, like),
-        output_grads=restore_precision(found.output_grads, like),
+        output_grads=restore_precision(certificate.output_grads, like),
         labels=certificate.labels,
         batch_size=b,
         certified=state.certified,

@@ -15,12 +15,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spear_core.evidence import judge
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Reconstruction, gradient_residual
 from spear_core.replay import Replay, replay
 from spear_core.sparsity import is_unique, null_space, zero_tolerance
-from spear_core.tolerances import ALLOWED_ERROR, ZERO_MARGIN, noise_per_entry, rounding_residual
+from spear_core.tolerances import ALLOWED_ERROR, ZERO_MARGIN, noise_per_entry, precision, rounding_residual
+
+
+GRADIENT, ZEROS = "gradient reproduced", "zeros agree (λ = 1)"
+UNIQUE, REPLAY = "samples unique", "client replayed"
 
 
 @dataclass(frozen=True)
@@ -28,26 +33,34 @@ class Certificate:
     """What was checked, and what came out.
 
     Attributes:
+        batch_size: b; the batch is complete if it has so many rows.
         gradient_residual: (a), relative.
-        agreeing_rows: (b), whether all units of a sample agree with the forward pass, shape (k,).
-        unique_rows: (c), whether a sample's direction is unique, shape (k,).
+        limit: relative residual up to which a gradient counts as reproduced to rounding.
+        agreeing_rows: (b), whether all units of a sample agree with the forward pass, shape (k,); None where
+            zeros say nothing.
+        unique_rows: (c), whether nothing but this sample fits its equations, shape (k,).
+        independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
         replay_residual: (d), relative; NaN where it could not be replayed.
-        expected_error: what rounding may have done to each row, relative to the size of the inputs, shape (k,).
-        gradient_matches: (a) to rounding.
-        replay_matches: (d) to rounding; None where it could not be replayed.
-        complete: whether all b samples are there.
+        expected_error: what rounding may have done to each row, relative to the largest input, shape (k,).
         labels: class of each sample, or None.
+        output_grads: (∂L/∂Z)ᵀ, shape (k, m).
     """
 
+    batch_size: int
     gradient_residual: float
-    agreeing_rows: Tensor
+    limit: float
+    agreeing_rows: Tensor | None
     unique_rows: Tensor
+    independent_rows: Tensor
     replay_residual: float
     expected_error: Tensor
-    gradient_matches: bool
-    replay_matches: bool | None
-    complete: bool
     labels: Tensor | None
+    output_grads: Tensor
+
+    @property
+    def complete(self) -> bool:
+        """Whether all b samples are there."""
+        return len(self.unique_rows) == self.batch_size
 
     @property
     def sharp_rows(self) -> Tensor:
@@ -57,38 +70,54 @@ class Certificate:
     @property
     def parts(self) -> dict[str, bool | None]:
         """The parts by name: True, False, or None where a part could not be checked."""
+        agree, replayed = self.agreeing_rows, self.replay_residual
         return {
-            "gradient reproduced": self.gradient_matches and self.complete,
-            "zeros agree (λ = 1)": self.complete and bool(self.agreeing_rows.all()),
-            "directions unique": self.complete and bool(self.unique_rows.all()),
-            "client replayed": self.replay_matches,
+            GRADIENT: self.complete and self.gradient_residual <= self.limit,
+            ZEROS: None if agree is None else self.complete and bool(agree.all()),
+            UNIQUE: self.complete and bool(self.unique_rows.all()),
+            REPLAY: None if replayed != replayed else replayed <= self.limit,
         }
 
     @property
     def certified_rows(self) -> Tensor:
-        """Which rows are proven. Rows share one matrix Q, so one wrong direction voids all, shape (k,)."""
+        """Which rows are proven, shape (k,).
+
+        Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one those
+        count that are proven on their own.
+        """
+        if not self.complete:
+            return self.independent_rows & self.unique_rows & self.sharp_rows
         proven = all(part is not False for part in self.parts.values())
         return self.sharp_rows & proven
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What failed, in words."""
+        if not self.complete:
+            return ()
+        disagree = 0 if self.agreeing_rows is None else int((~self.agreeing_rows).sum())
         reasons = {
-            "gradient reproduced": f"the recovered batch gives a gradient that is off by {self.gradient_residual:.1e}",
-            "zeros agree (λ = 1)": f"λ < 1 in {int((~self.agreeing_rows).sum())} samples: "
-            "wrong directions, or weights that do not match this gradient",
-            "directions unique": f"{int((~self.unique_rows).sum())} directions are not unique: "
-            "samples too similar to tell apart by their zeros",
-            "client replayed": f"replaying the client misses the other layers by {self.replay_residual:.1e}",
+            GRADIENT: f"the recovered batch gives a gradient that is off by {self.gradient_residual:.1e}",
+            ZEROS: f"λ < 1 in {disagree} samples: wrong directions, or weights that do not match this gradient",
+            UNIQUE: f"{int((~self.unique_rows).sum())} samples are not unique: "
+            "too similar to others to tell apart by their zeros",
+            REPLAY: f"replaying the client misses the other layers by {self.replay_residual:.1e}",
         }
-        notes = [reasons[name] for name, part in self.parts.items() if part is False] if self.complete else []
-        if self.complete and not self.sharp_rows.all():
-            notes.append(f"rounding is amplified in {int((~self.sharp_rows).sum())} near-duplicate samples")
+        notes = [reasons[name] for name, part in self.parts.items() if part is False]
+        if not self.sharp_rows.all():
+            blurred = int((~self.sharp_rows).sum())
+            notes.append(f"rounding is amplified beyond exactness in {blurred} samples (near-duplicates?)")
         return tuple(notes)
 
 
 def certify(
-    problem: Problem, low_rank: LowRank, found: Reconstruction, *, generator: torch.Generator | None = None
+    problem: Problem,
+    low_rank: LowRank,
+    found: Reconstruction,
+    *,
+    batch_size: int | None = None,
+    judged: bool = False,
+    generator: torch.Generator | None = None,
 ) -> Certificate:
     """Check a reconstructed batch.
 
@@ -96,25 +125,46 @@ def certify(
         problem: the attacked layer and what follows it.
         low_rank: the split of its gradient.
         found: the batch; it need not be complete.
+        batch_size: b; by default the rank of the split.
+        judged: whether every sample was already judged by the next layer's row space (`consistency`).
         generator: CPU generator, for the columns that are compared.
     """
-    layer = problem.attacked
-    complete = len(found.inputs) == low_rank.batch_size
-    zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
-    played = replay(problem, found.preactivations) if complete else None
-    residual = gradient_residual(found, layer, generator=generator)
-    limit = rounding_residual(low_rank.noise)
-    played_residual = _replay_residual(played, found)
+    layer, b = problem.attacked, batch_size or low_rank.batch_size
+    k = len(found.coefficients)
+    played = replay(problem, found.preactivations) if k == b else None
+    separated = found.directions.isfinite().all()
+    output_grads = played.output_grads if played is not None and not separated else found.output_grads
+    zeros = None
+    if found.agreement is not None and not judged:
+        zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
+    error = expected_error(low_rank, found, zeros)
+    unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
+    if zeros is not None:
+        unique = torch.tensor([is_unique(low_rank, column) for column in zeros.T], device=zeros.device)
+    independent = torch.zeros_like(unique)
+    if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == b and separated):
+        independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
+        own_error = own_error / found.inputs.abs().max()
+        # where its zeros do not pin a sample down, the next layer may
+        error = torch.where(independent & ~unique, own_error, error) if separated else own_error
+        unique = unique & independent if zeros is None else unique | independent
+    agree = None if found.agreement is None else found.agreement.all(dim=1)
+    complete_grads = output_grads.isfinite().all()
     return Certificate(
-        gradient_residual=residual,
-        agreeing_rows=found.agreement.all(dim=1),
-        unique_rows=torch.tensor([is_unique(low_rank, column) for column in zeros.T], device=zeros.device),
-        replay_residual=played_residual,
-        expected_error=expected_error(low_rank, found, zeros),
-        gradient_matches=residual <= limit,
-        replay_matches=None if played is None else played_residual <= limit,
-        complete=complete,
-        labels=None if played is None or played_residual > limit else played.labels,
+        batch_size=b,
+        gradient_residual=gradient_residual(
+            found, layer, None if separated else output_grads, generator=generator
+        )
+        if complete_grads
+        else torch.inf,
+        limit=rounding_residual(max(low_rank.noise, precision(layer.weight_grad.dtype) / 16)),
+        agreeing_rows=agree,
+        unique_rows=unique,
+        independent_rows=independent,
+        replay_residual=_replay_residual(played, found),
+        expected_error=error,
+        labels=None if played is None else played.labels,
+        output_grads=output_grads,
     )
 
 
@@ -122,11 +172,13 @@ def _replay_residual(played: Replay | None, found: Reconstruction) -> float:
     """The worst of the other layers, and of ∂L/∂z itself, which each sample must match on its own."""
     if played is None:
         return torch.nan
+    if not found.directions.isfinite().all():
+        return played.residual
     error = (played.output_grads - found.output_grads).norm(dim=1) / found.output_grads.norm(dim=1)
     return max(played.residual, float(error.max()))
 
 
-def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor) -> Tensor:
+def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | None) -> Tensor:
     """What rounding in G may have done to each recovered row, relative to the inputs' largest entry, shape (k,).
 
     x_i = c_i R with c_i the i-th row of Q⁻¹, so the error of R comes in times ‖c_i‖; and errors δQ of the
@@ -135,19 +187,20 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor) -> T
     Args:
         low_rank: the split of G.
         found: the batch.
-        zeros: which entries of L Q̄ are zero, shape (m, k).
+        zeros: which entries of L Q̄ are zero, shape (m, k), where the directions come from zeros; else None.
     """
     m, n = low_rank.factor.shape[0], low_rank.rows.shape[1]
+    if not len(found.coefficients):
+        return found.lengths
     largest = found.inputs.abs().max()
     S = low_rank.singular_values[: low_rank.batch_size]
     floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(S[0]))
     amplified = found.coefficients.norm(dim=1)
-    from_rows = amplified * noise_per_entry(floor, (m, n))
-    if low_rank.batch_size == 1:
-        return from_rows / largest
+    from_rows = amplified * noise_per_entry(floor, (m, n)) / largest
+    if low_rank.batch_size == 1 or zeros is None:
+        return from_rows
     tolerance = zero_tolerance(low_rank, found.directions) / ZERO_MARGIN
     turned = torch.stack(
         [tolerance[rows, k].norm() / null_space(low_rank, rows)[1][1] for k, rows in enumerate(zeros.T)]
     )
-    directions_error = (found.lengths * turned).norm()
-    return from_rows / largest + amplified * directions_error
+    return from_rows + amplified * (found.lengths * turned).norm()

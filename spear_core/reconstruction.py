@@ -30,7 +30,8 @@ class Reconstruction:
         lengths: s, so that Q = Q̄ diag(s), shape (k,).
         coefficients: Q⁻¹, rows c_i with x_i = c_i R, shape (k, b).
         preactivations: Z as rows, shape (k, m), float64.
-        agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (k, m).
+        agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (k, m); None where σ is not
+            ReLU, or where layer 1 does not separate the samples (b > n).
     """
 
     low_rank: LowRank
@@ -38,7 +39,7 @@ class Reconstruction:
     lengths: Tensor
     coefficients: Tensor
     preactivations: Tensor
-    agreement: Tensor
+    agreement: Tensor | None
 
     @property
     def inputs(self) -> Tensor:
@@ -52,7 +53,9 @@ class Reconstruction:
 
     @property
     def sparsity_match(self) -> float:
-        """λ, the share of entries that agree."""
+        """λ, the share of entries that agree; NaN where zeros say nothing."""
+        if self.agreement is None:
+            return torch.nan
         return float(self.agreement.to(torch.float64).mean()) if self.agreement.numel() else 0.0
 
 
@@ -124,10 +127,40 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     )
 
 
+def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor) -> Reconstruction:
+    """The batch of samples that were found one by one, x_i = c_i R.
+
+    Args:
+        forward: the attacked layer in the row space of its gradient.
+        coefficients: rows c_i, shape (k, r). If they are all b of them, Q is their inverse.
+        directions: unit columns q_i, shape (r, k), NaN where not known; used if samples are missing. Any other
+            number of rows means that layer 1 does not separate the samples (b > r).
+    """
+    low_rank, layer = forward.low_rank, forward.layer
+    k, rank = coefficients.shape
+    separated = directions.shape[0] == rank
+    preactivations = coefficients @ forward.weights + layer.bias.to(torch.float64)
+    if not separated:  # more samples than inputs: layer 1 has no q of their own
+        directions = torch.full((rank, k), torch.nan, dtype=torch.float64, device=coefficients.device)
+    elif k == rank:
+        directions = torch.linalg.inv(coefficients)
+        directions = directions / directions.norm(dim=0)
+    lengths = 1 / (coefficients * directions.T).sum(dim=1)  # c_i · q_i = 1
+    zeros_speak = layer.has_relu and separated
+    return Reconstruction(
+        low_rank=low_rank,
+        directions=directions,
+        lengths=lengths,
+        coefficients=coefficients,
+        preactivations=preactivations,
+        agreement=agreement(low_rank, directions, preactivations, layer) if zeros_speak else None,
+    )
+
+
 def agreement(low_rank: LowRank, directions: Tensor, preactivations: Tensor, layer: LinearLayer) -> Tensor:
     """Whether [∂L/∂Z = 0] = [Z ≤ 0], entry by entry, shape (k, m); the mean is SPEAR's λ (Eq. 6).
 
-    Where rounding leaves either side undecided, the entry counts as agreeing.
+    Where rounding leaves either side undecided, or q is not known, the entry counts as agreeing.
 
     Args:
         low_rank: the split of G.
@@ -139,7 +172,8 @@ def agreement(low_rank: LowRank, directions: Tensor, preactivations: Tensor, lay
     tolerance = zero_tolerance(low_rank, directions).T
     kink = preactivation_tolerance(low_rank, preactivations, layer)
     zero_allowed, nonzero_allowed = entries <= tolerance, entries > UNDECIDED * tolerance
-    return (zero_allowed & (preactivations <= kink)) | (nonzero_allowed & (preactivations > -kink))
+    known = directions.isfinite().all(dim=0)[:, None]
+    return ~known | (zero_allowed & (preactivations <= kink)) | (nonzero_allowed & (preactivations > -kink))
 
 
 def preactivation_tolerance(low_rank: LowRank, preactivations: Tensor, layer: LinearLayer) -> Tensor:
@@ -149,29 +183,35 @@ def preactivation_tolerance(low_rank: LowRank, preactivations: Tensor, layer: Li
 
 
 def gradient_residual(
-    reconstruction: Reconstruction, layer: LinearLayer, *, generator: torch.Generator | None = None
+    reconstruction: Reconstruction,
+    layer: LinearLayer,
+    output_grads: Tensor | None = None,
+    *,
+    generator: torch.Generator | None = None,
 ) -> float:
     """‖(∂L/∂Z) Xᵀ − G‖ / ‖G‖ and ‖(∂L/∂Z) 1 − g‖ / ‖g‖, the larger of the two.
 
-    ∂L/∂Z is taken as ReLU must have left it, exactly zero where z ≤ 0, so a wrong batch cannot hide in
-    small numbers. Of a very wide gradient `RESIDUAL_COLUMNS` random columns are compared: the row space of the
-    others is the split's business.
+    Of a very wide gradient `RESIDUAL_COLUMNS` random columns are compared: the row space of the others is the
+    split's business.
 
     Args:
         reconstruction: what was recovered.
         layer: the attacked layer.
+        output_grads: (∂L/∂Z)ᵀ if it is known from elsewhere, shape (k, m). By default L Q as ReLU must have left
+            it, exactly zero where z ≤ 0, so that a wrong batch cannot hide in small numbers.
         generator: CPU generator, for the choice of columns.
     """
-    grads = torch.where(reconstruction.preactivations > 0, reconstruction.output_grads, 0.0)
+    grads = output_grads
+    if grads is None:
+        grads = reconstruction.output_grads
+        if layer.has_relu:
+            grads = torch.where(reconstruction.preactivations > 0, grads, 0.0)
     n = layer.weight_grad.shape[1]
-    columns = (
-        torch.arange(n)
-        if n <= RESIDUAL_COLUMNS
-        else torch.randperm(n, generator=generator)[:RESIDUAL_COLUMNS]
-    )
-    columns = columns.to(layer.weight_grad.device)
-    G, g = layer.weight_grad[:, columns].to(torch.float64), layer.bias_grad.to(torch.float64)
-    inputs = reconstruction.coefficients @ reconstruction.low_rank.rows[:, columns]
-    weight_part = (grads.T @ inputs - G).norm() / G.norm()
+    rows, G, g = reconstruction.low_rank.rows, layer.weight_grad, layer.bias_grad.to(torch.float64)
+    if n > RESIDUAL_COLUMNS:
+        columns = torch.randperm(n, generator=generator)[:RESIDUAL_COLUMNS].to(G.device)
+        rows, G = rows[:, columns], G[:, columns]
+    G = G.to(torch.float64)
+    weight_part = (grads.T @ (reconstruction.coefficients @ rows) - G).norm() / G.norm()
     bias_part = (grads.sum(dim=0) - g).norm() / g.norm()
     return float(torch.maximum(weight_part, bias_part))

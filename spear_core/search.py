@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from spear_core import theory
 from spear_core.certificate import certify
@@ -13,7 +14,7 @@ from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
 from spear_core.sampling import chunk_sizes, draw_directions, live_rows
 from spear_core.selection import greedy, select
-from spear_core.sparsity import Pool, default_threshold, filter_directions, passes_first_stage
+from spear_core.sparsity import Pool, default_threshold, filter_directions, null_space, passes_first_stage
 from spear_core.state import State
 
 PATIENCE = 64  # times the expected number of draws, after which the search gives up
@@ -23,6 +24,7 @@ MINIMUM_DRAWS = 2**20  # below that many draws the search never gives up: they t
 def sampling_states(
     problem: Problem,
     low_rank: LowRank,
+    before: State | None = None,
     *,
     generator: torch.Generator | None = None,
     max_samples: int | None = None,
@@ -33,6 +35,7 @@ def sampling_states(
     Args:
         problem: the attacked layer and what follows it.
         low_rank: step 1, the split of its gradient.
+        before: what another method left: its samples leave a smaller space to search.
         generator: CPU generator, source of all randomness.
         max_samples: candidates after which to stop; by default `PATIENCE` times what theory expects.
         deadline: `time.monotonic()` after which to stop.
@@ -44,22 +47,31 @@ def sampling_states(
     b = low_rank.batch_size
     limit = max_samples or max(MINIMUM_DRAWS, int(PATIENCE * theory.expected_draws(b)))
     threshold = default_threshold(low_rank)
-    rows = live_rows(low_rank.factor)
-    normalised = (low_rank.factor[rows] / low_rank.factor[rows].norm(dim=1, keepdim=True)).to(torch.float32)
     forward = Forward.of(low_rank, problem.attacked)
-    state = State("sampling", low_rank, Pool.empty(b, normalised.device))
+    state = before or State("low rank", low_rank, Pool.empty(b, low_rank.factor.device))
+    proven = _proven(state)
+    method = f"{state.method}+sampling" if len(proven) else "sampling"
+    state = replace(state, step="sampling", method=method, pool=_pool_of(proven, forward, threshold, generator))
+    # c_k · q_i = 0: what is found is orthogonal to what is missing
+    space = torch.linalg.svd(proven, full_matrices=True)[2][len(proven) :].T
+    inside = low_rank.factor @ space
+    rows = live_rows(inside)
+    normalised = (inside[rows] / inside[rows].norm(dim=1, keepdim=True)).to(torch.float32)
+    drawn = 0
     settled_at = limit
-    for size in chunk_sizes(b):
+    for size in chunk_sizes(space.shape[1]):
         began = time.perf_counter()
-        size = min(size, limit - state.samples_drawn)
+        size = min(size, limit - drawn)
         draw = draw_directions(normalised, size, generator=generator)
         candidates = draw.directions
-        if b > 1:  # with b = 1 every row of L is the direction, and none is left to test it on
+        if space.shape[1] > 1:  # in one dimension every row is the direction, and none is left to test it on
             candidates = candidates[passes_first_stage(draw, normalised, generator=generator)]
+        candidates = candidates @ space.T.to(candidates.dtype)
+        drawn += size
         pool = filter_directions(candidates, low_rank, state.pool, threshold=threshold, generator=generator)
         grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or state.reconstruction is None
         state = replace(state, step="sampling", pool=pool, samples_drawn=state.samples_drawn + size)
-        state = _timed(state, "sampling", began)
+        state = timed(state, "sampling", began)
         yield state
         if grown and len(greedy(pool)) == b:
             for state in _selected(state, problem, forward, generator):
@@ -68,24 +80,41 @@ def sampling_states(
                 return
             if bool(pool.unique[list(state.chosen)].all()):
                 # b unique directions are all there are; a little longer, in case one is a stray
-                settled_at = min(settled_at, 4 * state.samples_drawn)
+                settled_at = min(settled_at, 4 * drawn)
                 if state.sparsity_match == 1:
                     return
-        stop = _reason_to_stop(state, settled_at, limit, deadline)
+        stop = _reason_to_stop(drawn, settled_at, limit, deadline)
         if stop is not None:
             break
     state = replace(state, notes=(stop,) if stop else ())
     yield from conclude(state, problem, generator=generator)
 
 
-def _reason_to_stop(state: State, settled_at: int, limit: int, deadline: float) -> str | None:
+def _proven(state: State) -> Tensor:
+    """Coefficients c_i of the samples that are proven already, shape (k, b)."""
+    b = state.low_rank.batch_size
+    if state.reconstruction is None or state.certificate is None:
+        return torch.zeros(0, b, dtype=torch.float64, device=state.low_rank.factor.device)
+    return state.reconstruction.coefficients[state.certificate.certified_rows]
+
+
+def _pool_of(coefficients: Tensor, forward: Forward, threshold: float, generator: torch.Generator | None) -> Pool:
+    """The directions of samples that are known: the null vector of the rows in which each is inactive."""
+    low_rank = forward.low_rank
+    pool = Pool.empty(low_rank.batch_size, coefficients.device)
+    for z in coefficients @ forward.weights + forward.layer.bias.to(torch.float64):
+        kernel, _ = null_space(low_rank, z < 0)
+        if kernel.shape[1] == 1:
+            pool = filter_directions(kernel.T, low_rank, pool, threshold=threshold, generator=generator)
+    return pool
+
+
+def _reason_to_stop(drawn: int, settled_at: int, limit: int, deadline: float) -> str | None:
     if time.monotonic() >= deadline:
-        return f"stopped at the time limit after {state.samples_drawn:,} draws"
-    if state.samples_drawn >= limit:
-        return f"stopped after {state.samples_drawn:,} draws"
-    if state.samples_drawn >= settled_at:
-        return ""
-    return None
+        return f"stopped at the time limit after {drawn:,} draws"
+    if drawn >= limit:
+        return f"stopped after {drawn:,} draws"
+    return "" if drawn >= settled_at else None
 
 
 def conclude(state: State, problem: Problem, *, generator: torch.Generator | None = None) -> Iterator[State]:
@@ -117,13 +146,13 @@ def _selected(
             certificate=None,
         )
         yield state
-    state = _timed(state, "selection", began)
+    state = timed(state, "selection", began)
     began = time.perf_counter()
     assert state.reconstruction is not None
     certificate = certify(problem, state.low_rank, state.reconstruction, generator=generator)
-    yield _timed(replace(state, step="certificate", certificate=certificate), "certificate", began)
+    yield timed(replace(state, step="certificate", certificate=certificate), "certificate", began)
 
 
-def _timed(state: State, step: str, began: float) -> State:
+def timed(state: State, step: str, began: float) -> State:
     spent = state.seconds.get(step, 0.0) + time.perf_counter() - began
     return replace(state, seconds={**state.seconds, step: spent})

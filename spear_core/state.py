@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from spear_core.certificate import Certificate
 from spear_core.low_rank import LowRank
 from spear_core.reconstruction import Reconstruction
@@ -13,7 +15,7 @@ class State:
     """One moment of an attack. Later states hold all that earlier ones found.
 
     Attributes:
-        step: "low rank", "sampling", "selection" or "certificate".
+        step: "low rank", "sampling", "consistency", "selection" or "certificate".
         low_rank: step 1, the split of the gradient.
         pool: steps 2 and 3, the directions that passed the filter.
         samples_drawn: candidates tested so far.
@@ -23,6 +25,8 @@ class State:
         seconds: time by step.
         method: how the directions were found.
         notes: why the search stopped early, in words.
+        batch_size: b; the rank of the split, unless a later layer tells of more samples than inputs.
+        walkers: search points of the consistency method, z as columns, shape (m, K); else None.
     """
 
     step: str
@@ -35,6 +39,13 @@ class State:
     seconds: dict[str, float] = field(default_factory=dict)
     method: str = "sampling"
     notes: tuple[str, ...] = ()
+    batch_size: int = 0
+    walkers: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """B is the rank of the split unless said otherwise."""
+        if not self.batch_size:
+            object.__setattr__(self, "batch_size", self.low_rank.batch_size)
 
     @property
     def sparsity_match(self) -> float:

@@ -1,0 +1,58 @@
+"""Certificate (c) from the next layer: is relu(W x + β) in the row space of its gradient, and is nothing near?
+
+For each sample on its own: σ(z) ∈ 𝒴 are m − b equations for the b unknowns of z, none of which speaks of the
+other samples. They prove the sample if they hold to rounding, if z cannot move without breaking them, and if
+there are clearly more of them than unknowns.
+"""
+
+import torch
+from torch import Tensor
+
+from spear_core.consistency_finish import factorise, gain
+from spear_core.consistency_relation import relate, value_and_slope
+from spear_core.low_rank import LowRank
+from spear_core.problem import Problem
+
+MISFIT_MARGIN = 10.0  # times the misfit that rounding explains
+BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
+SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
+
+
+def judge(
+    problem: Problem, low_rank: LowRank, coefficients: Tensor, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Which samples the next layer proves, and how far rounding may have moved each of them.
+
+    Args:
+        problem: the attacked layer and at least one behind it.
+        low_rank: the split of the attacked layer's gradient.
+        coefficients: rows c_i, x_i = c_i R, shape (k, r).
+        generator: CPU generator.
+
+    Returns:
+        Mask, shape (k,), and the expected size of the error of the inputs, shape (k,).
+    """
+    nobody = torch.zeros(len(coefficients), dtype=torch.bool, device=coefficients.device)
+    unknown = torch.full((len(coefficients),), torch.inf, dtype=torch.float64, device=coefficients.device)
+    try:
+        relation = relate(problem, low_rank, generator=generator)
+    except ValueError:  # the next layer's gradient has too low a rank
+        return nobody, unknown
+    m, b = relation.outer.shape
+    c = relation.to_sources(coefficients)
+    z = relation.hidden(c)
+    y, slope = value_and_slope(relation.activation, z)
+    p = relation.next_coefficients(y)
+    expected = relation.expected_misfit(c.T, p, y.norm(dim=0))
+    mean, next_mean = relation.mean_gradients()
+    proven = relation.misfit(y) < MISFIT_MARGIN * expected
+    proven &= (next_mean @ p - 1).abs() < BIAS_AGREES
+    if not relation.crowded:
+        proven &= (c @ mean - 1).abs() < BIAS_AGREES
+    if m - b < relation.basis.shape[1] + SPARE_EQUATIONS:
+        proven = nobody
+    moves = torch.linalg.qr(relation.basis)[0]
+    gains = gain(factorise(moves, relation.outer, slope), generator)
+    # W spreads an error of x evenly over the units, ‖W δx‖ ≈ ‖W‖ ‖δx‖ / √n
+    error = expected * y.norm(dim=0) * gains / relation.layers[0].weight.norm()
+    return proven, error

@@ -1,0 +1,73 @@
+"""The consistency method as states: search with two layers, reconstruct and certify what was found."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from spear_core import consistency
+from spear_core.certificate import certify
+from spear_core.low_rank import LowRank
+from spear_core.problem import Problem
+from spear_core.reconstruction import Forward, from_coefficients
+from spear_core.search import timed
+from spear_core.state import State
+
+
+def consistency_states(
+    problem: Problem,
+    low_rank: LowRank,
+    before: State,
+    *,
+    generator: torch.Generator | None = None,
+    max_samples: int | None = None,
+    deadline: float = float("inf"),
+) -> Iterator[State]:
+    """Samples round by round from the gradients of two consecutive layers.
+
+    Args:
+        problem: the attacked layer and at least one layer behind it.
+        low_rank: the split of its gradient.
+        before: the state so far, with the batch size.
+        generator: CPU generator.
+        max_samples: random starts after which to stop.
+        deadline: `time.monotonic()` after which to stop.
+
+    Yields:
+        A state after every round of starts; the last one holds the certificate.
+    """
+    began = time.perf_counter()
+    batch_size = before.batch_size
+    state = replace(before, step="consistency", method="consistency")
+    forward = Forward.of(low_rank, problem.attacked)
+    rounds = consistency.search(
+        problem,
+        low_rank,
+        batch_size=batch_size,
+        generator=generator,
+        deadline=deadline,
+        max_starts=max_samples,
+    )
+    for found in rounds:
+        reconstruction = from_coefficients(forward, found.coefficients, found.directions)
+        state = replace(
+            state, samples_drawn=found.starts, reconstruction=reconstruction, walkers=found.candidates
+        )
+        state = timed(state, "consistency", began)
+        yield state
+        began = time.perf_counter()
+    assert state.reconstruction is not None
+    certificate = certify(
+        problem, low_rank, state.reconstruction, batch_size=batch_size, judged=True, generator=generator
+    )
+    missing = batch_size - len(state.reconstruction.coefficients)
+    stopped = missing and time.monotonic() >= deadline
+    notes = (f"stopped at the time limit after {state.samples_drawn:,} random starts",) if stopped else ()
+    yield timed(replace(state, step="certificate", certificate=certificate, notes=notes), "certificate", began)
+
+
+def spans_batch(problem: Problem, low_rank: LowRank) -> bool:
+    """Whether the next layer's gradient has a dimension for every sample, as the method needs."""
+    m, n = problem.layers[1].weight_grad.shape
+    return min(m, n) >= low_rank.batch_size
