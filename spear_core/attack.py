@@ -57,7 +57,8 @@ def invert(
         progress: True for a progress bar, or a function that is called with every `State`.
 
     Returns:
-        The batch, with what could be proven about it. Stopped by a limit or by Ctrl-C, the best so far: flagged.
+        The batch, with what could be proven about it. Stopped by a limit or by Ctrl-C, the best so far:
+        flagged.
 
     Raises:
         ValueError: bad input, named, before any work; see `spear_core.errors`.

@@ -23,7 +23,6 @@ from spear_core.replay import Replay, replay
 from spear_core.sparsity import is_unique, null_space, zero_tolerance
 from spear_core.tolerances import ALLOWED_ERROR, ZERO_MARGIN, noise_per_entry, precision, rounding_residual
 
-
 GRADIENT, ZEROS = "gradient reproduced", "zeros agree (λ = 1)"
 UNIQUE, REPLAY = "samples unique", "client replayed"
 
@@ -82,7 +81,8 @@ class Certificate:
     def certified_rows(self) -> Tensor:
         """Which rows are proven, shape (k,).
 
-        Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one those
+        Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one
+        those
         count that are proven on their own.
         """
         if not self.complete:
@@ -98,7 +98,8 @@ class Certificate:
         disagree = 0 if self.agreeing_rows is None else int((~self.agreeing_rows).sum())
         reasons = {
             GRADIENT: f"the recovered batch gives a gradient that is off by {self.gradient_residual:.1e}",
-            ZEROS: f"λ < 1 in {disagree} samples: wrong directions, or weights that do not match this gradient",
+            ZEROS: f"λ < 1 in {disagree} samples: "
+            "wrong directions, or weights that do not match this gradient",
             UNIQUE: f"{int((~self.unique_rows).sum())} samples are not unique: "
             "too similar to others to tell apart by their zeros",
             REPLAY: f"replaying the client misses the other layers by {self.replay_residual:.1e}",
@@ -179,10 +180,11 @@ def _replay_residual(played: Replay | None, found: Reconstruction) -> float:
 
 
 def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | None) -> Tensor:
-    """What rounding in G may have done to each recovered row, relative to the inputs' largest entry, shape (k,).
+    """What rounding may have done to each row, relative to the inputs' largest entry, shape (k,).
 
     x_i = c_i R with c_i the i-th row of Q⁻¹, so the error of R comes in times ‖c_i‖; and errors δQ of the
-    directions move Xᵀ by −Q⁻¹ δQ Xᵀ, where δq_i is the rounding of its zeros over their second singular value.
+    directions move Xᵀ by −Q⁻¹ δQ Xᵀ, where δq_i is the rounding of its zeros over their second singular
+    value.
 
     Args:
         low_rank: the split of G.

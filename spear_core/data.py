@@ -1,7 +1,8 @@
-"""Real batches that need no download: photographs, digits and tables; torchvision's sets where there are files.
+"""Real batches without a download: photographs, digits and tables; torchvision's sets where there are files.
 
 The photographs ship with scikit-image and scikit-learn: the astronaut Eileen Collins (NASA), coffee, Chelsea
-the cat, a rocket launch (SpaceX), a retina, a stained tissue section, a temple in China and a flower. Crops are cut at random places by a seeded generator, so any number of
+the cat, a rocket launch (SpaceX), a retina, a stained tissue section, a temple in China and a flower. Crops
+are cut at random places by a seeded generator, so any number of
 different "private photos" comes out of them.
 """
 
@@ -73,7 +74,7 @@ def load(
 
     Args:
         name: "photos", "digits", a table ("breast_cancer", "wine", "iris", "diabetes") or a torchvision set
-            ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder"), which needs its files or a network.
+            ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder"), which needs files or a network.
         batch_size: b ≥ 1.
         size: side of the photographs in pixels; pictures of a torchvision folder are cropped to it.
         standardize: pictures: minus the mean and divided by the deviation of the batch; tables: of each

@@ -1,4 +1,4 @@
-"""Certificate (c) from the next layer: is relu(W x + β) in the row space of its gradient, and is nothing near?
+"""Certificate (c) from the next layer: is σ(W x + β) in the row space of its gradient, and nothing near it?
 
 For each sample on its own: σ(z) ∈ 𝒴 are m − b equations for the b unknowns of z, none of which speaks of the
 other samples. They prove the sample if they hold to rounding, if z cannot move without breaking them, and if

@@ -47,7 +47,8 @@ def compare(recovered: Tensor, truth: Tensor) -> Score:
     """
     if recovered.ndim != 2 or truth.ndim != 2 or recovered.shape[1] != truth.shape[1]:
         raise ValueError(
-            f"both batches must be (rows, {truth.shape[-1]}), got {tuple(recovered.shape)} and {tuple(truth.shape)}"
+            f"both batches must be (rows, {truth.shape[-1]}), "
+            f"got {tuple(recovered.shape)} and {tuple(truth.shape)}"
         )
     found, true = recovered.detach().cpu().to(torch.float64), truth.detach().cpu().to(torch.float64)
     order = torch.full((len(true),), -1)

@@ -1,6 +1,7 @@
 """Fully connected networks of any width, depth and activation, initialised from a generator."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -38,7 +39,7 @@ def fully_connected(
     if depth < 1 or min(sizes) < 1:
         raise ValueError(f"depth and every layer size must be at least 1, got depth {depth}, sizes {sizes}")
     modules: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)
         bound = fan_in**-0.5  # what nn.Linear does by default
         nn.init.uniform_(layer.weight, -bound, bound, generator=generator)

@@ -38,7 +38,7 @@ class LinearLayer:
 
 @dataclass(frozen=True)
 class Problem:
-    """The attacked layer and all that follows it in a chain z₂ = W₂ σ(z₁) + β₂, z₃ = W₃ σ(z₂) + β₃, …
+    """The attacked layer and the chain that follows it, z₂ = W₂ σ(z₁) + β₂, z₃ = W₃ σ(z₂) + β₃ and so on.
 
     Attributes:
         layers: the attacked layer first. One layer is enough for SPEAR; two are enough for

@@ -105,7 +105,8 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
 
     Args:
         forward: the attacked layer in the row space of its gradient.
-        directions: Q̄, unit columns, shape (b, k). With k < b the pseudo-inverse replaces Q⁻¹: the rows are a guess.
+        directions: Q̄, unit columns, shape (b, k). With k < b the pseudo-inverse replaces Q⁻¹: the rows are
+            a guess.
 
     Returns:
         k rows, with their agreement with the forward pass.
@@ -133,7 +134,8 @@ def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor
     Args:
         forward: the attacked layer in the row space of its gradient.
         coefficients: rows c_i, shape (k, r). If they are all b of them, Q is their inverse.
-        directions: unit columns q_i, shape (r, k), NaN where not known; used if samples are missing. Any other
+        directions: unit columns q_i, shape (r, k), NaN where not known; used if samples are missing. Any
+            other
             number of rows means that layer 1 does not separate the samples (b > r).
     """
     low_rank, layer = forward.low_rank, forward.layer
@@ -197,7 +199,8 @@ def gradient_residual(
     Args:
         reconstruction: what was recovered.
         layer: the attacked layer.
-        output_grads: (∂L/∂Z)ᵀ if it is known from elsewhere, shape (k, m). By default L Q as ReLU must have left
+        output_grads: (∂L/∂Z)ᵀ if it is known from elsewhere, shape (k, m). By default L Q as ReLU must have
+            left
             it, exactly zero where z ≤ 0, so that a wrong batch cannot hide in small numbers.
         generator: CPU generator, for the choice of columns.
     """

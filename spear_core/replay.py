@@ -6,6 +6,7 @@ cross-entropy they are δ_i ∝ softmax(output_i) − one-hot(label_i), which na
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
     if problem.branches or len(layers) < 2 or layers[-1].activation is not None:
         return None
     z, inputs, slopes = preactivations, [], []
-    for before, layer in zip(layers[:-1], layers[1:], strict=True):
+    for before, layer in pairwise(layers):
         y, slope = _activate(before, z)
         inputs.append(y)
         slopes.append(slope)

@@ -33,7 +33,8 @@ class Draw:
     """Candidates and the rows that they come from.
 
     Attributes:
-        directions: as rows, shape (k, b), of any length; NaN or infinite where the sampled rows were singular.
+        directions: as rows, shape (k, b), of any length; NaN or infinite where the sampled rows were
+            singular.
         sets: b row numbers of L per set, shape (k / b, b). Candidate number i·b + j is orthogonal to all rows
             of set i but the j-th.
     """

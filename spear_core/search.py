@@ -1,4 +1,4 @@
-"""SPEAR's search: sample, filter, select, reconstruct, certify, until the batch is proven (SPEAR, Algorithm 1)."""
+"""SPEAR's search: sample, filter, select, reconstruct, certify, until the batch is proven."""
 
 import time
 from collections.abc import Iterator
@@ -51,7 +51,9 @@ def sampling_states(
     state = before or State("low rank", low_rank, Pool.empty(b, low_rank.factor.device))
     proven = _proven(state)
     method = f"{state.method}+sampling" if len(proven) else "sampling"
-    state = replace(state, step="sampling", method=method, pool=_pool_of(proven, forward, threshold, generator))
+    state = replace(
+        state, step="sampling", method=method, pool=_pool_of(proven, forward, threshold, generator)
+    )
     # c_k · q_i = 0: what is found is orthogonal to what is missing
     space = torch.linalg.svd(proven, full_matrices=True)[2][len(proven) :].T
     inside = low_rank.factor @ space
@@ -74,8 +76,8 @@ def sampling_states(
         state = timed(state, "sampling", began)
         yield state
         if grown and len(greedy(pool)) == b:
-            for state in _selected(state, problem, forward, generator):
-                yield state
+            for selected in _selected(state, problem, forward, generator):
+                yield (state := selected)
             if state.certified:
                 return
             if bool(pool.unique[list(state.chosen)].all()):
@@ -98,7 +100,9 @@ def _proven(state: State) -> Tensor:
     return state.reconstruction.coefficients[state.certificate.certified_rows]
 
 
-def _pool_of(coefficients: Tensor, forward: Forward, threshold: float, generator: torch.Generator | None) -> Pool:
+def _pool_of(
+    coefficients: Tensor, forward: Forward, threshold: float, generator: torch.Generator | None
+) -> Pool:
     """The directions of samples that are known: the null vector of the rows in which each is inactive."""
     low_rank = forward.low_rank
     pool = Pool.empty(low_rank.batch_size, coefficients.device)
@@ -154,5 +158,6 @@ def _selected(
 
 
 def timed(state: State, step: str, began: float) -> State:
+    """The state with the time since `began` added to a step."""
     spent = state.seconds.get(step, 0.0) + time.perf_counter() - began
     return replace(state, seconds={**state.seconds, step: spent})

@@ -64,7 +64,9 @@ def consistency_states(
     missing = batch_size - len(state.reconstruction.coefficients)
     stopped = missing and time.monotonic() >= deadline
     notes = (f"stopped at the time limit after {state.samples_drawn:,} random starts",) if stopped else ()
-    yield timed(replace(state, step="certificate", certificate=certificate, notes=notes), "certificate", began)
+    yield timed(
+        replace(state, step="certificate", certificate=certificate, notes=notes), "certificate", began
+    )
 
 
 def spans_batch(problem: Problem, low_rank: LowRank) -> bool:

@@ -37,7 +37,8 @@ class Pool:
         directions: unit vectors as columns, shape (b, p), float64.
         zeros: zero entries of L q for each, shape (p,).
         unique: whether its zeros leave no other direction, even with two of them taken away, shape (p,).
-        explored: planes and spaces of mixtures that have been searched, orthonormal columns, shape (b, d) each.
+        explored: planes and spaces of mixtures that have been searched, orthonormal columns, shape (b, d)
+            each.
     """
 
     directions: Tensor
@@ -83,7 +84,8 @@ def default_threshold(low_rank: LowRank) -> float:
     """τ, the share of zeros that a direction must have, at least.
 
     Half of a column is zero, give or take √m / 2, and photographs less evenly so; a wrong direction has b − 1
-    zeros and hardly another. One fifth keeps a right one (P(Bin(100, ½) < 20) is 1e-10), and the two spare zeros keep
+    zeros and hardly another. One fifth keeps a right one (P(Bin(100, ½) < 20) is 1e-10), and the two spare
+    zeros keep
     a wrong one out where b is a good part of m.
     """
     m, b = low_rank.factor.shape
@@ -103,7 +105,7 @@ def passes_first_stage(draw: Draw, factor: Tensor, *, generator: torch.Generator
     Returns:
         Mask over the candidates, shape (k,).
     """
-    m, b = factor.shape
+    m = factor.shape[0]
     rows = torch.randperm(m, generator=generator)[:FIRST_ROWS].to(factor.device)
     entries = (factor[rows] @ draw.directions.T).abs_()
     coarse = entries.mean(dim=0).mul_(COARSE_ZERO)
@@ -154,7 +156,7 @@ def filter_directions(
 
 
 def polish(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The directions that the zeros of a candidate leave, shape (b, d), and those zeros, a mask of shape (m,).
+    """The directions that the zeros of a candidate leave, shape (b, d), and those zeros, a mask (m,).
 
     Null vectors of ill-conditioned rows in float32 are off by up to a hundredth, so the zeros are taken
     coarsely at first; the direction fitted to them all is better, so the next look is finer.
@@ -186,7 +188,8 @@ def descend(
     """The sparsest directions in a kernel.
 
     Two similar samples share most of their zeros. The shared ones leave a plane of directions, and every
-    mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L restricted
+    mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L
+    restricted
     to the kernel, with as many columns as it has dimensions, so steps 2 and 3 are repeated there.
 
     Args:
@@ -197,7 +200,8 @@ def descend(
 
     Returns:
         Unit directions, each shape (b,), sparsest first: the only one if d = 1; otherwise those with
-        more zeros than the rest, one for each dimension at most. Of a plane in which fewer than two stand out,
+        more zeros than the rest, one for each dimension at most. Of a plane in which fewer than two stand
+        out,
         a few dozen: samples that hardly any unit tells apart.
     """
     L, d = low_rank.factor, kernel.shape[1]
@@ -286,7 +290,7 @@ def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
 
 
 def _known(q: Tensor, pool: Pool) -> bool:
-    """Whether the pool has this direction or has searched a space that holds it, to a float32 candidate's accuracy."""
+    """Whether the pool has this direction, or has searched a space that holds it, to float32."""
     return _parallel(q, pool) or any(float((q @ kernel).norm()) > 1 - 1e-6 for kernel in pool.explored)
 
 
@@ -295,16 +299,36 @@ def _parallel(q: Tensor, pool: Pool) -> bool:
 
 
 def _join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
-    zero_rows = ((low_rank.factor @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
+    q, zero_rows = _refit(low_rank, q)
     zeros = zero_rows.sum()
     if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
         return pool
     unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
-    if unique and (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
-        q = kernel[:, 0]  # fitted to all its zeros, not only to those that were drawn
     return replace(
         pool,
         directions=torch.cat([pool.directions, q[:, None]], dim=1),
         zeros=torch.cat([pool.zeros, zeros[None]]),
         unique=torch.cat([pool.unique, unique]),
     )
+
+
+def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
+    """The direction fitted to all its zeros, not only to those that were drawn, and those zeros.
+
+    A few ill-conditioned rows leave a direction just outside the tolerance of some of its zeros; fitted to the
+    others it meets them too.
+    """
+    zero_rows = _zero_rows(low_rank, q)
+    while (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
+        fitted_rows = _zero_rows(low_rank, kernel[:, 0])
+        if fitted_rows.sum() < zero_rows.sum():
+            break
+        settled = bool(fitted_rows.sum() == zero_rows.sum())
+        q, zero_rows = kernel[:, 0], fitted_rows
+        if settled:
+            break
+    return q, zero_rows
+
+
+def _zero_rows(low_rank: LowRank, q: Tensor) -> Tensor:
+    return ((low_rank.factor @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]

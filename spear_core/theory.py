@@ -9,7 +9,7 @@ def harmonic(b: int) -> float:
 
 
 def expected_draws(b: int, found: int = 0, *, zero_share: float = 0.5) -> float:
-    """Expected number of candidates until all b directions are met, H_b · 2^(b−1) for the usual half of zeros.
+    """Expected number of draws until all b directions are met, H_b · 2^(b−1) for the usual half of zeros.
 
     A draw of b − 1 rows hits direction i if all of them are zero in column i: probability p^(b−1). The hits
     are spread over b directions, so collecting them takes H_b times as many draws as one of them.
