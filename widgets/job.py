@@ -26,9 +26,7 @@ class Job(W.HBox):
     def __init__(self, explorer: Explorer) -> None:
         self.explorer = explorer
         self.running = False
-        self.bar = W.FloatProgress(
-            0.0, 0.0, 1.0, layout=W.Layout(width="12em"), tooltip="share of the work done"
-        )
+        self.bar = W.FloatProgress(value=0.0, min=0.0, max=1.0, layout=W.Layout(width="12em"))
         self.stop_button = explorer.button("Stop", self.stop, tooltip="End the work and keep what there is")
         self._task: asyncio.Task[None] | None = None
         super().__init__([self.bar, self.stop_button], layout=W.Layout(visibility="hidden"))
