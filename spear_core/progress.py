@@ -22,19 +22,23 @@ def reporter(progress: bool | Callable[[State], None]) -> Iterator[Callable[[Sta
 
 
 def _advance(bar: tqdm, state: State) -> None:
-    bar.total = int(state.samples_drawn + expected_remaining(state))
+    remaining = expected_remaining(state)
+    bar.total = None if remaining is None else int(state.samples_drawn + remaining)
     bar.n = state.samples_drawn
-    bar.set_description(f"{_found(state)} of {state.low_rank.batch_size} directions", refresh=False)
+    bar.set_description(f"{_found(state)} of {state.batch_size} samples", refresh=False)
     bar.update(0)
     bar.refresh()
 
 
-def expected_remaining(state: State) -> float:
-    """Draws still expected, from theory, corrected by what the draws so far have really found.
+def expected_remaining(state: State) -> float | None:
+    """Draws that sampling still expects, from theory, corrected by what the draws so far have really found.
 
     Similar samples share zeros and are harder to tell apart, so photographs need several times the draws of
-    the theory; the ratio seen so far is the best guess for the rest.
+    the theory; the ratio seen so far is the best guess for the rest. None
+    for other methods, which take few starts and have no theory.
     """
+    if not state.method.endswith("sampling"):
+        return None
     b, found = state.low_rank.batch_size, min(_found(state), state.low_rank.batch_size)
     if state.step == "certificate" or found == b:
         return 0.0
@@ -46,4 +50,7 @@ def expected_remaining(state: State) -> float:
 
 
 def _found(state: State) -> int:
+    """How many samples the search has: rows if it finds them one by one, directions if it collects those."""
+    if state.step in ("consistency", "certificate") and state.reconstruction is not None:
+        return len(state.reconstruction.coefficients)
     return int(state.pool.unique.sum())

@@ -1,0 +1,86 @@
+"""The whole story without a notebook: `python -m spear_core`.
+
+Picks real photographs, computes the gradients that a client would send, recovers the batch from these alone,
+writes one picture and says what came back.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import torch
+
+from spear_core import attack, client, data, files, metrics, networks, picture
+from spear_core.checks import METHODS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status, 2 for bad input."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        print(options.run(options))
+    except (ValueError, TypeError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m spear_core",
+        description="Recover a batch of photographs exactly from the gradient that a client shares.",
+    )
+    parser.add_argument("-b", "--batch-size", type=int, default=24, help="number of pictures (default 24)")
+    parser.add_argument("--width", type=int, default=400, help="m, units per hidden layer (default 400)")
+    parser.add_argument("--depth", type=int, default=6, help="number of linear layers (default 6)")
+    parser.add_argument("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
+    parser.add_argument("--data", default="photos", help="photos (default), digits or a torchvision set")
+    parser.add_argument(
+        "--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of photographs, weights and search (default 0)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "float64"), default="float32", help="precision of the client"
+    )
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    parser.add_argument("--time-limit", type=float, default=None, help="seconds; then the best so far")
+    parser.add_argument("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
+    parser.set_defaults(run=tell)
+    files.add_commands(parser.add_subparsers(title="with your own files", metavar="COMMAND"))
+    return parser
+
+
+def tell(options: argparse.Namespace) -> str:
+    """Tell the story once: what is sent, what comes back, how exactly, and where the picture is."""
+    generator = torch.Generator().manual_seed(options.seed)
+    dtype = getattr(torch, options.dtype)
+    batch = data.load(options.data, options.batch_size, size=options.size, generator=generator, dtype=dtype)
+    b, n = batch.inputs.shape
+    model = networks.fully_connected(
+        n, options.width, options.depth, batch.classes, generator=generator, dtype=dtype
+    )
+    model.to(options.device)
+    inputs, labels = batch.inputs.to(options.device), batch.labels.to(options.device)
+    gradients = client.gradients(model, inputs, labels)
+    print(
+        f"A client sends the gradient of {b} private pictures, {n} numbers each, in a network of {options.depth} "
+        f"linear layers, {options.width} wide. From it and the weights alone:"
+    )
+    began = time.perf_counter()
+    inversion = attack.invert(
+        model, gradients, method=options.method, time_limit=options.time_limit, progress=True
+    )
+    seconds = time.perf_counter() - began
+    score = metrics.compare(inversion.inputs, batch.inputs)
+    path = picture.save(picture.story(batch, next(iter(gradients.values())), inversion), options.output)
+    return (
+        f"{inversion}\nAgainst the truth: {int(score.exact.sum())} of {b} exact, worst "
+        f"{float(score.psnr.min()):.0f} dB, largest error {score.largest_error:.1e}, in {seconds:.2f} s\n"
+        f"Picture: {path}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
