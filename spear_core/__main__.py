@@ -65,8 +65,8 @@ def tell(options: argparse.Namespace) -> str:
     inputs, labels = batch.inputs.to(options.device), batch.labels.to(options.device)
     gradients = client.gradients(model, inputs, labels)
     print(
-        f"A client sends the gradient of {b} private pictures, {n} numbers each, in a network of {options.depth} "
-        f"linear layers, {options.width} wide. From it and the weights alone:"
+        f"A client sends the gradient of {b} private pictures, {n} numbers each, in a network of "
+        f"{options.depth} linear layers, {options.width} wide. From it and the weights alone:"
     )
     began = time.perf_counter()
     inversion = attack.invert(

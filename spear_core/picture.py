@@ -11,7 +11,7 @@ from spear_core.data import Batch
 from spear_core.inversion import Inversion
 from spear_core.metrics import compare
 
-ERROR_FACTOR = 1e5  # float32 errors of about 1e-7 become visible from 1e5 on
+ERROR_FACTOR = 1e6  # float32 errors of about 1e-7 become visible
 TILE, GAP, MARGIN, HEADING = 96, 4, 16, 28
 INK, PAPER, PLACEHOLDER = (32, 32, 32), (255, 255, 255), (200, 200, 200)
 
@@ -21,7 +21,7 @@ def story(batch: Batch, weight_grad: Tensor, inversion: Inversion, *, columns: i
 
     Args:
         batch: the truth, pictures.
-        weight_grad: ∂L/∂W, shape (m, n); its rows are shown as pictures, one per sample, each on its own scale.
+        weight_grad: ∂L/∂W, shape (m, n); b of its rows are shown as pictures, each on its own scale.
         inversion: what was recovered. Rows that are missing leave a grey tile.
         columns: tiles per line.
 
@@ -44,9 +44,12 @@ def story(batch: Batch, weight_grad: Tensor, inversion: Inversion, *, columns: i
     state = "certified exact" if inversion.certified else "not certified"
     bands = [
         ("Private batch: what never leaves the client", list(originals)),
-        ("What the client sends: rows of the gradient", _gradient_tiles(weight_grad, batch, len(originals))),
+        (
+            "What the client sends: rows of the gradient, each a mixture of the batch",
+            _gradient_tiles(weight_grad, batch, len(originals)),
+        ),
         (f"Recovered from the gradient alone ({state})", found),
-        (f"|recovered − private| × {ERROR_FACTOR:,.0f}", errors),
+        (f"Difference from the private batch, magnified {ERROR_FACTOR:,.0f} times", errors),
     ]
     return _stack(bands, columns)
 
