@@ -128,7 +128,7 @@ def certify(
         found: the batch; it need not be complete.
         batch_size: b; by default the rank of the split.
         judged: whether every sample was already judged by the next layer's row space (`consistency`).
-        generator: CPU generator, for the columns that are compared.
+        generator: CPU generator, for the inverse iterations of the next layer's proof.
     """
     layer, b = problem.attacked, batch_size or low_rank.batch_size
     k = len(found.coefficients)
@@ -153,9 +153,7 @@ def certify(
     complete_grads = output_grads.isfinite().all()
     return Certificate(
         batch_size=b,
-        gradient_residual=gradient_residual(
-            found, layer, None if separated else output_grads, generator=generator
-        )
+        gradient_residual=gradient_residual(found, layer, None if separated else output_grads)
         if complete_grads
         else torch.inf,
         limit=rounding_residual(max(low_rank.noise, precision(layer.weight_grad.dtype) / 16)),

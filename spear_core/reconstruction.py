@@ -15,7 +15,6 @@ from spear_core.sparsity import zero_tolerance
 from spear_core.tolerances import precision
 
 UNDECIDED = 1 / 64  # of the tolerance: between the two, an entry may be a zero or a small number
-RESIDUAL_COLUMNS = 2**13  # columns of a very wide gradient that are compared with the recovered one
 PROJECTED_COLUMNS = 2**13  # columns of W that are held in float64 at a time
 Z_MARGIN = 256.0  # a pre-activation within so many rounding errors of its kink may lie on either side
 
@@ -185,36 +184,28 @@ def preactivation_tolerance(low_rank: LowRank, preactivations: Tensor, layer: Li
 
 
 def gradient_residual(
-    reconstruction: Reconstruction,
-    layer: LinearLayer,
-    output_grads: Tensor | None = None,
-    *,
-    generator: torch.Generator | None = None,
+    reconstruction: Reconstruction, layer: LinearLayer, output_grads: Tensor | None = None
 ) -> float:
     """‖(∂L/∂Z) Xᵀ − G‖ / ‖G‖ and ‖(∂L/∂Z) 1 − g‖ / ‖g‖, the larger of the two.
 
-    Of a very wide gradient `RESIDUAL_COLUMNS` random columns are compared: the row space of the others is the
-    split's business.
+    Both (∂L/∂Z) Xᵀ = (∂L/∂Z) C R and G ≈ L R lie in the span of the rows of R, which are orthogonal with the
+    singular values as their lengths, so the difference is measured there, plus what the split left out.
 
     Args:
         reconstruction: what was recovered.
         layer: the attacked layer.
         output_grads: (∂L/∂Z)ᵀ if it is known from elsewhere, shape (k, m). By default L Q as ReLU must have
-            left
-            it, exactly zero where z ≤ 0, so that a wrong batch cannot hide in small numbers.
-        generator: CPU generator, for the choice of columns.
+            left it, exactly zero where z ≤ 0, so that a wrong batch cannot hide in small numbers.
     """
     grads = output_grads
     if grads is None:
         grads = reconstruction.output_grads
         if layer.has_relu:
             grads = torch.where(reconstruction.preactivations > 0, grads, 0.0)
-    n = layer.weight_grad.shape[1]
-    rows, G, g = reconstruction.low_rank.rows, layer.weight_grad, layer.bias_grad.to(torch.float64)
-    if n > RESIDUAL_COLUMNS:
-        columns = torch.randperm(n, generator=generator)[:RESIDUAL_COLUMNS].to(G.device)
-        rows, G = rows[:, columns], G[:, columns]
-    G = G.to(torch.float64)
-    weight_part = (grads.T @ (reconstruction.coefficients @ rows) - G).norm() / G.norm()
+    low_rank, g = reconstruction.low_rank, layer.bias_grad.to(torch.float64)
+    values = low_rank.singular_values
+    inside = (grads.T @ reconstruction.coefficients - low_rank.factor) * values[: low_rank.batch_size]
+    left_out = values[low_rank.batch_size :].norm()
+    weight_part = torch.hypot(inside.norm(), left_out) / values.norm()
     bias_part = (grads.sum(dim=0) - g).norm() / g.norm()
     return float(torch.maximum(weight_part, bias_part))
