@@ -15,6 +15,7 @@ from typing import Any
 
 import ipywidgets as W
 import torch
+import traitlets
 
 from widgets.drawing import stack_pictures
 
@@ -189,10 +190,20 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+class DescribedImage(W.Image):
+    """An image with a text alternative.
+
+    The front end makes a tooltip the picture's title, which screen readers read, but looks for a description
+    first, and stumbles over images, which have none.
+    """
+
+    description = traitlets.Unicode("").tag(sync=True)
+
+
 def _image(format: str, alt: str) -> W.Image:
     # an <img> is as wide as its pixels; on a narrow page it shrinks, and never loses its shape
     layout = W.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
-    return W.Image(format=format, layout=layout, tooltip=alt)
+    return DescribedImage(format=format, layout=layout, tooltip=alt)
 
 
 def int_slider(

@@ -22,7 +22,9 @@ class Square(base.Explorer):
     description = "A square that is as grey as the slider says."
 
     def __init__(self):
-        super().__init__({"grey": base.int_slider("grey", 2, 0, 10), "tone": base.dropdown("tone", ["a", "b"])})
+        super().__init__(
+            {"grey": base.int_slider("grey", 2, 0, 10), "tone": base.dropdown("tone", ["a", "b"])}
+        )
         self.seen: list[int] = []
         self.refresh()
 

@@ -54,7 +54,11 @@ def test_a_failing_measurement_is_shown(question: Prediction):
 
 @pytest.mark.parametrize(
     ("choices", "measured", "message"),
-    [(["a"], "a", "at least two"), (["a", "a"], "a", "at least two"), (["a", "b"], "c", "one of the choices")],
+    [
+        (["a"], "a", "at least two"),
+        (["a", "a"], "a", "at least two"),
+        (["a", "b"], "c", "one of the choices"),
+    ],
 )
 def test_bad_questions_are_refused(choices, measured, message):
     with pytest.raises(ValueError, match=message):
