@@ -1,0 +1,186 @@
+"""Steps 2–3 in polynomial time, from one layer's gradient alone: zeros are half-spaces.
+
+ReLU leaves L q_i zero exactly where z_i = W x_i + β ≤ 0, and z_i lies in a known small space. With Xᵀ = Q⁻¹ R
+and c_i the i-th row of Q⁻¹, z_i = W Rᵀ c_i + β; the bias gradient g = L Q 1 gives c_i · ḡ = 1 with ḡ = Lᵀ g; so
+
+    z_i = M c_i,   M = W Rᵀ + β ḡᵀ  (m×b, known).
+
+The zero set of column i is a half-space {j : M_j · c_i ≤ 0} among m known points in ℝᵇ. One half of the pair
+(q_i, c_i) gives a guess of the other:
+
+- from q to c: |L q| large or small is a label on every point, and the best linear score for it is one projection
+  onto col M (Fisher's discriminant);
+- from c to q: the rows with the most negative scores are the surest zeros, and q is the smallest singular
+  vector of L there.
+
+From random starts, all candidates at once, the two are alternated. What converges is fitted to all its zeros in
+float64 and must be the only direction with these zeros (`halfspace_confirm`). Then it is taken out:
+c_k · q_i = 0 for every other sample k, so each q_i removes a dimension from the space of the c that are left.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spear_core.deflation import orthogonal_complement
+from spear_core.halfspace_confirm import Confirmed, confirm
+from spear_core.low_rank import LowRank
+from spear_core.problem import Problem
+from spear_core.reconstruction import Forward
+
+SUREST = 0.27  # share of all rows that are taken for zeros: half of them are, so the surest are right early
+SMOOTHING = (
+    1e-6  # keeps the Cholesky factors alive in float32; rows of true zeros have singular values above 0.1
+)
+INVERSE_STEPS = 3  # of inverse iteration per round; the vector of the round before is a good start
+STEPS = 10  # alternations before candidates are looked at
+LIFE = 4  # looks that a candidate may need; then another random start is the better investment
+WALKERS = 1.5  # per missing sample
+FEWEST_WALKERS = 16
+CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
+STARTS_PER_SAMPLE = 200  # default budget
+
+
+@dataclass(frozen=True)
+class Found:
+    """State of the search after a round: what is confirmed, and where the candidates stand.
+
+    Attributes:
+        directions: q_i as unit columns, shape (b, k), float64: ∂L/∂z_i ∝ L q_i.
+        unique: whether the zeros of each leave no other direction, even without two of them, shape (k,).
+        candidates: the q that are still searching, unit columns, shape (b, K).
+        rounds: rounds so far.
+        starts: random starts so far.
+    """
+
+    directions: Tensor
+    unique: Tensor
+    candidates: Tensor
+    rounds: int
+    starts: int
+
+
+def search(
+    problem: Problem,
+    low_rank: LowRank,
+    *,
+    generator: torch.Generator | None = None,
+    deadline: float | None = None,
+    known: Tensor | None = None,
+    max_starts: int | None = None,
+) -> Iterator[Found]:
+    """Find the directions of a batch from the attacked layer alone, round by round.
+
+    Args:
+        problem: the attacked layer, followed by ReLU.
+        low_rank: split of its weight gradient.
+        generator: CPU generator, source of all randomness.
+        deadline: value of `time.monotonic()` at which to stop.
+        known: directions found by another method, unit columns, shape (b, k); taken out from the start.
+        max_starts: give up after this many random starts; default: 200 per sample.
+
+    Yields:
+        The state after each round, at least once; the last one has all that was found.
+    """
+    L, b = low_rank.factor, low_rank.batch_size
+    scores = scoring_space(problem, low_rank)
+    whole = orthonormal(scores).to(torch.float32)
+    max_starts = max_starts or STARTS_PER_SAMPLE * b
+    known = L.new_zeros(b, 0) if known is None else known.to(L)
+    confirmed = Confirmed(known, torch.ones(known.shape[1], dtype=torch.bool, device=L.device))
+    rows = L.to(torch.float32)
+    q, ages, starts, rounds = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device), 0, 0
+    while True:
+        missing = b - confirmed.count
+        space = orthonormal(scores @ orthogonal_complement(confirmed.directions)).to(torch.float32)
+        fresh = max(FEWEST_WALKERS, round(WALKERS * missing)) - q.shape[1]
+        start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
+        z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
+        ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
+        q = alternate(rows, space, z, STEPS, generator=generator)
+        confirmed, settled = confirm(low_rank, whole, q, confirmed, generator=generator)
+        kept = ~settled & (ages < LIFE - 1)
+        q, ages = q[:, kept], ages[kept] + 1
+        starts, rounds = starts + start.shape[1], rounds + 1
+        yield Found(confirmed.directions, confirmed.unique, q, rounds, starts)
+        late = deadline is not None and time.monotonic() > deadline
+        if confirmed.count >= b or starts >= max_starts or late:
+            return
+
+
+def scoring_space(problem: Problem, low_rank: LowRank) -> Tensor:
+    """M = W Rᵀ + β ḡᵀ with ḡ = Lᵀ g, so that every sample is z_i = M c_i, shape (m, b), float64."""
+    layer = problem.attacked
+    mean = low_rank.factor.T @ layer.bias_grad.to(torch.float64)
+    return Forward.of(low_rank, layer).weights.T + torch.outer(layer.bias.to(torch.float64), mean)
+
+
+def alternate(
+    factor: Tensor, space: Tensor, scores: Tensor, steps: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Half-space alternation: surest zeros → q → labels → scores, all candidates in step.
+
+    Args:
+        factor: L, shape (m, b).
+        space: orthonormal basis of the scores z that are possible, shape (m, r).
+        scores: z to start from, as columns, shape (m, K).
+        steps: how many alternations.
+        generator: CPU generator, for the first vectors of the inverse iterations.
+
+    Returns:
+        q as unit columns, shape (b, K).
+    """
+    q = torch.randn(factor.shape[1], scores.shape[1], generator=generator).to(factor)
+    for step in range(steps):
+        q = smallest_singular(factor, scores, q)
+        if step < steps - 1:
+            scores = project(space, labels(factor @ q))
+    return q
+
+
+def labels(entries: Tensor) -> Tensor:
+    """Near −1 where |L q| is far below its median, near 1 where far above: tanh log(|L q| / median)."""
+    squares = entries.square()
+    median = squares.median(dim=0).values if squares.shape[1] else squares[0]
+    return (squares - median) / (squares + median)
+
+
+def project(space: Tensor, vectors: Tensor) -> Tensor:
+    """Orthogonal projection of columns on the span of orthonormal columns."""
+    return space @ (space.T @ vectors)
+
+
+def smallest_singular(factor: Tensor, scores: Tensor, start: Tensor) -> Tensor:
+    """The smallest right singular vector of L on the rows of lowest score, by inverse iteration.
+
+    Args:
+        factor: L, shape (m, b).
+        scores: as columns, shape (m, K).
+        start: vectors to begin with, shape (b, K).
+
+    Returns:
+        Unit columns, shape (b, K).
+    """
+    (m, b), count = factor.shape, max(1, round(SUREST * scores.shape[0]))
+    count = max(count, min(m, b + b // 8))
+    size = max(1, CHUNK_NUMBERS // (count * b))
+    found = []
+    for z, q in zip(scores.split(size, dim=1), start.split(size, dim=1), strict=True):
+        rows = factor[z.T.topk(count, dim=1, largest=False, sorted=False).indices]
+        gram = rows.mT @ rows
+        gram.diagonal(dim1=1, dim2=2).add_(SMOOTHING)
+        lower = torch.linalg.cholesky_ex(gram)[0]
+        v = q.T[:, :, None]
+        for _ in range(INVERSE_STEPS):
+            v = torch.cholesky_solve(v, lower)
+            v = v / v.norm(dim=1, keepdim=True)
+        found.append(v[:, :, 0].T)
+    return torch.cat(found, dim=1)
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """Orthonormal basis of the span."""
+    return torch.linalg.qr(columns)[0]
