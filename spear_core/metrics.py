@@ -64,5 +64,5 @@ def compare(recovered: Tensor, truth: Tensor) -> Score:
     span = (true.max() - true.min()).clamp_min(torch.finfo(torch.float64).tiny)
     order[rows] = columns
     psnr[rows] = 20 * (span.log10() - difference.square().mean(dim=1).sqrt().log10())
-    psnr[rows] = psnr[rows].nan_to_num(nan=-torch.inf)
+    psnr[rows] = torch.where(psnr[rows].isnan(), -torch.inf, psnr[rows])
     return Score(order, psnr, float(difference.abs().max()))
