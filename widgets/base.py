@@ -207,11 +207,12 @@ def _image(format: str, alt: str) -> W.Image:
 
 
 def int_slider(
-    label: str, value: int, low: int, high: int, *, step: int = 1, width: str = "19em"
+    label: str, value: int, low: int, high: int, *, step: int = 1, track: float = 10
 ) -> W.IntSlider:
-    """A labelled slider that reports while it moves."""
-    layout = W.Layout(width=width, max_width="100%")
-    return W.IntSlider(value, low, high, step, description=label, style=LABELLED, layout=layout)
+    """A labelled slider that reports while it moves; `track` is the length of its track in em."""
+    return W.IntSlider(
+        value, low, high, step, description=label, style=LABELLED, layout=_slider_layout(label, track)
+    )
 
 
 def float_slider(
@@ -221,15 +222,25 @@ def float_slider(
     high: float,
     *,
     step: float,
-    width: str = "19em",
+    track: float = 10,
     readout_format: str = ".2f",
 ) -> W.FloatSlider:
     """A labelled slider for numbers that are not whole."""
-    layout = W.Layout(width=width, max_width="100%")
     return W.FloatSlider(
-        value=value, min=low, max=high, step=step, description=label, style=LABELLED, layout=layout,
+        value=value,
+        min=low,
+        max=high,
+        step=step,
+        description=label,
+        style=LABELLED,
+        layout=_slider_layout(label, track),
         readout_format=readout_format,
-    )  # fmt: skip
+    )
+
+
+def _slider_layout(label: str, track: float) -> W.Layout:
+    # label and readout come first: in a box too narrow for them the track would have no length at all
+    return W.Layout(width=f"{track + 0.55 * len(label) + 6:.1f}em", max_width="100%")
 
 
 def dropdown(label: str, options: Sequence[Any], value: Any = None) -> W.Dropdown:

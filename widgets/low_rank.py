@@ -282,7 +282,7 @@ class GhostExplorer(base.Explorer):
                 "data": base.dropdown("data", DATA[:2]),
                 "batch_size": base.int_slider("batch size b", 4, 2, 8),
                 "wrong": base.int_slider("which wrong Q", 1, 1, 9),
-                "step": base.int_slider("from wrong (0) to right (100)", 0, 0, STEPS, width="27em"),
+                "step": base.int_slider("from wrong (0) to right (100)", 0, 0, STEPS, track=16),
             },
             buttons=(self.button("Right Q", lambda: self.set(step=STEPS)),),
         )

@@ -51,7 +51,7 @@ class Prediction(W.VBox):
         self.commit_button = W.Button(
             description="This is my answer",
             disabled=True,
-            layout=W.Layout(width="auto"),
+            layout=W.Layout(width="auto", align_self="flex-start"),
             tooltip="Then see",
         )
         self.reveal = W.HTML()

@@ -262,7 +262,7 @@ class DialExplorer(base.Explorer):
         self._prepare("photos")
         options = {
             "data": base.dropdown("data", DATA[:2]),
-            "position": base.int_slider("turn q", 20, 0, len(self.angles) - 1, width="32em"),
+            "position": base.int_slider("turn q", 20, 0, len(self.angles) - 1, track=26),
         }
         options["position"].readout = False
         self._draw_frame()
@@ -457,9 +457,9 @@ class SphereExplorer(base.Explorer):
         self.buttons = [self.button(f"Sample {i + 1} to the middle", partial(self.face, i)) for i in range(3)]
         super().__init__(
             {
-                "turn": base.int_slider("turn", round(first[0]) + 10, -180, 180, step=2, width="24em"),
-                "tilt": base.int_slider("tilt", round(first[1]) - 8, -90, 90, step=2, width="24em"),
-                "circles": base.int_slider("circles (rows of L)", len(live), 2, len(live), width="24em"),
+                "turn": base.int_slider("turn", round(first[0]) + 10, -180, 180, step=2, track=16),
+                "tilt": base.int_slider("tilt", round(first[1]) - 8, -90, 90, step=2, track=16),
+                "circles": base.int_slider("circles (rows of L)", len(live), 2, len(live), track=16),
                 "marked": Checkbox(
                     True, description="mark the samples", indent=False, layout={"width": "auto"}
                 ),
