@@ -21,11 +21,12 @@ from spear_core.problem import Problem
 from spear_core.progress import reporter
 from spear_core.search import conclude, sampling_states, timed
 from spear_core.search_consistency import consistency_states, spans_batch
+from spear_core.search_halfspace import halfspace_states
 from spear_core.sparsity import Pool
 from spear_core.state import State
 from spear_core.tracing import read_problem
 
-BY_SPEED = ("consistency", "sampling")
+SEARCHES = {"consistency": consistency_states, "halfspace": halfspace_states, "sampling": sampling_states}
 
 Progress = bool | Callable[[State], None]
 
@@ -49,7 +50,9 @@ def invert(
         gradients: by parameter name, or in the order of `model.parameters()`.
         layer: dotted name of the `nn.Linear` whose inputs are wanted; by default the first.
         batch_size: b; by default the numerical rank of the gradient.
-        method: "sampling" is SPEAR; "auto" takes the fastest that applies.
+        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next
+            layer as well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves,
+            the next one finishes.
         generator: CPU generator, source of all randomness; by default a new one with seed 0, so that the
             same call gives the same result.
         max_samples: candidates to test before giving up.
@@ -146,10 +149,8 @@ def states(
     yield state
     best = state
     for name in _methods(method, problem, low_rank, b):
-        search = consistency_states if name == "consistency" else sampling_states
-        before = best
-        for step in search(
-            problem, low_rank, before, generator=generator, max_samples=max_samples, deadline=deadline
+        for step in SEARCHES[name](
+            problem, low_rank, best, generator=generator, max_samples=max_samples, deadline=deadline
         ):
             state = step
             yield state
@@ -169,7 +170,7 @@ def _methods(method: str, problem: Problem, low_rank: LowRank, b: int) -> list[s
         usable = ["consistency"]
     elif "consistency" in usable and not spans_batch(problem, low_rank):
         usable.remove("consistency")
-    return [name for name in BY_SPEED if name in usable]
+    return [name for name in SEARCHES if name in usable]
 
 
 def _worth(state: State) -> tuple[int, float]:

@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from spear_core.evidence import judge
+from spear_core.halfspace_confirm import masked_grams, pinned_down
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Reconstruction, gradient_residual
 from spear_core.replay import Replay, replay
-from spear_core.sparsity import is_unique, null_space, zero_tolerance
+from spear_core.sparsity import zero_tolerance
 from spear_core.tolerances import ALLOWED_ERROR, ZERO_MARGIN, noise_per_entry, precision, rounding_residual
 
 GRADIENT, ZEROS = "gradient reproduced", "zeros agree (λ = 1)"
@@ -141,7 +142,7 @@ def certify(
     error = expected_error(low_rank, found, zeros)
     unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
     if zeros is not None:
-        unique = torch.tensor([is_unique(low_rank, column) for column in zeros.T], device=zeros.device)
+        unique = pinned_down(low_rank, found.directions)[0]
     independent = torch.zeros_like(unique)
     if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == b and separated):
         independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
@@ -200,7 +201,6 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
     tolerance = zero_tolerance(low_rank, found.directions) / ZERO_MARGIN
-    turned = torch.stack(
-        [tolerance[rows, k].norm() / null_space(low_rank, rows)[1][1] for k, rows in enumerate(zeros.T)]
-    )
+    second = torch.linalg.eigvalsh(masked_grams(low_rank.factor, zeros))[:, 1].clamp_min(0).sqrt()
+    turned = torch.where(zeros, tolerance, 0.0).norm(dim=0) / second
     return from_rows + amplified * (found.lengths * turned).norm()

@@ -49,11 +49,10 @@ def sampling_states(
     threshold = default_threshold(low_rank)
     forward = Forward.of(low_rank, problem.attacked)
     state = before or State("low rank", low_rank, Pool.empty(b, low_rank.factor.device))
-    proven = _proven(state)
-    method = f"{state.method}+sampling" if len(proven) else "sampling"
-    state = replace(
-        state, step="sampling", method=method, pool=_pool_of(proven, forward, threshold, generator)
-    )
+    proven = proven_coefficients(state)
+    pool = pool_of(proven, forward, state.pool, generator)
+    method = f"{state.method}+sampling" if len(pool) else "sampling"
+    state = replace(state, step="sampling", method=method, pool=pool, reconstruction=None, certificate=None)
     # c_k · q_i = 0: what is found is orthogonal to what is missing
     space = torch.linalg.svd(proven, full_matrices=True)[2][len(proven) :].T
     inside = low_rank.factor @ space
@@ -76,8 +75,9 @@ def sampling_states(
         state = timed(state, "sampling", began)
         yield state
         if grown and len(greedy(pool)) == b:
-            for selected in _selected(state, problem, forward, generator):
-                yield (state := selected)
+            for step in selected(state, problem, forward, generator):
+                state = step
+                yield state
             if state.certified:
                 return
             if bool(pool.unique[list(state.chosen)].all()):
@@ -92,7 +92,7 @@ def sampling_states(
     yield from conclude(state, problem, generator=generator)
 
 
-def _proven(state: State) -> Tensor:
+def proven_coefficients(state: State) -> Tensor:
     """Coefficients c_i of the samples that are proven already, shape (k, b)."""
     b = state.low_rank.batch_size
     if state.reconstruction is None or state.certificate is None:
@@ -100,12 +100,12 @@ def _proven(state: State) -> Tensor:
     return state.reconstruction.coefficients[state.certificate.certified_rows]
 
 
-def _pool_of(
-    coefficients: Tensor, forward: Forward, threshold: float, generator: torch.Generator | None
+def pool_of(
+    coefficients: Tensor, forward: Forward, pool: Pool, generator: torch.Generator | None = None
 ) -> Pool:
-    """The directions of samples that are known: the null vector of the rows in which each is inactive."""
+    """A pool with the directions of known samples: the null vector of the rows in which each is inactive."""
     low_rank = forward.low_rank
-    pool = Pool.empty(low_rank.batch_size, coefficients.device)
+    threshold = default_threshold(low_rank)
     for z in coefficients @ forward.weights + forward.layer.bias.to(torch.float64):
         kernel, _ = null_space(low_rank, z < 0)
         if kernel.shape[1] == 1:
@@ -131,12 +131,12 @@ def conclude(state: State, problem: Problem, *, generator: torch.Generator | Non
     """
     if len(state.pool) and (state.certificate is None or not state.certified):
         forward = Forward.of(state.low_rank, problem.attacked)
-        yield from _selected(state, problem, forward, generator)
+        yield from selected(state, problem, forward, generator)
     else:
         yield replace(state, step="certificate")
 
 
-def _selected(
+def selected(
     state: State, problem: Problem, forward: Forward, generator: torch.Generator | None
 ) -> Iterator[State]:
     """Steps 4 and 5 on the pool of a state; the certificate last."""

@@ -15,7 +15,7 @@ class State:
     """One moment of an attack. Later states hold all that earlier ones found.
 
     Attributes:
-        step: "low rank", "sampling", "consistency", "selection" or "certificate".
+        step: "low rank", "consistency", "halfspace", "sampling", "selection" or "certificate".
         low_rank: step 1, the split of the gradient.
         pool: steps 2 and 3, the directions that passed the filter.
         samples_drawn: candidates tested so far.
