@@ -1,6 +1,15 @@
-"""How many draws, how many mistakes: the probabilities behind steps 2 to 4 (SPEAR, §4)."""
+"""How many draws, how many mistakes: the probabilities behind steps 2 to 4.
+
+Sources: the analysis in SPEAR (arXiv:2403.03945) of the number of samples and of the sparsity filter; the
+coupon collector's problem; the Chernoff–Hoeffding bound (Hoeffding 1963, Theorem 1). Everything follows from
+two facts about a fresh network: a unit is silent for a sample with probability ½, and for one sample all units
+are independent.
+"""
 
 import math
+from collections.abc import Sequence
+
+from scipy import integrate, stats
 
 
 def harmonic(b: int) -> float:
@@ -8,8 +17,51 @@ def harmonic(b: int) -> float:
     return math.fsum(1 / k for k in range(1, b + 1))
 
 
+# ---------------------------------------------------------------- step 2: draws
+def hit_probability(batch_size: int, units: int, zeros: int, *, shared: int = 0) -> float:
+    """Probability that b − 1 rows, drawn without replacement, give the direction of one sample (step 2).
+
+    All of them must be zero in the sample's column, C(k, b−1) of C(m, b−1) sets (hypergeometric). Sets that
+    are zero in a second column as well leave a plane of directions, not one: with a similar sample, C(s, b−1)
+    sets are lost.
+
+    Args:
+        batch_size: b.
+        units: m, the rows that are drawn from.
+        zeros: k, zero entries of the sample's column of ∂L/∂Z among them.
+        shared: s, how many of these are zeros of its most similar sample, too.
+
+    Raises:
+        ValueError: unless 0 ≤ shared ≤ zeros ≤ units, b ≥ 1 and b − 1 ≤ units.
+
+    >>> round(hit_probability(4, 100, 50), 4), hit_probability(4, 100, 50, shared=50)
+    (0.1212, 0.0)
+    """
+    if not 0 <= shared <= zeros <= units or not 1 <= batch_size <= units + 1:
+        raise ValueError(
+            "shared, zeros, units must be in ascending order and hold b − 1 rows, "
+            f"got {shared}, {zeros}, {units} with b = {batch_size}"
+        )
+    rows = batch_size - 1
+    sets = math.comb(zeros, rows) - (math.comb(shared, rows) if rows else 0)
+    return sets / math.comb(units, rows)
+
+
+def asymptotic_hit_probability(batch_size: int, *, zero_share: float = 0.5) -> float:
+    """What `hit_probability` tends to for wide layers, p^(b−1).
+
+    Args:
+        batch_size: b.
+        zero_share: p, the share of zeros in a column of ∂L/∂Z.
+
+    >>> asymptotic_hit_probability(4)
+    0.125
+    """
+    return float(zero_share ** (batch_size - 1))
+
+
 def expected_draws(b: int, found: int = 0, *, zero_share: float = 0.5) -> float:
-    """Expected number of draws until all b directions are met, H_b · 2^(b−1) for the usual half of zeros.
+    """Expected number of candidates until all b directions are met, H_b · 2^(b−1) for half of zeros.
 
     A draw of b − 1 rows hits direction i if all of them are zero in column i: probability p^(b−1). The hits
     are spread over b directions, so collecting them takes H_b times as many draws as one of them.
@@ -19,7 +71,115 @@ def expected_draws(b: int, found: int = 0, *, zero_share: float = 0.5) -> float:
         found: how many directions are known already; H_(b−found) replaces H_b.
         zero_share: p, the share of zeros in a column of ∂L/∂Z.
 
-    >>> expected_draws(4)
-    16.666666666666664
+    >>> round(expected_draws(4), 6)
+    16.666667
     """
-    return harmonic(b - found) * zero_share ** (1 - b)
+    return harmonic(b - found) / asymptotic_hit_probability(b, zero_share=zero_share)
+
+
+def expected_draws_each(probabilities: Sequence[float]) -> float:
+    """The same for directions that are not equally likely: E = ∫ 1 − Π (1 − e^(−p_i t)) dt.
+
+    The classical formula for collecting unequal coupons (Flajolet, Gardy, Thimonier 1992); one draw gives one
+    direction at most, so it is exact.
+
+    Args:
+        probabilities: p_i, that a draw gives direction i; they add up to 1 at most.
+
+    Returns:
+        Infinity if a direction cannot be drawn.
+
+    >>> round(expected_draws_each([0.125] * 4), 6)
+    16.666667
+    """
+    rarest = min(probabilities)
+    if rarest <= 0:
+        return math.inf
+    shares = [p / rarest for p in probabilities]
+
+    def missing(t: float) -> float:
+        """Probability that something is missing at time t."""
+        return -math.expm1(math.fsum(math.log1p(-math.exp(-share * t)) for share in shares)) if t else 1.0
+
+    head, _ = integrate.quad(missing, 0, 1, limit=200)
+    tail, _ = integrate.quad(missing, 1, math.inf, limit=200)
+    return float((head + tail) / rarest)
+
+
+# ---------------------------------------------------------------- step 3: the filter
+def least_zeros(units: int, threshold: float) -> int:
+    """The smallest whole number of zeros that is at least τ m."""
+    return math.ceil(threshold * units - 1e-9)  # 0.3 · 70 is 21, not a rounding error more
+
+
+def false_rejection(units: int, threshold: float, *, zero_share: float = 0.5) -> float:
+    """Probability that a right direction has too few zeros, P(Bin(m, ½) < τ m) (step 3).
+
+    Args:
+        units: m.
+        threshold: τ, the least share of zeros that is kept.
+        zero_share: of a right column.
+
+    >>> false_rejection(4, 0.5)  # fewer than two heads in four tosses
+    0.3125
+    """
+    return float(stats.binom.cdf(least_zeros(units, threshold) - 1, units, zero_share))
+
+
+def false_rejection_bound(units: int, threshold: float, *, zero_share: float = 0.5) -> float:
+    """The Chernoff–Hoeffding bound on `false_rejection`, exp(−m KL(τ ‖ p)): it falls exponentially in m.
+
+    Args:
+        units: m.
+        threshold: τ; at or above p the bound is 1.
+        zero_share: p, of a right column.
+
+    >>> false_rejection(200, 0.3) <= false_rejection_bound(200, 0.3)
+    True
+    """
+    tau, p = threshold, zero_share
+    if tau >= p:
+        return 1.0
+    divergence = (1 - tau) * math.log((1 - tau) / (1 - p)) + (tau * math.log(tau / p) if tau > 0 else 0.0)
+    return math.exp(-units * divergence)
+
+
+def false_acceptance(units: int, threshold: float, mixed: int = 2, *, zero_share: float = 0.5) -> float:
+    """Probability that a mixture of k samples has enough zeros all the same, P(Bin(m, 2^−k) ≥ τ m) (step 3).
+
+    L q of a mixture is zero where *all* k samples are silent. A direction that mixes everything has b − 1
+    zeros and passes only where τ m ≤ b − 1. Holds for independent patterns; similar samples share more.
+
+    Args:
+        units: m.
+        threshold: τ.
+        mixed: k, how many samples the direction mixes.
+        zero_share: of one sample.
+
+    >>> false_acceptance(4, 0.5, mixed=1)  # two heads or more in four tosses
+    0.6875
+    """
+    return float(stats.binom.sf(least_zeros(units, threshold) - 1, units, zero_share**mixed))
+
+
+def failure_probability(
+    batch_size: int, draws: int, *, units: int | None = None, threshold: float = 0.0, zero_share: float = 0.5
+) -> float:
+    """Probability that some direction is not in the pool after so many draws: never drawn, or rejected.
+
+    1 − ((1 − (1 − p)^N)(1 − P(false rejection)))^b, which takes the directions as independent. A draw that
+    gives one cannot give another, so the truth is slightly larger, and at most b times the failure of one.
+
+    Args:
+        batch_size: b.
+        draws: N.
+        units: m; None leaves false rejection out.
+        threshold: τ.
+        zero_share: of a column.
+
+    >>> failure_probability(1, 1), failure_probability(2, 0)
+    (0.0, 1.0)
+    """
+    missed = (1 - asymptotic_hit_probability(batch_size, zero_share=zero_share)) ** draws
+    rejected = 0.0 if units is None else false_rejection(units, threshold, zero_share=zero_share)
+    return 1 - ((1 - missed) * (1 - rejected)) ** batch_size
