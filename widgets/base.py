@@ -69,7 +69,7 @@ class Explorer(W.VBox):
         self.runs = 0
         reset = self.button("Reset", self.reset, tooltip="All controls back to where they were at first")
         row = W.Box(
-            [*self.control.values(), *buttons, reset],
+            [*self.control.values(), W.HBox([*buttons, reset])],  # buttons stay together where the row breaks
             layout=W.Layout(display="flex", flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
         )
         heading = W.HTML(f"<b style='font-size:1.1em'>{html.escape(self.title)}</b>")

@@ -2,7 +2,9 @@
 
 import pytest
 
+from widgets import low_rank_questions, sparsity_questions
 from widgets.predict import Prediction
+from widgets.scene import scene
 
 
 @pytest.fixture
@@ -75,3 +77,21 @@ def test_static_view(question: Prediction):
     assert "What rank has it?" in data["text/html"]
     assert "<details>" in data["text/html"], "the answer is folded away"
     assert "4" in data["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (low_rank_questions.row_of_a_batch(), "a mixture of the photographs"),
+        (low_rank_questions.rank_of(scene("photos", 4).layer.weight_grad), "4"),
+        (low_rank_questions.number_of_splits(), "infinitely many"),
+        (sparsity_questions.share_of_zeros(), "about one half"),
+        (sparsity_questions.angles_with_many_zeros(), "at exactly two"),
+        (sparsity_questions.circles_to_find_a_point(), "two"),
+    ],
+    ids=lambda value: value.question[:30] if isinstance(value, Prediction) else value,
+)
+def test_questions_of_the_notebooks(question: Prediction, answer: str):
+    assert question.reveal.value == ""
+    for choice in question.choices:
+        assert question.commit(choice) == (choice == answer)
