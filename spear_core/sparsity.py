@@ -275,8 +275,10 @@ def without_pinning_rows(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
     alone = spare.diagonal()
     half = (alone[:, None] - alone) / 2
     smallest = (alone[:, None] + alone) / 2 - (half.square() + spare.square()).sqrt()
-    pairs = smallest.fill_diagonal_(1) < PINNED
-    pinning = (alone < PINNED) | pairs.any(dim=1)
+    single = alone < PINNED
+    # a row that pins on its own does so with any other, which says nothing about the other
+    pairs = (smallest.fill_diagonal_(1) < PINNED) & ~single & ~single[:, None]
+    pinning = single | pairs.any(dim=1)
     kept = zero_rows.clone()
     kept[rows[pinning]] = False
     return kept
