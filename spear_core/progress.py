@@ -24,10 +24,8 @@ def reporter(progress: bool | Callable[[State], None]) -> Iterator[Callable[[Sta
 def _advance(bar: tqdm, state: State) -> None:
     remaining = expected_remaining(state)
     bar.total = None if remaining is None else int(state.samples_drawn + remaining)
-    bar.n = state.samples_drawn
     bar.set_description(f"{_found(state)} of {state.batch_size} samples", refresh=False)
-    bar.update(0)
-    bar.refresh()
+    bar.update(state.samples_drawn - bar.n)  # draws the bar a few times a second, not for every state
 
 
 def expected_remaining(state: State) -> float | None:
