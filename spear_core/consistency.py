@@ -43,6 +43,7 @@ LARGEST_ERROR = 0.01  # relative error of z that the noise may explain before a 
 BIAS_AGREES = 0.1  # how far the scales told by β and by ∂L/∂β may differ
 SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample in any case
 STARTS_PER_SAMPLE = 400  # default budget
+PATIENCE = 6  # rounds that find nothing but mixtures of samples with one pattern, which no start can part
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ def search(
         max_starts: give up after this many random starts; default: 400 per sample.
 
     Yields:
-        The state after each round, at least once; the last one has all that was found.
+        The state after each round, at least once; the last one has all that was found. Samples whose
+        activation patterns are the same are left out: this relation holds for all their mixtures as well.
 
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
@@ -101,15 +103,16 @@ def search(
     candidates = consistency_relu.candidates if problem.attacked.has_relu else consistency_smooth.candidates
     max_starts = max_starts or STARTS_PER_SAMPLE * relation.batch_size
     state = _beginning(relation, known)
-    idle = 0
+    idle = only_mixtures = 0
     while True:
         c = relation.to_sources(state.coefficients)
         q = None if relation.crowded else state.directions
         walkers, new, weak = candidates(relation, c, (q, state.next_directions), idle, generator)
-        true, misfit, error = _judge(relation, new, weak)
+        true, misfit, error, undetermined = _judge(relation, new, weak)
         best = misfit.argsort()
         best = best[true[best]]
         idle = 0 if len(best) else idle + 1
+        only_mixtures = only_mixtures + 1 if undetermined.any() and not len(best) else 0
         state = replace(
             _merge(relation, state, new[:, best], misfit[best], error[best]),
             candidates=walkers,
@@ -118,7 +121,8 @@ def search(
         )
         yield state
         complete = len(state.misfit) >= relation.batch_size
-        if complete or state.starts >= max_starts or (deadline is not None and time.monotonic() > deadline):
+        spent = state.starts >= max_starts or (deadline is not None and time.monotonic() > deadline)
+        if complete or spent or only_mixtures == PATIENCE:
             return
 
 
@@ -145,12 +149,12 @@ def judge(
     relation = relate(problem, low_rank, batch_size=batch_size, generator=generator)
     c = relation.to_sources(coefficients.to(relation.basis)).T
     module = consistency_relu if problem.attacked.has_relu else consistency_smooth
-    true, _, error = _judge(relation, c, module.weakest_changes(relation, c, generator))
+    true, _, error, _ = _judge(relation, c, module.weakest_changes(relation, c, generator))
     return true, error
 
 
-def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Which candidates c (as columns) are samples; the misfit of each; how far noise may have moved its z.
+def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Which candidates c (as columns) are samples, their misfits and errors, and which are left undetermined.
 
     A candidate passes if its misfit is explained by the noise of the gradients, if the bias gradients agree
     with its scale, c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and if its equations exclude everything near it, even the
@@ -168,13 +172,13 @@ def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor,
     excluded, feigned = torch.minimum(*excluded), torch.maximum(*feigned)
     # noise in y is spread over m directions, and one of them moves z along the weakest change
     error = expected * length / (excluded * z.norm(dim=0) * z.shape[0] ** 0.5)
-    true = misfit < allowed.clamp_max(LARGEST_MISFIT)
-    true &= (excluded > EXCLUSION_MARGIN * feigned) & (error < LARGEST_ERROR)
+    consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)
     mean, next_mean = relation.mean_gradients()
-    true &= (next_mean @ p - 1).abs() < BIAS_AGREES
+    consistent &= (next_mean @ p - 1).abs() < BIAS_AGREES
     if not relation.crowded:
-        true &= (mean @ c - 1).abs() < BIAS_AGREES
-    return true, misfit, torch.maximum(expected, error)
+        consistent &= (mean @ c - 1).abs() < BIAS_AGREES
+    determined = (excluded > EXCLUSION_MARGIN * feigned) & (error < LARGEST_ERROR)
+    return consistent & determined, misfit, torch.maximum(expected, error), consistent & ~determined
 
 
 def _exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple[Tensor, Tensor]:
