@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 EXACT_DB = 90.0  # at 90 dB no pixel of an 8-bit image can differ
+FAR = 1e3  # times the longest true row: recovered rows further away are all equally wrong
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,15 @@ def compare(recovered: Tensor, truth: Tensor) -> Score:
     found, true = recovered.detach().cpu().to(torch.float64), truth.detach().cpu().to(torch.float64)
     order = torch.full((len(true),), -1)
     psnr = torch.full((len(true),), -torch.inf, dtype=torch.float64)
-    if not len(found):
+    usable = found.isfinite().all(dim=1).nonzero().flatten()
+    # a row that is far off, or no number at all, would drown the differences between all others
+    far = FAR * true.norm(dim=1).max().clamp_min(torch.finfo(torch.float64).tiny)
+    distance = torch.cdist(true, found[usable]).clamp_max(far)
+    rows, columns = (torch.as_tensor(i) for i in linear_sum_assignment(distance.square().numpy()))
+    if not len(rows):
         return Score(order, psnr, torch.inf)
-    usable = found.isfinite().all(dim=1)
-    # the expansion |x|² − 2 x·y + |y|² is good enough to pair rows; the errors below are exact differences
-    distance = torch.cdist(true, torch.where(usable[:, None], found, torch.zeros_like(found)))
-    distance[:, ~usable] = 1e30
-    rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(distance.numpy()))
-    difference = true[rows] - found[columns]
+    difference = true[rows] - found[usable[columns]]
     span = (true.max() - true.min()).clamp_min(torch.finfo(torch.float64).tiny)
-    order[rows] = columns
+    order[rows] = usable[columns]
     psnr[rows] = 20 * (span.log10() - difference.square().mean(dim=1).sqrt().log10())
-    psnr[rows] = torch.where(psnr[rows].isnan(), -torch.inf, psnr[rows])
     return Score(order, psnr, float(difference.abs().max()))
