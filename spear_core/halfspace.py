@@ -31,13 +31,11 @@ from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
 
-SUREST = 0.27  # share of all rows that are taken for zeros: half of them are, so the surest are right early
-SMOOTHING = (
-    1e-6  # keeps the Cholesky factors alive in float32; rows of true zeros have singular values above 0.1
-)
-INVERSE_STEPS = 3  # of inverse iteration per round; the vector of the round before is a good start
+SUREST = (0.3, 0.35, 0.4)  # share of the rows taken for zeros, look by look: about half of them are,
+# and the surest are right early; but similar samples differ in rows near zero only
+SMOOTHING = 1e-6  # keeps Cholesky factors alive in float32; true zeros leave a second eigenvalue above 0.01
+INVERSE_STEPS = 3  # of inverse iteration; the vector of the step before is a good start
 STEPS = 10  # alternations before candidates are looked at
-LIFE = 4  # looks that a candidate may need; then another random start is the better investment
 WALKERS = 1.5  # per missing sample
 FEWEST_WALKERS = 16
 CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
@@ -87,11 +85,10 @@ def search(
     """
     L, b = low_rank.factor, low_rank.batch_size
     scores = scoring_space(problem, low_rank)
-    whole = orthonormal(scores).to(torch.float32)
+    rows, whole = L.to(torch.float32), orthonormal(scores).to(torch.float32)
     max_starts = max_starts or STARTS_PER_SAMPLE * b
     known = L.new_zeros(b, 0) if known is None else known.to(L)
-    confirmed = Confirmed(known, torch.ones(known.shape[1], dtype=torch.bool, device=L.device))
-    rows = L.to(torch.float32)
+    confirmed = Confirmed(known)
     q, ages, starts, rounds = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device), 0, 0
     while True:
         missing = b - confirmed.count
@@ -100,12 +97,20 @@ def search(
         start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
         z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
         ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
-        q = alternate(rows, space, z, STEPS, generator=generator)
-        confirmed, settled = confirm(low_rank, whole, q, confirmed, generator=generator)
-        kept = ~settled & (ages < LIFE - 1)
+        q = torch.cat(
+            [
+                alternate(rows, space, z[:, ages == age], round(share * len(L)), generator=generator)
+                for age, share in enumerate(SUREST)
+            ],
+            dim=1,
+        )
+        ages = ages.sort().values
+        confirmed, settled = confirm(low_rank, (whole, space), q, confirmed, generator=generator)
+        kept = ~settled & (ages < len(SUREST) - 1)
         q, ages = q[:, kept], ages[kept] + 1
         starts, rounds = starts + start.shape[1], rounds + 1
-        yield Found(confirmed.directions, confirmed.unique, q, rounds, starts)
+        unique = torch.ones(confirmed.count, dtype=torch.bool, device=L.device)
+        yield Found(confirmed.directions, unique, q, rounds, starts)
         late = deadline is not None and time.monotonic() > deadline
         if confirmed.count >= b or starts >= max_starts or late:
             return
@@ -119,7 +124,7 @@ def scoring_space(problem: Problem, low_rank: LowRank) -> Tensor:
 
 
 def alternate(
-    factor: Tensor, space: Tensor, scores: Tensor, steps: int, *, generator: torch.Generator | None = None
+    factor: Tensor, space: Tensor, scores: Tensor, surest: int, *, generator: torch.Generator | None = None
 ) -> Tensor:
     """Half-space alternation: surest zeros → q → labels → scores, all candidates in step.
 
@@ -127,16 +132,16 @@ def alternate(
         factor: L, shape (m, b).
         space: orthonormal basis of the scores z that are possible, shape (m, r).
         scores: z to start from, as columns, shape (m, K).
-        steps: how many alternations.
+        surest: how many rows to take for zeros.
         generator: CPU generator, for the first vectors of the inverse iterations.
 
     Returns:
         q as unit columns, shape (b, K).
     """
     q = torch.randn(factor.shape[1], scores.shape[1], generator=generator).to(factor)
-    for step in range(steps):
-        q = smallest_singular(factor, scores, q)
-        if step < steps - 1:
+    for step in range(STEPS):
+        q = smallest_singular(factor, scores, surest, q)
+        if step < STEPS - 1:
             scores = project(space, labels(factor @ q))
     return q
 
@@ -153,19 +158,20 @@ def project(space: Tensor, vectors: Tensor) -> Tensor:
     return space @ (space.T @ vectors)
 
 
-def smallest_singular(factor: Tensor, scores: Tensor, start: Tensor) -> Tensor:
+def smallest_singular(factor: Tensor, scores: Tensor, surest: int, start: Tensor) -> Tensor:
     """The smallest right singular vector of L on the rows of lowest score, by inverse iteration.
 
     Args:
         factor: L, shape (m, b).
         scores: as columns, shape (m, K).
+        surest: how many rows to take.
         start: vectors to begin with, shape (b, K).
 
     Returns:
         Unit columns, shape (b, K).
     """
-    (m, b), count = factor.shape, max(1, round(SUREST * scores.shape[0]))
-    count = max(count, min(m, b + b // 8))
+    m, b = factor.shape
+    count = max(surest, min(m, b + b // 8))
     size = max(1, CHUNK_NUMBERS // (count * b))
     found = []
     for z, q in zip(scores.split(size, dim=1), start.split(size, dim=1), strict=True):

@@ -1,0 +1,197 @@
+"""Half-spaces: what the zeros of many candidates say, in float64 and all at once.
+
+With A the rows of L where L q is zero, q is the null vector of A. Instead of one SVD of A per candidate, this
+takes Gram matrices AᵀA as batched products, their Cholesky factors, and inverse iteration.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spear_core.low_rank import LowRank
+from spear_core.sparsity import PINNED, SPARE_ROWS, default_threshold, zero_tolerance
+
+FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 0.0)  # of the mean |entry|, finer and finer; never below rounding
+BLOCK = 4  # vectors iterated at once to find the smallest two
+INVERSE_STEPS = 4
+BLURRED = 1e-8  # least second eigenvalue of AᵀA at which float64 still resolves the leverages
+WINDOW = 9  # tolerances; entries of this size are counted to learn how often one is small by chance
+CHANCE = 1e-3  # accepted probability that so many entries are small by chance, somewhere among all mixtures
+CHUNK_NUMBERS = 2**22  # entries of the batched products held at a time
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Directions fitted to their zeros, and how firmly those hold them; K columns or entries each.
+
+    Attributes:
+        directions: q, unit columns, shape (b, K).
+        rows: where L q is zero, shape (m, K).
+        unique: whether they leave no other direction, even without any two of them.
+        shared: whether they are enough but not unique: similar samples share them.
+        firm: whether more of them tell q from its closest rival than could be zero by chance.
+    """
+
+    directions: Tensor
+    rows: Tensor
+    unique: Tensor
+    shared: Tensor
+    firm: Tensor
+
+
+def fit(low_rank: LowRank, q: Tensor) -> Tensor:
+    """Fit candidates to the entries of L q that look like zeros, unit columns, shape (b, K).
+
+    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them.
+    """
+    L = low_rank.factor
+    q, last = q.clone(), torch.zeros(len(L), q.shape[1], dtype=torch.bool, device=q.device)
+    for tolerance in FIT_TOLERANCES:
+        entries = (L @ q).abs()
+        zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
+        changed = (zeros != last).any(dim=0).nonzero().flatten()
+        for part in changed.split(chunk(L)):
+            lower = regular_cholesky(masked_grams(L, zeros[:, part]))
+            q[:, part] = inverse_iteration(lower, q[:, part].T[:, :, None])[:, :, 0].T
+        last = zeros
+    return q
+
+
+def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = None) -> Zeros:
+    """Are the zeros of each direction enough, and do they leave this one only?
+
+    *Unique.* A row without which the others lose a rank has leverage 1 (the diagonal of H = A (AᵀA)⁻¹ Aᵀ); two
+    that do so together make the 2×2 block of I − H singular. I − H is a projection, so in such a pair the
+    diagonal entries add up to at most 1: only rows with an entry of at most ½ need be compared with the others.
+
+    *Firm.* Mixtures of two similar samples share most zeros, and each further row is zero for one of them; within
+    rounding several rows may agree on one. An entry falls below the tolerance by chance as often as into any other
+    interval of that length, so the number that do is Poisson; a direction is firm if more of its zeros than
+    that tell it from the direction that its zeros exclude least.
+
+    Args:
+        low_rank: the split of G.
+        q: unit columns, shape (b, K).
+        generator: CPU generator.
+    """
+    L, b = low_rank.factor, low_rank.batch_size
+    entries, tolerance = (L @ q).abs(), zero_tolerance(low_rank, q)
+    zeros = entries <= tolerance
+    enough = zeros.sum(dim=0) >= max(default_threshold(low_rank) * len(L), b - 1 + SPARE_ROWS)
+    if b == 1:
+        return Zeros(q, zeros, enough, ~enough, enough)
+    by_chance = (1.0 + ((entries <= WINDOW * tolerance) & ~zeros).sum(dim=0)) / (WINDOW - 1)
+    q, unique, firm = q.clone(), enough.clone(), enough.clone()
+    for part in enough.nonzero().flatten().split(chunk(L)):
+        mask = zeros[:, part]
+        grams = masked_grams(L, mask)
+        vectors, values = smallest_vectors(grams, q[:, part], generator)
+        first, rival = vectors[:, :, 0].T, vectors[:, :, 1].T
+        # a rival remains if no row says more than rounding about it
+        signal, silence = (L @ rival).abs() * mask, zero_tolerance(low_rank, rival)
+        single = (signal > silence).any(dim=0)
+        telling = signal.square().sum(dim=0).square() / signal.square().square().sum(dim=0)
+        unlikely = len(L) * torch.special.gammainc((telling - 1).clamp_min(0.5), by_chance[part])
+        firm[part] = unlikely < CHANCE
+        unique[part] = single & (values[:, 1] > BLURRED) & ~_hangs_on_two(L, grams, first, mask)
+        q[:, part] = torch.where(unique[part], first, q[:, part])
+    return Zeros(q, zeros, unique, enough & ~unique, firm & unique)
+
+
+def shared_kernel(low_rank: LowRank, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
+
+    Args:
+        low_rank: the split of G.
+        rows: mask, shape (m,).
+
+    Returns:
+        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
+    """
+    L, rows = low_rank.factor, rows.clone()
+    for last in (False, True):
+        values, vectors = torch.linalg.eigh(L[rows].T @ L[rows])
+        silent = ((L @ vectors).abs() <= zero_tolerance(low_rank, vectors))[rows].all(dim=0)
+        if not last:
+            span = (L[rows] @ vectors[:, ~silent] / values[~silent].clamp_min(BLURRED).sqrt()).T
+            rows[rows.nonzero().flatten()[pinning(span)]] = False
+    return vectors[:, silent], rows
+
+
+def _hangs_on_two(L: Tensor, grams: Tensor, null: Tensor, mask: Tensor) -> Tensor:
+    """Whether one or two zeros alone pin the direction down, shape (K,)."""
+    lower = torch.linalg.cholesky_ex(grams + null.T[:, :, None] * null.T[:, None, :])[0]
+    whitened = torch.linalg.solve_triangular(lower, L.T.expand(len(grams), -1, -1), upper=False)
+    least = torch.where(mask.T, 1 - whitened.square().sum(dim=1), 1.0).amin(dim=1)
+    pinned = least < PINNED
+    for k in (~pinned & (least <= 0.5)).nonzero().flatten().tolist():
+        pinned[k] = pinning(whitened[k][:, mask[:, k]]).any()
+    return pinned
+
+
+def pinning(whitened: Tensor) -> Tensor:
+    """Rows without which, or without which and one other, the rest lose a rank: mask, shape (k,).
+
+    Args:
+        whitened: the rows as columns, scaled to WᵀW = H, a projection, shape (r, k).
+    """
+    alone = 1 - whitened.square().sum(dim=0)
+    low = (alone <= 0.5).nonzero().flatten()
+    itself = (torch.arange(len(low), device=low.device), low)
+    mean, half = (alone[low, None] + alone) / 2, (alone[low, None] - alone) / 2
+    smallest = mean - (half.square() + (whitened[:, low].T @ whitened).square()).sqrt()
+    smallest[itself] = 1
+    pairs = smallest < PINNED
+    found = (alone < PINNED) | pairs.any(dim=0)
+    found[low] |= pairs.any(dim=1)
+    return found
+
+
+def smallest_vectors(
+    grams: Tensor, start: Tensor, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """The two eigenvectors of the smallest eigenvalues, by inverse iteration on a few vectors at once.
+
+    Args:
+        grams: shape (K, b, b).
+        start: unit columns near the first eigenvector, shape (b, K).
+        generator: CPU generator, for the other vectors.
+
+    Returns:
+        Unit vectors, shape (K, b, 2), and the eigenvalues, ascending, shape (K, 2).
+    """
+    count, b = grams.shape[:2]
+    others = torch.randn(count, b, min(b, BLOCK) - 1, dtype=start.dtype, generator=generator).to(start)
+    vectors = inverse_iteration(regular_cholesky(grams), torch.cat([start.T[:, :, None], others], dim=2))
+    values, turn = torch.linalg.eigh(vectors.mT @ grams @ vectors)
+    return (vectors @ turn)[:, :, :2], values[:, :2]
+
+
+def regular_cholesky(grams: Tensor) -> Tensor:
+    """Cholesky factors of Gram matrices that are singular up to rounding."""
+    b = grams.shape[1]
+    shift = b * torch.finfo(grams.dtype).eps * grams.diagonal(dim1=1, dim2=2).amax(dim=1)
+    return torch.linalg.cholesky_ex(grams + torch.diag_embed(shift[:, None].expand(-1, b)))[0]
+
+
+def inverse_iteration(lower: Tensor, vectors: Tensor) -> Tensor:
+    """Blocks of orthonormal vectors, shape (K, b, d), turned towards the smallest eigenvectors."""
+    for _ in range(INVERSE_STEPS):
+        vectors = torch.cholesky_solve(vectors, lower)
+        if vectors.shape[2] == 1:
+            vectors = vectors / vectors.norm(dim=1, keepdim=True)
+        else:
+            vectors = torch.linalg.qr(vectors)[0]
+    return vectors
+
+
+def masked_grams(factor: Tensor, masks: Tensor) -> Tensor:
+    """AᵀA for the rows A of each mask: (m, b) and (m, K) give (K, b, b)."""
+    weights = masks.T[:, :, None].to(factor.dtype).split(chunk(factor))
+    return torch.cat([(part * factor).mT @ factor for part in weights])
+
+
+def chunk(factor: Tensor) -> int:
+    """How many copies of L may be held at a time."""
+    return max(1, CHUNK_NUMBERS // factor.numel())
