@@ -85,17 +85,22 @@ class Canvas:
                 self.figure.draw_artist(artist)
             else:
                 artist.axes.draw_artist(artist)
-        return Image.fromarray(np.asarray(self._agg.buffer_rgba())[..., :3])
+        size = (round(self.figure.bbox.width), round(self.figure.bbox.height))
+        return Image.frombuffer("RGBX", size, self._agg.buffer_rgba(), "raw", "RGBX", 0, 1).convert("RGB")
 
     def png(self) -> bytes:
-        """The figure as it is now, encoded."""
+        """The figure as it is now, encoded without loss: for few lines on white."""
         return encode(self.image())
+
+    def jpeg(self) -> bytes:
+        """The figure as it is now, encoded several times faster than PNG where it is full of lines."""
+        return encode(self.image(), "jpeg")
 
 
 def encode(image: Image.Image, format: str = "png") -> bytes:
     """A picture as bytes, encoded for speed rather than for size."""
     buffer = io.BytesIO()
-    options = {"compress_level": 1} if format == "png" else {"quality": 90, "subsampling": 0}
+    options = {"compress_level": 1} if format == "png" else {"quality": 92, "subsampling": 0}
     image.save(buffer, format, **options)
     return buffer.getvalue()
 

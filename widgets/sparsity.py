@@ -22,7 +22,7 @@ from widgets.scene import DATA, Scene, of_batch, scene
 
 DIAL_UNITS, SPHERE_UNITS = 60, 80
 NEAR_DUPLICATE = 0.02  # noise on the copy of a sample, in standard deviations of the data
-CIRCLE_POINTS = 90
+CIRCLE_POINTS = 91  # odd, so that every second one closes the circle, too
 
 
 # ---------------------------------------------------------------- activation patterns
@@ -266,7 +266,7 @@ class DialExplorer(base.Explorer):
         }
         options["position"].readout = False
         self._draw_frame()
-        super().__init__(options, buttons=(self.button("Jump to the next spike", self.jump),))
+        super().__init__(options, format="jpeg", buttons=(self.button("Jump to the next spike", self.jump),))
         self.refresh()
 
     def _prepare(self, data: str) -> None:
@@ -369,7 +369,7 @@ class DialExplorer(base.Explorer):
         self._ghost.set_data(
             sample_pictures(self.stage.batch, dial_ghost(self.stage, self.state.direction))[0]
         )
-        self.show("picture", self._canvas.png())
+        self.show("picture", self._canvas.jpeg())
         where = f"{angle:.0f}°" if self.state.sample is None else f"{angle:.4f}°"
         verdict = (
             "q is no sample's direction"
@@ -464,6 +464,7 @@ class SphereExplorer(base.Explorer):
                     True, description="mark the samples", indent=False, layout={"width": "auto"}
                 ),
             },
+            format="jpeg",
             buttons=self.buttons,
         )
         self.refresh()
@@ -556,7 +557,7 @@ class SphereExplorer(base.Explorer):
         self._nonzero.set_data(numbers[~zero], entries[~zero])
         self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
         self._count.set_text(f"{self.state.zeros} zeros")
-        self.show("picture", self._canvas.png())
+        self.show("picture", self._canvas.jpeg())
         verdict = (
             "no sample" if self.state.sample is None else f"<b>exactly sample {self.state.sample + 1}</b>"
         )
@@ -574,7 +575,7 @@ class SphereExplorer(base.Explorer):
         seen = (self._circles[:count] @ eye.T).numpy()
         flat = seen[..., :2]
         front = seen[..., 2] >= 0
-        self._back.set_segments(list(flat))
+        self._back.set_segments(list(flat[:, ::2]))  # faint: half the points are enough
         # a circle is half in front: cut it where it goes behind, by blanking the points there
         self._front.set_segments(list(np.where(front[..., None], flat, np.nan)))
         through = self._through[:count].numpy()
