@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from spear_core.evidence import judge
-from spear_core.halfspace_confirm import masked_grams, pinned_down
+from spear_core.halfspace_zeros import masked_grams, weigh
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Reconstruction, gradient_residual
@@ -142,7 +142,7 @@ def certify(
     error = expected_error(low_rank, found, zeros)
     unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
     if zeros is not None:
-        unique = pinned_down(low_rank, found.directions)[0]
+        unique = weigh(low_rank, found.directions, generator=generator).firm
     independent = torch.zeros_like(unique)
     if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == b and separated):
         independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
