@@ -20,7 +20,7 @@ from spear_core.methods import check_method, obstacles
 from spear_core.problem import Problem
 from spear_core.progress import reporter
 from spear_core.search import conclude, sampling_states, timed
-from spear_core.search_consistency import consistency_states, spans_batch
+from spear_core.search_consistency import certified, consistency_states, spans_batch
 from spear_core.search_halfspace import halfspace_states
 from spear_core.sparsity import Pool
 from spear_core.state import State
@@ -218,7 +218,11 @@ def _drain(
             for state in steps:
                 report(state)
         except KeyboardInterrupt:
-            *_, state = conclude(replace(state, notes=("interrupted",)), problem)
+            state = replace(state, notes=(*state.notes, "interrupted"))
+            if state.step == "consistency":
+                state = certified(state, problem)
+            elif state.step != "certificate":
+                *_, state = conclude(state, problem)
     return as_inversion(state, problem)
 
 

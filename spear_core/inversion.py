@@ -40,8 +40,8 @@ class Inversion:
     notes: tuple[str, ...] = field(default=())
 
     def _lines(self) -> list[tuple[str, str]]:
-        count = int(self.certified_rows.sum())
-        state = "certified exact" if self.certified else f"{count} certified exact, the rest not"
+        count, rows = int(self.certified_rows.sum()), len(self.certified_rows)
+        state = "certified exact" if count == rows > 0 else f"{count} certified exact, {rows - count} not"
         labels = "not identified" if self.labels is None else str(self.labels.tolist())
         if len(labels) > 80:
             labels = labels[:77] + "…"

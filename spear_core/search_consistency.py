@@ -57,16 +57,30 @@ def consistency_states(
         state = timed(state, "consistency", began)
         yield state
         began = time.perf_counter()
-    assert state.reconstruction is not None
+    if len(found.coefficients) < batch_size and time.monotonic() >= deadline:
+        state = replace(state, notes=(f"stopped at the time limit after {found.starts:,} random starts",))
+    yield certified(state, problem, generator=generator)
+
+
+def certified(state: State, problem: Problem, *, generator: torch.Generator | None = None) -> State:
+    """The state with the certificate of the samples found so far, each of which the search has judged.
+
+    Args:
+        state: any state of this search, for example the last one before an interruption.
+        problem: the attacked layer and what follows it.
+        generator: CPU generator.
+    """
+    began = time.perf_counter()
+    assert state.reconstruction is not None  # every round yields one, if only of no samples
     certificate = certify(
-        problem, low_rank, state.reconstruction, batch_size=batch_size, judged=True, generator=generator
+        problem,
+        state.low_rank,
+        state.reconstruction,
+        batch_size=state.batch_size,
+        judged=True,
+        generator=generator,
     )
-    missing = batch_size - len(state.reconstruction.coefficients)
-    stopped = missing and time.monotonic() >= deadline
-    notes = (f"stopped at the time limit after {state.samples_drawn:,} random starts",) if stopped else ()
-    yield timed(
-        replace(state, step="certificate", certificate=certificate, notes=notes), "certificate", began
-    )
+    return timed(replace(state, step="certificate", certificate=certificate), "certificate", began)
 
 
 def spans_batch(problem: Problem, low_rank: LowRank) -> bool:

@@ -317,8 +317,8 @@ def _join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
 def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
     """The direction fitted to all its zeros, not only to those that were drawn, and those zeros.
 
-    A few ill-conditioned rows leave a direction just outside the tolerance of some of its zeros; fitted to the
-    others it meets them too.
+    A few ill-conditioned rows leave a direction just outside the tolerance of some of its zeros; fitted to
+    the others it meets them too.
     """
     zero_rows = _zero_rows(low_rank, q)
     while (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
