@@ -1,5 +1,6 @@
 """What follows a linear layer: z → s ∘ z + t → σ → s' ∘ y + t' → the next linear layers."""
 
+import operator
 from dataclasses import dataclass, field
 
 import torch
@@ -95,9 +96,15 @@ def _next(traced: Traced, node: fx.Node) -> fx.Node | None:
         if seen.isdisjoint(candidate.all_input_nodes) or candidate in seen:
             continue
         if all(user in seen or user is candidate for value in seen for user in users(value)):
-            return candidate
+            return _first_of_tuple(candidate)
         seen.add(candidate)
     return None
+
+
+def _first_of_tuple(node: fx.Node) -> fx.Node:
+    """Of a call with several results, the one that takes the first, if no other is taken; else the call."""
+    taker = next(iter(node.users)) if len(node.users) == 1 else node
+    return taker if taker.target is operator.getitem and taker.args[1] == 0 else node
 
 
 def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: torch.device) -> Effect:

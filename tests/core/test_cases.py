@@ -21,6 +21,8 @@ X, Y = batch()
 MODEL = mlp()
 GRADIENTS = client.gradients(MODEL, X, Y)
 DRAWS = 50_000  # what a test may spend on a batch that cannot be certified
+# the search that needs no agreement between layers, for gradients and weights that do not quite match
+ALONE = {"method": "sampling", "max_samples": DRAWS}
 
 
 def assert_exact(inversion, truth=X, decibel=150.0, certified=True):
@@ -58,7 +60,7 @@ FORMS = {
     prefix=st.sampled_from(["", "module.", "_orig_mod.module.", "_module."]),
     without=st.sampled_from([None, "4.bias", "4.weight", "2.weight"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_disguises_in_any_combination(disguise, form, container, prefix, without):
     named = {
         prefix + name: None if name == without else FORMS[form](DISGUISES[disguise](grad))
@@ -69,8 +71,9 @@ def test_disguises_in_any_combination(disguise, form, container, prefix, without
         "list": lambda: list(named.values()),
         "generator": lambda: (grad for grad in named.values()),
     }[container]()
-    inversion = invert(MODEL, given_gradients)
-    order = assert_exact(inversion)
+    inversion = invert(MODEL, given_gradients, max_samples=DRAWS)
+    # one layer as narrow as this gives the batch away, but cannot prove it
+    order = assert_exact(inversion, certified=without != "2.weight")
     assert inversion.labels is None or torch.equal(inversion.labels[order], Y)
 
 
@@ -113,7 +116,7 @@ def test_the_difference_of_float32_weights():
     model = mlp(dtype=torch.float32)
     after = step(model, X.float(), Y)
     update = {name: (value.detach() - after[name]) / 0.1 for name, value in model.named_parameters()}
-    inversion = invert(model, update, max_samples=DRAWS)
+    inversion = invert(model, update, **ALONE)
     assert inversion.batch_size == B
     assert float(compare(inversion.inputs, X).psnr.min()) > 40
 
@@ -137,7 +140,7 @@ def test_all_biases_zero():
 
 
 def test_float32_weights_with_float64_gradients():
-    inversion = invert(copy.deepcopy(MODEL).float(), GRADIENTS, max_samples=DRAWS)
+    inversion = invert(copy.deepcopy(MODEL).float(), GRADIENTS, **ALONE)
     assert inversion.inputs.dtype == torch.float64
     assert_exact(inversion, certified=False)
 
@@ -172,7 +175,7 @@ def test_models_of_somebody_else(architecture):
 def test_weights_one_step_older_than_the_gradient():
     newer = copy.deepcopy(MODEL)
     newer.load_state_dict(step(MODEL, X, Y, steps=3))
-    inversion = invert(MODEL, client.gradients(newer, X, Y), max_samples=DRAWS)
+    inversion = invert(MODEL, client.gradients(newer, X, Y), **ALONE)
     assert_exact(inversion, certified=False)
     assert not inversion.certified
 
@@ -203,7 +206,7 @@ def test_a_hidden_layer_gives_its_inputs():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_approximate_and_never_certified(dtype):
     rounded = {name: grad.to(dtype) for name, grad in GRADIENTS.items()}
-    inversion = invert(mlp(dtype=torch.float32), rounded, batch_size=B, max_samples=DRAWS)
+    inversion = invert(mlp(dtype=torch.float32), rounded, batch_size=B, **ALONE)
     assert inversion.inputs.dtype == torch.float32 and not inversion.certified
 
 
@@ -219,7 +222,7 @@ def test_per_example_clipping_hides_nothing():
 
 def test_one_layer_alone_takes_arrays():
     arrays = [GRADIENTS["0.weight"], GRADIENTS["0.bias"], MODEL[0].weight.detach(), MODEL[0].bias.detach()]
-    assert_exact(invert_layer(*(array.numpy() for array in arrays)))
+    assert_exact(invert_layer(*(array.numpy() for array in arrays), max_samples=DRAWS), certified=False)
 
 
 # ---------------------------------------------------------------- nonsense
@@ -286,7 +289,7 @@ def assert_typed_error_or_right(seed):
     rng = random.Random(seed)
     model, gradients, keywords = nonsense(rng)
     try:
-        inversion = invert(model, gradients, max_samples=2_000, time_limit=2, **keywords)
+        inversion = invert(model, gradients, max_samples=2_000, time_limit=0.3, **keywords)
     except InputError as error:
         assert len(str(error)) > 20
         return
