@@ -1,0 +1,176 @@
+"""The certificate: each part fails on the batch that it is there to refuse, and on no honest one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from spear_core.certificate import GRADIENT, REPLAY, UNIQUE, ZEROS, certify, expected_error
+from spear_core.metrics import compare
+from spear_core.problem import Problem
+from spear_core.reconstruction import Forward, reconstruct
+from spear_core.sparsity import zero_tolerance
+from tests.core.attacked import attacked, gaussian, photos, shifted
+from tests.core.zoo import seeded
+
+HONEST = {GRADIENT: True, ZEROS: True, UNIQUE: True, REPLAY: True}
+
+
+def certificate_of(case, Q=None, problem=None):
+    problem = problem or case.problem
+    low_rank = case.low_rank
+    found = reconstruct(Forward.of(low_rank, problem.attacked), case.directions(low_rank) if Q is None else Q)
+    return certify(problem, low_rank, found, generator=seeded()), found
+
+
+def same_pattern(b=4, seed=0, dtype=torch.float64):
+    """A batch whose first two samples activate the same units and have different labels."""
+    generator = seeded(seed)
+    inputs = torch.randn(b, 150, generator=generator, dtype=dtype)
+    nudge, labels = torch.randn(150, generator=generator, dtype=dtype), torch.arange(b)
+    for distance in 0.5 ** torch.arange(30):
+        inputs[1] = inputs[0] + distance * nudge
+        case = attacked(inputs.clone(), labels, seed=seed)
+        if torch.equal(case.zeros[:, 0], case.zeros[:, 1]):
+            return case
+    raise AssertionError("no distance gives the same pattern")
+
+
+@pytest.mark.parametrize("b", [1, 2, 5, 9])
+@pytest.mark.parametrize("kind", [gaussian, photos])
+def test_the_truth_passes_every_part(kind, b, dtype):
+    case = kind(b, 200, dtype=dtype)
+    certificate, _ = certificate_of(case)
+    assert certificate.parts == HONEST
+    assert bool(certificate.certified_rows.all())
+    assert certificate.complete
+    assert certificate.notes == ()
+    assert certificate.labels.tolist() == case.labels.tolist()
+
+
+def test_one_layer_alone_is_certified_without_replay(device):
+    case = gaussian(4, device=device)
+    certificate, _ = certificate_of(case, problem=Problem(case.problem.layers[:1]))
+    assert certificate.parts == HONEST | {REPLAY: None}
+    assert bool(certificate.certified_rows.all())
+    assert certificate.labels is None
+
+
+# ---------------------------------------------------------------- (a)
+def test_a_bias_gradient_of_other_samples_fails_a():
+    case = gaussian(4)
+    problem = Problem(
+        (replace(case.problem.attacked, bias_grad=2.5 * gaussian(4, seed=1).gradients["0.bias"]),)
+    )
+    certificate, _ = certificate_of(case, problem=problem)
+    assert certificate.parts[GRADIENT] is False
+    assert not bool(certificate.certified_rows.any())
+    assert any("gives a gradient that is off by" in note for note in certificate.notes)
+
+
+# ---------------------------------------------------------------- (b)
+@pytest.mark.parametrize("size", [1e-3, 1.0])
+def test_weights_of_another_model_fail_b(size):
+    case = gaussian(4)
+    layer = case.problem.attacked
+    noise = torch.randn(layer.weight.shape, generator=seeded(), dtype=torch.float64)
+    problem = Problem((replace(layer, weight=layer.weight + size * noise),))
+    certificate, found = certificate_of(case, problem=problem)
+    assert found.sparsity_match < 1
+    assert certificate.parts[ZEROS] is False
+    assert not bool(certificate.certified_rows.any())
+    assert any("λ < 1" in note for note in certificate.notes)
+
+
+def test_one_wrong_direction_voids_all_rows():
+    case = gaussian(5)
+    Q = case.directions(case.low_rank)
+    Q[:, 0] = Q[:, 0] + Q[:, 1]
+    certificate, _ = certificate_of(case, Q / Q.norm(dim=0))
+    assert certificate.parts[ZEROS] is False
+    assert not bool(certificate.certified_rows.any())
+
+
+# ---------------------------------------------------------------- (c)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("mixing", [0.0, 0.3])
+def test_samples_of_one_pattern_fail_c_alone(seed, mixing):
+    """A mixture of the two agrees with every zero and reproduces the gradient; λ = 1 is no proof."""
+    case = same_pattern(seed=seed)
+    mixture = torch.eye(4, dtype=torch.float64)
+    mixture[:2, :2] = torch.tensor([[1 - mixing, mixing], [mixing / 2, 1 - mixing / 2]])
+    truth = reconstruct(case.forward, case.directions(case.low_rank))
+    Q = torch.linalg.inv(mixture @ truth.coefficients)
+    certificate, found = certificate_of(case, Q / Q.norm(dim=0), Problem(case.problem.layers[:1]))
+    wrong = float((found.inputs - case.inputs).abs().max())
+    assert (wrong > 1e-3) == (mixing > 0)
+    assert certificate.parts == {GRADIENT: True, ZEROS: True, UNIQUE: False, REPLAY: None}
+    assert certificate.unique_rows[:2].tolist() == [False, False]
+    assert not bool(certificate.certified_rows.any())
+    assert any("samples are not unique" in note for note in certificate.notes)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_the_model_a_mixture_of_one_pattern_is_refused_and_the_truth_may_pass(seed):
+    case = same_pattern(seed=seed)
+    Q = case.directions(case.low_rank)
+    truth, found = certificate_of(case)
+    if bool(truth.certified_rows.all()):
+        assert float(compare(found.inputs, case.inputs).psnr.min()) > 90
+    Q[:, 0] = Q[:, 0] + 0.3 * Q[:, 1]
+    certificate, _ = certificate_of(case, Q / Q.norm(dim=0))
+    assert not bool(certificate.certified_rows.any())
+
+
+# ---------------------------------------------------------------- (d)
+@pytest.mark.parametrize("name", ["2.weight", "4.bias", "10.weight"])
+def test_a_gradient_of_another_layer_that_does_not_fit_fails_d(name):
+    case = gaussian(4)
+    spoilt = dict(case.gradients)
+    spoilt[name] = spoilt[name] * 1.01
+    certificate, _ = certificate_of(case, problem=replace(case, gradients=spoilt).problem)
+    assert certificate.parts == HONEST | {REPLAY: False}
+    assert not bool(certificate.certified_rows.any())
+    assert any("replaying the client misses" in note for note in certificate.notes)
+
+
+# ---------------------------------------------------------------- incomplete and blurred
+def test_an_incomplete_batch_is_never_certified_as_a_whole():
+    case = gaussian(5)
+    certificate, _ = certificate_of(
+        case, case.directions(case.low_rank)[:, :3], Problem(case.problem.layers[:1])
+    )
+    assert not certificate.complete
+    assert not bool(certificate.certified_rows.any())
+    assert certificate.parts[GRADIENT] is False
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["gaussian", "photos", "near-duplicates"])
+def test_the_expected_error_bounds_the_real_one(kind, seed):
+    """Within a factor: what rounding has really done to the worst row."""
+    if kind == "near-duplicates":
+        inputs = shifted(4, 2, seed=seed)
+        case = attacked(inputs, torch.arange(4), 400, seed=seed)
+    else:
+        case = {"gaussian": gaussian, "photos": photos}[kind](6, seed=seed, dtype=torch.float32)
+    low_rank = case.low_rank
+    found = reconstruct(case.forward, case.directions(low_rank))
+    zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
+    expected = expected_error(low_rank, found, zeros)
+    true = case.inputs.double()
+    error = (found.inputs - true).square().mean(dim=1).sqrt() / true.abs().max()
+    assert bool((error < 10 * expected).all())
+    assert bool((expected > 0).all())
+
+
+def test_noise_that_blurs_is_not_called_exact():
+    """Nothing is wrong but the precision: every row is flagged."""
+    case = gaussian(4, dtype=torch.float32)
+    G = case.gradients["0.weight"]
+    noisy = dict(case.gradients)
+    noisy["0.weight"] = G + 1e-3 * float(G.std()) * torch.randn(G.shape, generator=seeded())
+    blurred = replace(case, gradients=noisy)
+    certificate, found = certificate_of(blurred)
+    assert float(compare(found.inputs, case.inputs).psnr.min()) < 90
+    assert not bool(certificate.certified_rows.any())

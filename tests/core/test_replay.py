@@ -1,0 +1,97 @@
+"""Certificate (d): the replay against autograd of the real model."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F
+
+from spear_core import client
+from spear_core.networks import fully_connected
+from spear_core.replay import replay
+from spear_core.tracing import read_problem
+from tests.core.attacked import gaussian
+from tests.core.zoo import ResidualMLP, batch, randomise, seeded
+
+
+def truth(model, inputs, labels, loss=F.cross_entropy):
+    """Z and ∂L/∂Z of the first layer by autograd."""
+    z = model[0](inputs)
+    (output_grads,) = torch.autograd.grad(loss(model[1:](z), labels), z)
+    return z.detach().double(), output_grads.double()
+
+
+def network(seed=0, depth=4, activation=nn.ReLU, dtype=torch.float64, classes=10):
+    return fully_connected(30, 60, depth, classes, activation=activation, generator=seeded(seed), dtype=dtype)
+
+
+@given(b=st.integers(1, 12), depth=st.integers(2, 6), seed=st.integers(0, 999))
+@settings(max_examples=30, deadline=None)
+def test_replay_is_autograd_of_the_model(b, depth, seed):
+    model, (X, y) = network(seed, depth), batch(seed, b, 30)
+    gradients = client.gradients(model, X, y)
+    z, output_grads = truth(model, X, y)
+    played = replay(read_problem(model, gradients), z)
+    assert played.labels.tolist() == y.tolist()
+    torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
+    assert played.residual < 1e-7
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.Tanh, nn.SiLU, nn.LeakyReLU])
+def test_replay_of_other_activations(activation, dtype, device):
+    model = network(activation=activation, dtype=dtype).to(device)
+    X, y = (t.to(device) for t in batch(1, 6, 30, dtype))
+    z, output_grads = truth(model, X, y)
+    played = replay(read_problem(model, client.gradients(model, X, y)), z)
+    error = float((played.output_grads - output_grads).norm() / output_grads.norm())
+    assert error < 1e4 * torch.finfo(dtype).eps
+    assert played.labels.tolist() == y.tolist()
+
+
+@pytest.mark.parametrize("factor", [0.5, 6.0, -1.0])
+def test_a_common_factor_of_either_sign_keeps_labels_and_residual(factor):
+    model, (X, y) = network(), batch(2, 6, 30)
+    gradients = {name: factor * grad for name, grad in client.gradients(model, X, y).items()}
+    z, output_grads = truth(model, X, y)
+    played = replay(read_problem(model, gradients), z)
+    assert played.labels.tolist() == y.tolist()
+    torch.testing.assert_close(played.output_grads, factor * output_grads, rtol=0, atol=1e-9)
+
+
+def test_a_loss_without_classes_is_replayed_without_labels():
+    model, (X, _) = network(classes=3), batch(3, 6, 30)
+    targets = torch.randn(6, 3, generator=seeded(), dtype=torch.float64)
+    gradients = client.gradients(model, X, targets, F.mse_loss)
+    z, output_grads = truth(model, X, targets, F.mse_loss)
+    played = replay(read_problem(model, gradients), z)
+    assert played.labels is None
+    torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
+    assert played.residual < 1e-7
+
+
+def test_a_wrong_batch_and_a_wrong_layer_show():
+    case = gaussian(6)
+    z, _ = truth(case.model, case.inputs, case.labels)
+    assert replay(case.problem, z).residual < 1e-7
+    assert (
+        replay(case.problem, z + 0.01 * torch.randn(z.shape, generator=seeded(), dtype=z.dtype)).residual
+        > 1e-4
+    )
+    for name in ("2.weight", "6.bias", "10.weight"):
+        spoilt = dict(case.gradients)
+        spoilt[name] = spoilt[name] + 1e-3 * spoilt[name].norm()
+        assert replay(read_problem(case.model, spoilt), z).residual > 1e-4
+
+
+def test_where_the_chain_says_nothing_there_is_no_replay():
+    X, y = batch(0, 5, 12)
+    residual = randomise(ResidualMLP())
+    gradients = client.gradients(residual, X, y)
+    problem = read_problem(residual, gradients)
+    assert problem.branches
+    assert replay(problem, torch.zeros(5, len(problem.attacked.bias), dtype=torch.float64)) is None
+    model, (X, y) = fully_connected(30, [60, 4], 3, generator=seeded(), dtype=torch.float64), batch(0, 6, 30)
+    z, _ = truth(model, X, y)  # 6 samples, and the output layer has 4 inputs and a bias
+    assert replay(read_problem(model, client.gradients(model, X, y)), z) is None
+    assert replay(read_problem(model, client.gradients(model, X[:5], y[:5])), z[:5]) is not None
