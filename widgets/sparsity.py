@@ -51,12 +51,10 @@ class Patterns:
     @property
     def most_alike(self) -> tuple[int, int, int]:
         """The two samples whose patterns differ least, and in how many units."""
-        b = len(self.silent)
-        pairs = [
-            (int((self.silent[i] != self.silent[j]).sum()), i, j) for i in range(b) for j in range(i + 1, b)
-        ]
-        units, i, j = min(pairs)
-        return i, j, units
+        differ = (self.silent[:, None] != self.silent).sum(dim=2)
+        differ.fill_diagonal_(self.silent.shape[1] + 1)  # no sample is compared with itself
+        i, j = divmod(int(differ.argmin()), len(differ))
+        return i, j, int(differ[i, j])
 
 
 def patterns(stage: Scene) -> Patterns:
@@ -98,7 +96,8 @@ class PatternExplorer(base.Explorer):
                 "duplicate": Checkbox(
                     False, description="sample 2 is nearly sample 1", indent=False, layout={"width": "auto"}
                 ),
-            }
+            },
+            format="jpeg",
         )
         self.refresh()
 
@@ -109,7 +108,7 @@ class PatternExplorer(base.Explorer):
         if values["duplicate"]:
             self.stage = with_near_duplicate(self.stage, values["width"])
         self.state = patterns(self.stage)
-        self.show("picture", drawing.encode(pattern_picture(self.stage, self.state)))
+        self.show("picture", drawing.encode(pattern_picture(self.stage, self.state), "jpeg"))
         share = self.state.zero_share
         i, j, units = self.state.most_alike
         same = "exactly" if torch.equal(self.state.silent, self.state.zero) else "not always"
@@ -132,6 +131,7 @@ def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
     small = drawing.font(12)
     draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
     draw.text((right, 4), "share of zeros", fill=drawing.INK, font=small)
+    shares = state.zero_share.tolist()
     cells = np.where(state.zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
     for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):
         top = 22 + i * height
@@ -141,11 +141,10 @@ def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
         line = Image.fromarray(cells[i : i + 1]).resize((cell * m, side), Image.Resampling.NEAREST)
         sheet.paste(line, (left, top))
         draw.rectangle((left - 1, top - 1, left + cell * m, top + side), outline=drawing.FAINT)
-        share = float(state.zero_share[i])
-        draw.rectangle((right, top + 3, right + share * bars, top + side - 3), fill=drawing.BLUE)
+        draw.rectangle((right, top + 3, right + shares[i] * bars, top + side - 3), fill=drawing.BLUE)
         draw.text(
             (right + bars + 6, top + side / 2),
-            f"{100 * share:.0f} %",
+            f"{100 * shares[i]:.0f} %",
             fill=drawing.INK,
             font=small,
             anchor="lm",
