@@ -64,8 +64,8 @@ CASES = (
     *(Case(24, 400, 4, activation=name) for name in ("LeakyReLU", "ELU", "SELU", "SiLU", "GELU", "Mish")),
     *(Case(24, 400, 4, activation=name) for name in ("Softplus", "Tanh", "ReLU6", "Sigmoid")),
     Case(50, 1000, 4, activation="GELU"),
-    Case(256, 2048, 4, seconds=60),
-    Case(512, 2048, 4, seconds=200),
+    Case(256, 2048, 4, seconds=300),
+    Case(512, 2048, 4, seconds=600),
 )
 
 

@@ -15,7 +15,7 @@ from spear_core.consistency_relation import value_and_slope
 from spear_core.deflation import masked_products
 
 DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
-CG_STEPS = 60
+CG_STEPS = 45
 DENSE_STEPS = 3
 INVERSE_STEPS = 4
 STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by more than this
@@ -114,10 +114,24 @@ def exact_null_vectors(
         u as unit columns, shape (r, K), and the weakest directions, also unit columns.
     """
     pattern = active(inner, start)
+    exact, weak = _exact_for_pattern(inner, outer, start, pattern, generator)
+    # float32 leaves units near zero on the wrong side; the exact z puts them right
+    moved = (active(inner, exact) != pattern).any(dim=0).nonzero().flatten()
+    if len(moved):
+        pattern[:, moved] = active(inner, exact[:, moved])
+        exact[:, moved], weak[:, moved] = _exact_for_pattern(
+            inner, outer, exact[:, moved], pattern[:, moved], generator
+        )
+    return exact, _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
+
+
+def _exact_for_pattern(
+    inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """`exact_null_vectors` for given patterns."""
     if start.shape[0] <= DENSE_SIZE:
         lower = factorise(inner, outer, pattern, start)
-        exact = null_vectors(inner, outer, start, pattern, DENSE_STEPS, lower)
-        return exact, _weakest_at_edges(inner, outer, exact, pattern, smallest(lower, generator), generator)
+        return null_vectors(inner, outer, start, pattern, DENSE_STEPS, lower), smallest(lower, generator)
     # two opposite kicks must end at one point; where they do not, few steps do not resolve similar samples
     kick = KICK * random_units(start.shape, start, generator)
     exact, other = null_vectors(
@@ -127,14 +141,14 @@ def exact_null_vectors(
         pattern.repeat(1, 2),
         CG_STEPS,
     ).chunk(2, dim=1)
-    # a random vector stands for the weakest where nothing is weak: A shrinks no kick that 60 steps undo
+    # a random vector stands for the weakest where nothing is weak: A shrinks no kick that so few steps undo
     exact, weak = exact.clone(), random_units(start.shape, start, generator)
     slow = ((exact - other).norm(dim=0) > RETURNED * KICK).nonzero().flatten()
     if len(slow):
         lower = factorise(inner, outer, pattern[:, slow], start[:, slow])
         exact[:, slow] = null_vectors(inner, outer, start[:, slow], pattern[:, slow], DENSE_STEPS, lower)
         weak[:, slow] = smallest(lower, generator)
-    return exact, _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
+    return exact, weak
 
 
 def _weakest_at_edges(

@@ -11,7 +11,7 @@ from spear_core.consistency_relation import Relation, value_and_slope
 
 DETERMINED = 1e-6  # smallest pivot of the normal equations that still determines q, relative to the rows' 1
 ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its length
-CHUNK_NUMBERS = 2**23  # entries of the pair products held at a time
+LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
 
 
 def found_directions(relation: Relation, found: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,10 +122,16 @@ def _units(columns: Tensor) -> Tensor:
 
 
 def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
-    """Aᵀ diag(w_k) B for every column w_k, as one product: (m, p), (m, r) and (m, K) give (K, p, r)."""
+    """Aᵀ diag(w_k) B for every column w_k: (m, p), (m, r) and (m, K) give (K, p, r).
+
+    While p r is small, one product of the weights with all pairs of columns does it for all k at once; later
+    writing down the pairs costs more than a product each.
+    """
     p, r = left.shape[1], right.shape[1]
-    products = weights.new_zeros(weights.shape[1], p * r)
-    rows = max(1, CHUNK_NUMBERS // max(1, p * r))
-    for A, B, w in zip(left.split(rows), right.split(rows), weights.split(rows), strict=True):
-        products += w.T @ (A[:, :, None] * B[:, None, :]).reshape(len(A), p * r)
-    return products.reshape(weights.shape[1], p, r)
+    if p * r > LARGEST_PAIRS:
+        products = weights.new_empty(weights.shape[1], p, r)
+        for product, w in zip(products, weights.T, strict=True):
+            torch.mm((left * w[:, None]).T, right, out=product)
+        return products
+    pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
+    return (weights.T @ pairs).reshape(weights.shape[1], p, r)
