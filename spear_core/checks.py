@@ -14,6 +14,7 @@ from spear_core.tolerances import numerical_rank, precision
 
 METHODS = ("auto", "sampling", "halfspace", "consistency")
 BIAS_ROUNDING = 32.0  # rounding errors of the weight gradient's largest entry; below, a bias gradient is none
+LARGEST = 1e140  # its square, a million times, is below the largest float64
 CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
 NOISY = 100.0  # rounding errors; a floor above that has a reason
 ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
@@ -140,6 +141,16 @@ def check_finite(tensor: Tensor, name: str) -> None:
     )
 
 
+def check_magnitude(gradient: Tensor, name: str) -> None:
+    """Refuse a gradient whose entries cannot be squared and added up; one that is all zero passes."""
+    largest = float(largest_entry(gradient))
+    if largest and not 1 / LARGEST < largest < LARGEST:
+        raise InputError(
+            f"entries of {name} must lie between {1 / LARGEST:.0e} and {LARGEST:.0e}, got {largest:.1e} as the "
+            "largest: multiply all gradients by one factor, which changes nothing else"
+        )
+
+
 def check_gradient(layer: LinearLayer) -> None:
     """Refuse a gradient that is zero, or whose bias part is.
 
@@ -148,6 +159,7 @@ def check_gradient(layer: LinearLayer) -> None:
         InputError: the bias gradient is zero to rounding and the weight gradient is not.
     """
     of_layer = f" of layer {layer.name!r}" if layer.name else ""
+    check_magnitude(layer.weight_grad, f"the weight gradient{of_layer}")
     largest, bias = (float(largest_entry(grad)) for grad in (layer.weight_grad, layer.bias_grad))
     if largest == 0:
         raise MissingGradient(f"the weight gradient{of_layer} must not be all zero: no samples reached it")

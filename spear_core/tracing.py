@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from spear_core import part
-from spear_core.checks import check_finite, check_gradient, check_one_device
+from spear_core.checks import check_finite, check_gradient, check_magnitude, check_one_device
 from spear_core.errors import InputError, UnknownLayer
 from spear_core.folding import Affine, fold_after, fold_before
 from spear_core.following import Following, follow
@@ -120,6 +120,7 @@ def _layer(
     check_one_device(
         tensors | {f"gradient of {call.weight!r}": weight_grad, "gradient of its bias": bias_grad}
     )
+    check_magnitude(weight_grad, f"the gradient of {call.weight!r}")
     layer = LinearLayer(weight_grad, bias_grad, weight, bias, following.activation, call.name)
     if following.before is not None:
         layer = fold_after(layer, following.before, own_bias=call.bias is not None)

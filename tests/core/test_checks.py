@@ -128,6 +128,8 @@ def with_entries(value, count):
             "bias must be a tensor or an array, got list",
         ),
         (changed("bias", lambda g: None), InputTypeError, "bias must be a tensor or an array, got NoneType"),
+        (changed("weight_grad", lambda g: g * 1e-300), InputError, "between 1e-140 and 1e[+]140, got .*e-30"),
+        (changed("weight_grad", lambda g: g * 1e200), InputError, "multiply all gradients by one factor"),
         (changed("weight_grad", torch.zeros_like), MissingGradient, "all zero: no samples"),
         (
             changed("bias_grad", torch.zeros_like),
