@@ -20,7 +20,7 @@ c_k · q_i = 0 for every other sample k, so each q_i removes a dimension from th
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ from spear_core.deflation import orthogonal_complement
 from spear_core.halfspace_confirm import Confirmed, confirm
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
-from spear_core.reconstruction import Forward
+from spear_core.reconstruction import Forward, reconstruct
 
 SUREST = (0.3, 0.35, 0.4)  # share of the rows taken for zeros, look by look: about half of them are,
 # and the surest are right early; but similar samples differ in rows near zero only
@@ -39,6 +39,7 @@ STEPS = 10  # alternations before candidates are looked at
 WALKERS = 1.5  # per missing sample
 FEWEST_WALKERS = 16
 CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
+RETRIES = 3  # times that directions are dropped which turn out to disagree with the rest
 STARTS_PER_SAMPLE = 200  # default budget
 
 
@@ -84,11 +85,13 @@ def search(
         The state after each round, at least once; the last one has all that was found.
     """
     L, b = low_rank.factor, low_rank.batch_size
-    scores = scoring_space(problem, low_rank)
+    forward = Forward.of(low_rank, problem.attacked)
+    scores = scoring_space(forward)
     rows, whole = L.to(torch.float32), orthonormal(scores).to(torch.float32)
     max_starts = max_starts or STARTS_PER_SAMPLE * b
     known = L.new_zeros(b, 0) if known is None else known.to(L)
-    confirmed = Confirmed(known)
+    confirmed = Confirmed(known, L.new_zeros(b, 0))
+    retries = RETRIES
     q, ages, starts, rounds = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device), 0, 0
     while True:
         missing = b - confirmed.count
@@ -106,6 +109,10 @@ def search(
         )
         ages = ages.sort().values
         confirmed, settled = confirm(low_rank, (whole, space), q, confirmed, generator=generator)
+        agreeing = agreement_when_complete(forward, confirmed.directions)
+        if not agreeing.all() and retries > 0:
+            confirmed = replace(confirmed, directions=confirmed.directions[:, agreeing])
+            retries -= 1
         kept = ~settled & (ages < len(SUREST) - 1)
         q, ages = q[:, kept], ages[kept] + 1
         starts, rounds = starts + start.shape[1], rounds + 1
@@ -116,11 +123,22 @@ def search(
             return
 
 
-def scoring_space(problem: Problem, low_rank: LowRank) -> Tensor:
+def scoring_space(forward: Forward) -> Tensor:
     """M = W Rᵀ + β ḡᵀ with ḡ = Lᵀ g, so that every sample is z_i = M c_i, shape (m, b), float64."""
-    layer = problem.attacked
-    mean = low_rank.factor.T @ layer.bias_grad.to(torch.float64)
-    return Forward.of(low_rank, layer).weights.T + torch.outer(layer.bias.to(torch.float64), mean)
+    layer = forward.layer
+    mean = forward.low_rank.factor.T @ layer.bias_grad.to(torch.float64)
+    return forward.weights.T + torch.outer(layer.bias.to(torch.float64), mean)
+
+
+def agreement_when_complete(forward: Forward, directions: Tensor) -> Tensor:
+    """Which of b directions have their zeros exactly where z ≤ 0, shape (k,); all, as long as some are missing.
+
+    A mixture of two samples in the place of one of them spoils z of both.
+    """
+    count = directions.shape[1]
+    if count < forward.low_rank.batch_size:
+        return torch.ones(count, dtype=torch.bool, device=directions.device)
+    return reconstruct(forward, directions).agreement.all(dim=1)
 
 
 def alternate(

@@ -33,7 +33,8 @@ SAME = 1 - 1e-6  # cosine from which two candidates are one direction, to a floa
 HINGE_STEPS = 80  # nine in ten true patterns are separated after that, the others but for a few rows
 STRAYS = 0.01  # share of the rows that may then still be on the wrong side
 SMALL_SPACE = 0.25  # share of b, below which separating rows by what is left is evidence of its own
-FEW_STRAYS = 0.002  # the same share there
+FEW_STRAYS = 0.005  # the same share there
+MOST_UNSURE = 32
 MOST_DESCENTS = 4  # kernels of several dimensions that are searched per call
 
 
@@ -43,10 +44,12 @@ class Confirmed:
 
     Attributes:
         directions: q_i as unit columns, shape (b, k), float64.
+        unsure: unique directions that chance may have pinned down, unit columns, shape (b, u).
         explored: kernels of several dimensions that have been searched, orthonormal columns.
     """
 
     directions: Tensor
+    unsure: Tensor
     explored: tuple[Tensor, ...] = ()
 
     @property
@@ -83,6 +86,9 @@ def confirm(
     Returns:
         What is known now, and which candidates are known by now, shape (K,).
     """
+    if confirmed.unsure.shape[1] and _is_narrow(spaces):
+        waiting = weigh(low_rank, _new(confirmed.unsure, confirmed), generator=generator)
+        confirmed = _join(low_rank, spaces, replace(confirmed, unsure=waiting.directions[:, :0]), waiting)
     candidates = _units(candidates.to(torch.float64))
     entries = (low_rank.factor @ candidates).abs()
     zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
@@ -92,7 +98,9 @@ def confirm(
     found = weigh(low_rank, _new(fit(low_rank, q), confirmed), generator=generator)
     confirmed = _join(low_rank, spaces, confirmed, found)
     descents = 0
-    for direction, rows in zip(found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True):
+    for direction, rows in zip(
+        found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True
+    ):
         if descents < MOST_DESCENTS and not confirmed.has_explored(direction):
             confirmed = _descend(low_rank, spaces, confirmed, rows, generator)
             descents += 1
@@ -132,20 +140,30 @@ def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed
     samples leave for z to refuse it.
     """
     whole, left = spaces
-    entries, tolerance = (low_rank.factor @ found.directions).abs(), zero_tolerance(low_rank, found.directions)
+    entries, tolerance = (
+        (low_rank.factor @ found.directions).abs(),
+        zero_tolerance(low_rank, found.directions),
+    )
     decided = ~found.rows | (entries <= UNDECIDED * tolerance)
     good = found.firm.clone()
     good[found.firm] = is_halfspace(whole, found.rows[:, found.firm], decided[:, found.firm], STRAYS)
-    if left.shape[1] <= SMALL_SPACE * whole.shape[1]:
-        unsure = found.unique & ~found.firm
+    unsure = found.unique & ~found.firm
+    if _is_narrow(spaces):
         good[unsure] = is_halfspace(left, found.rows[:, unsure], decided[:, unsure], FEW_STRAYS)
+    waiting = torch.cat([confirmed.unsure, found.directions[:, unsure & ~good]], dim=1)
     directions = confirmed.directions
     for q in found.directions[:, good].T:
         basis = torch.linalg.qr(directions)[0]
         independent = float((q - basis @ (basis.T @ q)).norm()) > INDEPENDENT
         if independent and directions.shape[1] < len(q):
             directions = torch.cat([directions, q[:, None]], dim=1)
-    return replace(confirmed, directions=directions)
+    confirmed = replace(confirmed, directions=directions)
+    return replace(confirmed, unsure=_new(waiting, confirmed)[:, :MOST_UNSURE])
+
+
+def _is_narrow(spaces: tuple[Tensor, Tensor]) -> bool:
+    whole, left = spaces
+    return left.shape[1] <= SMALL_SPACE * whole.shape[1]
 
 
 def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -> Tensor:

@@ -18,6 +18,7 @@ INVERSE_STEPS = 4
 BLURRED = 1e-8  # least second eigenvalue of AᵀA at which float64 still resolves the leverages
 WINDOW = 9  # tolerances; entries of this size are counted to learn how often one is small by chance
 CHANCE = 1e-3  # accepted probability that so many entries are small by chance, somewhere among all mixtures
+BLURRED_ZEROS = 2.0  # so many zeros by chance mean that zeros and small entries are not apart
 CHUNK_NUMBERS = 2**22  # entries of the batched products held at a time
 
 
@@ -93,7 +94,7 @@ def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = N
         single = (signal > silence).any(dim=0)
         telling = signal.square().sum(dim=0).square() / signal.square().square().sum(dim=0)
         unlikely = len(L) * torch.special.gammainc((telling - 1).clamp_min(0.5), by_chance[part])
-        firm[part] = unlikely < CHANCE
+        firm[part] = (unlikely < CHANCE) & (by_chance[part] < BLURRED_ZEROS)
         unique[part] = single & (values[:, 1] > BLURRED) & ~_hangs_on_two(L, grams, first, mask)
         q[:, part] = torch.where(unique[part], first, q[:, part])
     return Zeros(q, zeros, unique, enough & ~unique, firm & unique)
