@@ -146,8 +146,8 @@ def check_magnitude(gradient: Tensor, name: str) -> None:
     largest = float(largest_entry(gradient))
     if largest and not 1 / LARGEST < largest < LARGEST:
         raise InputError(
-            f"entries of {name} must lie between {1 / LARGEST:.0e} and {LARGEST:.0e}, got {largest:.1e} as the "
-            "largest: multiply all gradients by one factor, which changes nothing else"
+            f"entries of {name} must lie between {1 / LARGEST:.0e} and {LARGEST:.0e}, got {largest:.1e}: "
+            "multiply all gradients by one factor, which changes nothing else"
         )
 
 
