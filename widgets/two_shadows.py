@@ -4,6 +4,7 @@ Two layers hold the same secret, so a direction that suits both is a sample. The
 the paths of the search and the whole attack come from `spear_core.landscape` and `spear_core.states`.
 """
 
+import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -176,9 +177,9 @@ def seen_slider(batch_size: int) -> W.SelectionSlider:
     return W.SelectionSlider(
         options=options,
         value=WIDTH,
-        description="units of the next layer that the server sees",
+        description="units of layer 2 that the server sees",
         style=base.LABELLED,
-        layout=W.Layout(width="33em", max_width="100%"),
+        layout=W.Layout(width="38em", max_width="100%"),
     )
 
 
@@ -203,10 +204,10 @@ def angles_of(stage: Ground, points: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def profile(stage: Ground) -> tuple[Tensor, Tensor]:
     """Angles around the circle, close together near the samples, and the misfit at each."""
-    beside = torch.cat([torch.logspace(-7, 0, 40, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
+    beside = torch.cat([torch.logspace(-7, 0, 22, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)])
     beside = torch.cat([-beside, beside])
     exact = angles_of(stage, stage.samples)
-    angles = torch.cat([torch.arange(0, 360, 0.5, dtype=torch.float64), (exact[:, None] + beside).flatten()])
+    angles = torch.cat([torch.arange(0, 360, 1.0, dtype=torch.float64), (exact[:, None] + beside).flatten()])
     angles = (angles % 360).sort().values
     return angles, stage.landscape.misfit(on_circle(stage, angles))
 
@@ -264,7 +265,8 @@ class CircleExplorer(base.Explorer):
                 "activation": base.dropdown("activation", list(ACTIVATIONS)),
                 "start": base.int_slider("start of the search, degrees", 174, 0, 359, track=20),
                 "seen": seen_slider(2),
-            }
+            },
+            format="jpeg",
         )
         self.refresh()
 
@@ -334,7 +336,7 @@ class CircleExplorer(base.Explorer):
         pictures = ghost_pictures(self.stage, self.state.points)
         for frame, picture in zip(self._ghosts, pictures, strict=True):
             frame.set_data(picture)
-        self.show("picture", self._canvas.png())
+        self.show("picture", self._canvas.jpeg())
         self.say(self._words(values["start"]))
 
     def _draw_ground(self) -> None:
@@ -438,7 +440,7 @@ def followed(stage: Ground, whole: Tensor) -> list[int]:
     return [int(row.argmax()) if row.max() >= 0 else i for i, row in enumerate(worth)]
 
 
-def between(paths_: Tensor, pieces: int = 4) -> Tensor:
+def between(paths_: Tensor, pieces: int = 3) -> Tensor:
     """Points on the arcs between the steps of each walker, shape (K, pieces · (steps − 1) + 1, 3)."""
     walkers = paths_.permute(2, 0, 1)
     share = torch.arange(pieces, dtype=walkers.dtype)[:, None] / pieces
@@ -476,11 +478,11 @@ class WellsExplorer(base.Explorer):
                     value=len(SPHERE_COUNTS),
                     description="steps of the search",
                     style=base.LABELLED,
-                    layout=W.Layout(width="24em", max_width="100%"),
+                    layout=W.Layout(width="30em", max_width="100%"),
                 ),
                 "seen": seen_slider(3),
             },
-            format="jpeg",  # smooth colours: half the time of a PNG
+            format="jpeg",
         )
         self.refresh()
 
@@ -545,6 +547,12 @@ class WellsExplorer(base.Explorer):
             self._title,
         )
 
+    def static_picture(self) -> bytes:
+        """PNG in full colour: a palette of 256 spoils the scale of the misfit."""
+        buffer = io.BytesIO()
+        self._canvas.image().save(buffer, "png", optimize=True)
+        return buffer.getvalue()
+
     def update(self) -> None:
         """Draw the present setting."""
         values = self.values
@@ -560,7 +568,7 @@ class WellsExplorer(base.Explorer):
         label = next(name for name, value in self.control["steps"].options if value == values["steps"])
         when = "after the finish" if label == "finish" else f"after {label} step{'' if label == '1' else 's'}"
         self._title.set_text(f"what three of the walkers stand for, {when}")
-        self.show("picture", drawing.encode(self._canvas.image(), "jpeg"))
+        self.show("picture", self._canvas.jpeg())
         self.say(self._words())
 
     def _draw_paths(self, walked: Tensor, eye: Tensor) -> None:
