@@ -142,27 +142,31 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     clock = time.perf_counter if arguments.wall else time.process_time
     setting = f"{arguments.threads} threads, {'wall' if arguments.wall else 'CPU'} seconds"
-    stored = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     cases = [case for case in CASES if arguments.only in case.key]
     for case in tqdm(cases, desc="cases", disable=None):
-        entry = stored.setdefault(f"{case.key} | {setting}", {"case": asdict(case), "runs": []})
-        if arguments.fresh:
-            entry["runs"] = []
-        done = {run["seed"] for run in entry["runs"]}
+        name = f"{case.key} | {setting}"
+        runs = [] if arguments.fresh else _stored().get(name, {"runs": []})["runs"]
+        done = {run["seed"] for run in runs}
         missing = [seed for seed in range(1000, 1000 + arguments.seeds) if seed not in done]
         if missing:
             measure(case, 0, clock)  # the first call of every routine is slow
         for seed in tqdm(missing, desc=case.key, leave=False, disable=None):
-            entry["runs"].append(measure(case, seed, clock))
+            runs.append(measure(case, seed, clock))
+            # read again: another process may have stored other cases meanwhile
             RESULTS.parent.mkdir(exist_ok=True)
-            RESULTS.write_text(json.dumps(stored, indent=1))
+            RESULTS.write_text(json.dumps(_stored() | {name: {"case": asdict(case), "runs": runs}}, indent=1))
+    stored = _stored()
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {setting}")
     print("| case | batches | complete | samples exact | wrong | worst | median time | in SVDs |")
     print("|---|---|---|---|---|---|---|---|")
     for case in cases:
-        runs = stored[f"{case.key} | {setting}"]["runs"]
+        runs = stored.get(f"{case.key} | {setting}", {"runs": []})["runs"]
         if runs:
             print(row(case, runs))
+
+
+def _stored() -> dict:
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 if __name__ == "__main__":

@@ -29,17 +29,18 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Ten
         inner: Φ, orthonormal columns, shape (m, r).
         outer: Y, orthonormal columns, shape (m, b).
         start: u as columns, shape (r, K).
-        effort: doubles the number of steps each time it grows by one.
+        effort: doubles the number of steps each time it grows by one, four times at most.
 
     Returns:
         u as unit columns, shape (r, K).
     """
     start = start / start.norm(dim=0)
+    longer = 2 ** min(effort, 4)
     share = crowding(inner, outer)
     if share < CROWDED:
-        return alternate(inner, outer, start, max(SHORTEST_WALK, int(450 * share)) * 2**effort)
+        return alternate(inner, outer, start, max(SHORTEST_WALK, int(450 * share)) * longer)
     room = max(LIMIT - share, 0.03)
-    return reflect(inner, outer, start, min(int(4 / room**2) * 2**effort, LONGEST_WALK), 1 - 0.4 * room)
+    return reflect(inner, outer, start, min(int(4 / room**2) * longer, LONGEST_WALK), 1 - 0.4 * room)
 
 
 def crowding(inner: Tensor, outer: Tensor) -> float:
