@@ -168,8 +168,8 @@ def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor,
     expected = relation.expected_misfit(c, p, length)
     allowed = MISFIT_MARGIN * expected
     sides = [_exclusion(relation, z, weak, sign * SMALL_CHANGE) for sign in (1, -1)]
-    excluded, feigned = zip(*sides, strict=True)
-    excluded, feigned = torch.minimum(*excluded), torch.maximum(*feigned)
+    (excluded_up, feigned_up), (excluded_down, feigned_down) = sides
+    excluded, feigned = torch.minimum(excluded_up, excluded_down), torch.maximum(feigned_up, feigned_down)
     # noise in y is spread over m directions, and one of them moves z along the weakest change
     error = expected * length / (excluded * z.norm(dim=0) * z.shape[0] ** 0.5)
     consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)

@@ -48,7 +48,9 @@ class Relation:
     @property
     def activation(self) -> Callable[[Tensor], Tensor]:
         """σ between the two layers."""
-        return self.layers[0].activation
+        activation = self.layers[0].activation
+        assert activation is not None  # `relate` is only asked about layers that another one follows
+        return activation
 
     @property
     def batch_size(self) -> int:
@@ -99,10 +101,11 @@ class Relation:
 
     def mean_gradients(self) -> tuple[Tensor, Tensor]:
         """Lᵀ g and L₂ᵀ g₂: c · Lᵀ g = 1 (unless crowded) and p · L₂ᵀ g₂ = 1 for every sample."""
-        return tuple(
+        first, second = (
             s.factor.T @ layer.bias_grad.to(torch.float64)
             for s, layer in zip(self.splits, self.layers, strict=True)
         )
+        return first, second
 
     def to_sources(self, coefficients: Tensor) -> Tensor:
         """Coefficients in the rows of the split → coefficients in `sources`."""

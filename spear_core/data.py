@@ -166,7 +166,7 @@ def _table(
 def _torchvision(
     name: str, count: int, size: int, generator: torch.Generator | None, root: Path
 ) -> tuple[Tensor, Tensor, int]:
-    from torchvision import datasets, transforms  # type: ignore[import-untyped]
+    from torchvision import datasets, transforms
 
     steps: list[Callable[..., object]] = [transforms.ToTensor()]
     if name == "ImageFolder":

@@ -88,7 +88,7 @@ def coupled_directions(
     L, E = factors
     c = coefficients[0]
     if len(c) == L.shape[1]:
-        return tuple(_units(torch.linalg.pinv(found)) for found in coefficients)
+        return _units(torch.linalg.pinv(coefficients[0])), _units(torch.linalg.pinv(coefficients[1]))
     b = L.shape[1]
     start = torch.nn.functional.pad(c / c.norm(dim=1, keepdim=True), (0, E.shape[1]))
     gram = start[:, :, None] * start[:, None, :]
@@ -104,7 +104,8 @@ def coupled_directions(
     wrong = (signal - slope * (E @ next_q)).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
     pivots = lower.diagonal(dim1=1, dim2=2) ** 2
     wrong |= (failed > 0) | (pivots.amin(dim=1) < DETERMINED * pivots.amax(dim=1))
-    return tuple(_units(d).masked_fill(wrong, float("nan")) for d in (q, next_q))
+    unknown = float("nan")
+    return _units(q).masked_fill(wrong, unknown), _units(next_q).masked_fill(wrong, unknown)
 
 
 def determined(directions: Tensor) -> Tensor:

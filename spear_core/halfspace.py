@@ -138,7 +138,9 @@ def agreement_when_complete(forward: Forward, directions: Tensor) -> Tensor:
     count = directions.shape[1]
     if count < forward.low_rank.batch_size:
         return torch.ones(count, dtype=torch.bool, device=directions.device)
-    return reconstruct(forward, directions).agreement.all(dim=1)
+    agreement = reconstruct(forward, directions).agreement
+    assert agreement is not None  # half-spaces are for ReLU only
+    return agreement.all(dim=1)
 
 
 def alternate(

@@ -93,6 +93,7 @@ def confirm(
     entries = (low_rank.factor @ candidates).abs()
     zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
     q = _new(candidates[:, zeros >= default_threshold(low_rank) * len(entries)], confirmed)
+    q = q[:, [k for k, column in enumerate(q.T) if not confirmed.has_explored(column)]]
     if not q.shape[1]:
         return confirmed, confirmed.holds(candidates)
     found = weigh(low_rank, _new(fit(low_rank, q), confirmed), generator=generator)
@@ -136,8 +137,8 @@ def _new(q: Tensor, confirmed: Confirmed) -> Tensor:
 def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed, found: Zeros) -> Confirmed:
     """Add the directions that are new, independent, unique, and whose zeros are a half-space.
 
-    Where few zeros tell two similar samples apart, chance can pin down a mixture. It takes the narrow space that the other
-    samples leave for z to refuse it.
+    Where few zeros tell two similar samples apart, chance can pin down a mixture. It takes the narrow space
+    that the other samples leave for z to refuse it.
     """
     whole, left = spaces
     entries, tolerance = (

@@ -189,8 +189,8 @@ def inverse_iteration(lower: Tensor, vectors: Tensor) -> Tensor:
 
 def masked_grams(factor: Tensor, masks: Tensor) -> Tensor:
     """AᵀA for the rows A of each mask: (m, b) and (m, K) give (K, b, b)."""
-    weights = masks.T[:, :, None].to(factor.dtype).split(chunk(factor))
-    return torch.cat([(part * factor).mT @ factor for part in weights])
+    rows = [factor[mask] for mask in masks.T]
+    return torch.stack([A.T @ A for A in rows]) if rows else factor.new_zeros(0, *2 * factor.shape[1:])
 
 
 def chunk(factor: Tensor) -> int:

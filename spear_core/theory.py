@@ -2,8 +2,8 @@
 
 Sources: the analysis in SPEAR (arXiv:2403.03945) of the number of samples and of the sparsity filter; the
 coupon collector's problem; the Chernoff–Hoeffding bound (Hoeffding 1963, Theorem 1). Everything follows from
-two facts about a fresh network: a unit is silent for a sample with probability ½, and for one sample all units
-are independent.
+two facts about a fresh network: a unit is silent for a sample with probability ½, and for one sample all
+units are independent.
 """
 
 import math

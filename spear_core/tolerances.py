@@ -1,5 +1,7 @@
 """Every threshold of the package, in one place: each scales with dtype, size and the data's own noise."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -25,7 +27,7 @@ def precision(dtype: torch.dtype) -> float:
     return torch.finfo(dtype).eps
 
 
-def noise_per_entry(floor: float, shape: tuple[int, int]) -> float:
+def noise_per_entry(floor: float, shape: Sequence[int]) -> float:
     """Size of each entry of a random (m, n) matrix whose largest singular value is `floor`."""
     m, n = shape
     return floor / (m**0.5 + n**0.5)

@@ -1,0 +1,323 @@
+"""Explorers of step 3 as a filter: the threshold with its two errors, and what testing in two stages saves."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spear_core import data, networks, theory
+from spear_core.sampling import live_rows
+from spear_core.sparsity import FIRST_ROWS, FIRST_ZEROS, default_threshold
+from widgets import base, drawing
+from widgets.sampling import CANDIDATES, Candidates, candidates
+from widgets.scene import DATA, Scene, scene
+
+LAYER_UNITS = 100_000  # units of fresh layers in which rejections are counted
+LAYER_SAMPLES = 4
+SMALL_SIDE = 8  # pixels of the photographs that go into them: the law holds for any input
+WIDTHS = (50, 100, 200, 400)
+THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(5, 61))
+STAGE_BATCH, STAGE_WIDTH = 8, 200
+
+
+# ---------------------------------------------------------------- the two errors
+@lru_cache(maxsize=16)
+def fresh_shares(name: str, width: int) -> Tensor:
+    """Shares of silent units of a few samples in many fresh layers of one width, shape (layers · samples,).
+
+    Args:
+        name: of the data.
+        width: m.
+    """
+    generator = torch.Generator().manual_seed(0)
+    batch = data.load(name, LAYER_SAMPLES, size=SMALL_SIDE, generator=generator)
+    layers = LAYER_UNITS // width
+    model = networks.fully_connected(batch.inputs.shape[1], layers * width, 2, generator=generator)
+    with torch.no_grad():
+        silent = model[0](batch.inputs) <= 0
+    return silent.reshape(-1, width).to(torch.float32).mean(dim=1)
+
+
+@dataclass(frozen=True)
+class ErrorRates:
+    """The two errors of one threshold.
+
+    Attributes:
+        rejected: share of right directions with fewer than τ m zeros, measured in fresh layers.
+        rejected_theory: P(Bin(m, ½) < τ m).
+        accepted: share of wrong candidates with at least τ m zeros, measured on this batch.
+        accepted_theory: P(Bin(m, ¼) ≥ τ m), for mixtures of two samples.
+    """
+
+    rejected: float
+    rejected_theory: float
+    accepted: float
+    accepted_theory: float
+
+
+def error_rates(found: Candidates, shares: Tensor, threshold: float) -> ErrorRates:
+    """Both errors at a threshold.
+
+    Args:
+        found: candidates of a batch.
+        shares: of silent units, one for each right direction.
+        threshold: τ.
+    """
+    m = found.zero.shape[1]
+    least = theory.least_zeros(m, threshold)
+    wrong = found.zeros[~found.right]
+    return ErrorRates(
+        # shares are whole multiples of 1 / m, so half a unit decides without rounding
+        rejected=float((shares * m < least - 0.5).double().mean()),
+        rejected_theory=theory.false_rejection(m, threshold),
+        accepted=float((wrong >= least).double().mean()) if len(wrong) else 0.0,
+        accepted_theory=theory.false_acceptance(m, threshold),
+    )
+
+
+class ThresholdExplorer(base.Explorer):
+    """Zeros of thousands of candidates, and the threshold that parts right from wrong.
+
+    Attributes:
+        stage: client and server of the present batch.
+        candidates: directions drawn from it.
+        state: both error rates at the present threshold.
+    """
+
+    name = "threshold"
+    title = "The threshold τ and its two errors"
+    description = (
+        "Left, a histogram of the number of zeros of thousands of candidates: wrong ones pile up near zero, right "
+        "ones near one half; right, how the shares of both errors depend on the threshold, measured and in theory."
+    )
+
+    def __init__(self) -> None:
+        self._canvas = drawing.Canvas(drawing.WIDTH, 440)
+        self._drawn_for: tuple[object, ...] = ()
+        super().__init__(
+            {
+                "data": base.dropdown("data", DATA),
+                "batch_size": base.int_slider("batch size b", 6, 3, 10),
+                "width": base.dropdown("width m", WIDTHS, 200),
+                "threshold": base.float_slider("threshold τ", 0.2, THRESHOLDS[0], THRESHOLDS[-1], step=0.01),
+            }
+        )
+        self.refresh()
+
+    def update(self) -> None:
+        """Draw the present setting."""
+        values = self.values
+        key = (values["data"], values["batch_size"], values["width"])
+        self.stage = scene(values["data"], values["batch_size"], values["width"])
+        self.candidates = candidates(self.stage, CANDIDATES)
+        self.shares = fresh_shares(values["data"], values["width"])
+        if self._drawn_for != key:
+            self._draw_background()
+            self._drawn_for = key
+        tau = round(values["threshold"], 2)
+        self.state = error_rates(self.candidates, self.shares, tau)
+        self._cut.set_data([tau, tau], [0.5, 2 * CANDIDATES])
+        self._at.set_data([tau, tau], [1e-5, 1.5])
+        self.show("picture", self._canvas.png())
+        m = values["width"]
+        self.say(
+            f"τ = {tau:.2f}: at least <b>{theory.least_zeros(m, tau)} of {m}</b> zeros. Right directions rejected: "
+            f"measured {share(self.state.rejected)}, theory {share(self.state.rejected_theory)}. Wrong candidates "
+            f"kept: measured {share(self.state.accepted)}. SPEAR's search here uses "
+            f"τ = {default_threshold(self.stage.low_rank):.2f}."
+        )
+
+    def _draw_background(self) -> None:
+        figure, found = self._canvas.figure, self.candidates
+        figure.clear()
+        m = found.zero.shape[1]
+        left = figure.add_axes((0.07, 0.3, 0.41, 0.63))
+        edges = (np.arange(0, m + 2, max(1, m // 50)) - 0.5) / m
+        kinds = [found.mixed == 1, found.mixed == 2, found.mixed == 3, found.mixed > 3]
+        names = ["one sample: right", "two mixed", "three mixed", "more mixed"]
+        colours = [drawing.ORANGE, drawing.SKY, drawing.BLUE, drawing.FAINT]
+        left.hist(
+            [(found.zeros[kind] / m).numpy() for kind in kinds], bins=edges.tolist(), stacked=True, color=colours,
+            label=names, log=True, hatch=["", "//", "\\\\", ".."], edgecolor="white", linewidth=0.3,
+        )  # fmt: skip
+        left.set(xlim=(0, 0.75), ylim=(0.5, 2 * CANDIDATES), xlabel="zeros of L q, as a share of m")
+        left.set_ylabel("candidates")
+        left.set_title(f"{len(found):,} draws", fontsize=11, loc="left")
+        figure.legend(
+            *left.get_legend_handles_labels(), fontsize=9, frameon=False, loc="lower left", ncols=2,
+            bbox_to_anchor=(0.06, 0.05),
+        )  # fmt: skip
+        self._draw_curves(figure.add_axes((0.57, 0.3, 0.41, 0.63)), m, left)
+
+    def _draw_curves(self, right, m: int, left) -> None:  # type: ignore[no-untyped-def]  # axes
+        taus = np.array(THRESHOLDS)
+        rates = [error_rates(self.candidates, self.shares, tau) for tau in THRESHOLDS]
+        right.semilogy(
+            taus,
+            [r.rejected_theory for r in rates],
+            color=drawing.ORANGE,
+            label="right rejected: P(Bin(m, ½) < τ m)",
+        )
+        right.semilogy(
+            taus, [theory.false_rejection_bound(m, tau) for tau in THRESHOLDS], ":", color=drawing.ORANGE,
+            label="its bound",
+        )  # fmt: skip
+        right.semilogy(
+            taus[::2], [r.rejected or np.nan for r in rates[::2]], "D", color=drawing.ORANGE, markersize=5,
+            label="right rejected, measured",
+        )  # fmt: skip
+        right.semilogy(
+            taus, [r.accepted_theory for r in rates], "--", color=drawing.BLUE,
+            label="two mixed kept: P(Bin(m, ¼) ≥ τ m)",
+        )  # fmt: skip
+        right.semilogy(
+            taus[::2], [r.accepted or np.nan for r in rates[::2]], "x", color=drawing.BLUE, markersize=6,
+            label="wrong kept, measured",
+        )  # fmt: skip
+        right.set(xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
+        self._canvas.figure.legend(
+            *right.get_legend_handles_labels(), fontsize=9, frameon=False, loc="lower left", ncols=2,
+            bbox_to_anchor=(0.4, 0.0), columnspacing=0.8,
+        )  # fmt: skip
+        (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
+        (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
+        for axes in (left, right):
+            axes.spines[["top", "right"]].set_visible(False)
+        self._canvas.forget()
+        self._canvas.moving(self._cut, self._at)
+
+
+def share(value: float) -> str:
+    """A probability in words that a reader can compare."""
+    return "none" if value == 0 else f"{100 * value:.1f} %" if value >= 0.001 else f"{value:.0e}"
+
+
+# ---------------------------------------------------------------- two stages
+@dataclass(frozen=True)
+class Stages:
+    """What a first look at a few rows costs, loses and saves.
+
+    Attributes:
+        lost: share of right candidates that it rejects.
+        passed: share of wrong candidates that go on to all rows.
+        entries: entries of L q that are computed for each draw, on average.
+        single: the same without a first stage: m.
+    """
+
+    lost: float
+    passed: float
+    entries: float
+    single: int
+
+
+def two_stages(stage: Scene, found: Candidates, rows: int, zeros: int, seed: int = 0) -> Stages:
+    """Test candidates on a few random rows first.
+
+    Args:
+        stage: the scene that the candidates come from.
+        found: candidates.
+        rows: of the first stage.
+        zeros: that a candidate needs among them, beside the rows that it was made from.
+        seed: of the choice of rows.
+
+    Raises:
+        ValueError: unless 0 ≤ zeros ≤ rows and 1 ≤ rows.
+    """
+    if not 0 <= zeros <= rows or rows < 1:
+        raise ValueError(f"zeros must be 0 to the number of rows, got {zeros} of {rows}")
+    counts = _zeros_in_order(stage, found, seed)
+    passes = counts[:, min(rows, counts.shape[1]) - 1] >= zeros
+    right, m = found.right, found.zero.shape[1]
+    return Stages(
+        lost=float((~passes[right]).double().mean()) if right.any() else 0.0,
+        passed=float(passes[~right].double().mean()) if (~right).any() else 0.0,
+        entries=rows + float(passes.double().mean()) * m,
+        single=m,
+    )
+
+
+@lru_cache(maxsize=4)
+def _zeros_in_order(stage: Scene, found: Candidates, seed: int) -> Tensor:
+    """Zeros of each candidate among its first 1, 2, 3, … rows, its own rows not counted, shape (k, live rows).
+
+    Every candidate has its own random order of rows, so that the shares do not hang on one choice of rows.
+    """
+    live = live_rows(stage.low_rank.factor)
+    keys = torch.rand(len(found), len(live), generator=torch.Generator().manual_seed(seed))
+    counted = found.zero.scatter(1, found.rows, False)[:, live]
+    return counted.gather(1, keys.argsort(dim=1)).cumsum(dim=1)
+
+
+class StageExplorer(base.Explorer):
+    """How many rows should the first stage look at, and how many zeros should it ask for?
+
+    Attributes:
+        stage: client and server of the batch.
+        state: cost and losses of the present choice.
+    """
+
+    name = "stages"
+    title = "Two stages: a few rows first, all rows for those that pass"
+    description = (
+        "Bars for the share of right candidates lost, the share of wrong ones that pass, and the entries of L q "
+        "computed for each draw with two stages, against all entries with one stage."
+    )
+
+    def __init__(self) -> None:
+        self.stage = scene("photos", STAGE_BATCH, STAGE_WIDTH)
+        self.candidates = candidates(self.stage, CANDIDATES)
+        self._canvas = drawing.Canvas(drawing.WIDTH, 200)
+        self._draw_frame()
+        super().__init__(
+            {
+                "rows": base.int_slider("rows of the first stage", FIRST_ROWS, 4, 64, track=14),
+                "zeros": base.int_slider("zeros wanted among them", FIRST_ZEROS, 0, 16, track=14),
+            }
+        )
+        self.refresh()
+
+    def _draw_frame(self) -> None:
+        self._bars, self._texts = [], []
+        names = ["right candidates lost", "wrong candidates passed", "entries computed per draw"]
+        axes = self._canvas.figure.add_axes((0.25, 0.2, 0.72, 0.76))
+        for line, (name, tint, hatch) in enumerate(
+            zip(names, (drawing.ORANGE, drawing.BLUE, drawing.GREEN), ("//", "..", ""))
+        ):
+            (bar,) = axes.barh([line], [0.0], height=0.55, color=tint, hatch=hatch, edgecolor="white")
+            self._bars.append(bar)
+            self._texts.append(axes.text(0.01, line, "", va="center", fontsize=11))
+            axes.text(-0.01, line, name, ha="right", va="center", fontsize=11)
+        axes.axvline(1, color=drawing.INK, linestyle="--", linewidth=1)
+        axes.text(1.005, -0.45, "one stage", fontsize=9, va="top")
+        axes.set(xlim=(0, 1.15), ylim=(2.5, -0.5), yticks=[], xticks=[0, 0.25, 0.5, 0.75, 1])
+        axes.set_xticklabels(["0", "25 %", "50 %", "75 %", "100 %"])
+        axes.spines[["top", "right"]].set_visible(False)
+        self._canvas.moving(*self._bars, *self._texts)
+
+    def update(self) -> None:
+        """Draw the present setting."""
+        rows = self.values["rows"]
+        with self.quietly():  # more zeros than rows cannot be asked for
+            self.control["zeros"].max = min(16, rows)
+        zeros = self.control["zeros"].value
+        self.state = two_stages(self.stage, self.candidates, rows, zeros)
+        lengths = [self.state.lost, self.state.passed, self.state.entries / self.state.single]
+        words = [
+            share(self.state.lost),
+            share(self.state.passed),
+            f"{self.state.entries:.0f} of {self.state.single}",
+        ]
+        for bar, text, length, word in zip(self._bars, self._texts, lengths, words):
+            bar.set_width(min(length, 1.12))
+            text.set_text(word)
+            text.set_x(min(length, 1.0) + 0.01)
+        self.show("picture", self._canvas.png())
+        factor = self.state.single / self.state.entries
+        saved = f"{factor:.1f} times less work" if factor >= 1.05 else "nothing saved"
+        self.say(
+            f"{rows} rows, {zeros} zeros wanted: <b>{saved}</b> than looking at all {self.state.single} rows; "
+            f"right candidates lost: {share(self.state.lost)} (theory "
+            f"{share(theory.false_rejection(rows, zeros / rows))} for half of zeros)."
+        )
