@@ -83,8 +83,7 @@ class Certificate:
         """Which rows are proven, shape (k,).
 
         Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one
-        those
-        count that are proven on their own.
+        those count that are proven on their own.
         """
         if not self.complete:
             return self.independent_rows & self.unique_rows & self.sharp_rows

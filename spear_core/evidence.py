@@ -8,12 +8,12 @@ there are clearly more of them than unknowns.
 import torch
 from torch import Tensor
 
+from spear_core import consistency
 from spear_core.consistency_finish import factorise, gain
 from spear_core.consistency_relation import relate, value_and_slope
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 
-MISFIT_MARGIN = 10.0  # times the misfit that rounding explains
 BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
 SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
 
@@ -36,6 +36,7 @@ def judge(
     unknown = torch.full((len(coefficients),), torch.inf, dtype=torch.float64, device=coefficients.device)
     try:
         relation = relate(problem, low_rank, generator=generator)
+        proven, _ = consistency.judge(problem, low_rank, coefficients, generator=generator)
     except ValueError:  # the next layer's gradient has too low a rank
         return nobody, unknown
     m, b = relation.outer.shape
@@ -45,7 +46,6 @@ def judge(
     p = relation.next_coefficients(y)
     expected = relation.expected_misfit(c.T, p, y.norm(dim=0))
     mean, next_mean = relation.mean_gradients()
-    proven = relation.misfit(y) < MISFIT_MARGIN * expected
     proven &= (next_mean @ p - 1).abs() < BIAS_AGREES
     if not relation.crowded:
         proven &= (c @ mean - 1).abs() < BIAS_AGREES
