@@ -1,9 +1,12 @@
 """Exact gradient inversion that you can step through: SPEAR and what follows from it.
 
->>> from spear_core import invert, invert_layer, Inversion
+>>> import spear_core
+>>> spear_core.__all__
+['Diagnosis', 'Inversion', 'diagnose', 'invert', 'invert_layer', 'states']
 """
 
 from spear_core.attack import invert, invert_layer, states
+from spear_core.diagnose import Diagnosis, diagnose
 from spear_core.inversion import Inversion
 
-__all__ = ["Inversion", "invert", "invert_layer", "states"]
+__all__ = ["Diagnosis", "Inversion", "diagnose", "invert", "invert_layer", "states"]

@@ -63,7 +63,7 @@ def split(
     Returns:
         The split, in float64 on the device of G. G itself is never copied as a whole.
 
-    >>> G = torch.outer(torch.arange(40.0), torch.ones(50)) + torch.eye(40, 50)[:1].T @ torch.rand(1, 50)
+    >>> G = torch.outer(torch.arange(40.0), torch.ones(50)) + torch.outer(torch.ones(40), torch.arange(50.0))
     >>> split(G).batch_size
     2
     """
