@@ -1,4 +1,4 @@
-"""Step 1: the gradient of a linear layer has rank b; split it, ∂L/∂W = L R (SPEAR, §3.1, Theorem 3.1).
+"""Step 1: the gradient of a linear layer has rank b; split it, ∂L/∂W = L R (SPEAR, low rank).
 
 G = (∂L/∂Z) Xᵀ is a sum of b outer products, one per sample, so its rank tells the batch size, and its row
 space is the span of the inputs. What the split leaves open is a single b×b matrix Q: ∂L/∂Z = L Q and

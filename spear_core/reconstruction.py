@@ -1,4 +1,4 @@
-"""Step 5: scale the directions, invert Q, read off the batch (SPEAR, §3.1 and §3.4).
+"""Step 5: scale the directions, invert Q, read off the batch (SPEAR, final step).
 
 The directions are known up to length. The bias gradient is the sum of the columns of ∂L/∂Z,
 g = (∂L/∂Z) 1 = L Q̄ s, which gives the lengths s, so Q = Q̄ diag(s), and Xᵀ = Q⁻¹ R.
@@ -159,7 +159,7 @@ def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor
 
 
 def agreement(low_rank: LowRank, directions: Tensor, preactivations: Tensor, layer: LinearLayer) -> Tensor:
-    """Whether [∂L/∂Z = 0] = [Z ≤ 0], entry by entry, shape (k, m); the mean is SPEAR's λ (Eq. 6).
+    """Whether [∂L/∂Z = 0] = [Z ≤ 0], entry by entry, shape (k, m); the mean is SPEAR's sparsity-matching score λ.
 
     Where rounding leaves either side undecided, or q is not known, the entry counts as agreeing.
 

@@ -1,4 +1,4 @@
-"""Step 2: b − 1 rows of L give one candidate direction q (SPEAR, §3.2, Algorithm 1).
+"""Step 2: b − 1 rows of L give one candidate direction q (SPEAR, sampling).
 
 If sample i is inactive in every row of a set A, then L_A q_i = 0: with b − 1 independent rows the null vector
 of L_A *is* q_i, up to scale. A random A does that for sample i with probability about 2^−(b−1).

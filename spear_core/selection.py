@@ -1,4 +1,4 @@
-"""Step 4: choose the b directions that agree with the forward pass (SPEAR, §3.4, Algorithm 2).
+"""Step 4: choose the b directions that agree with the forward pass (SPEAR, greedy filtering).
 
 The pool may hold wrong directions beside the right ones. Start with the sparsest independent ones, then swap
 single directions as long as λ grows, the share of entries with [∂L/∂Z = 0] = [Z ≤ 0]. λ = 1 is the goal.

@@ -1,4 +1,4 @@
-"""Step 3: a wrong q leaves L q dense, a right one leaves about half of it zero (SPEAR, §3.3).
+"""Step 3: a wrong q leaves L q dense, a right one leaves about half of it zero (SPEAR, sparsity filter).
 
 L q_i is ∂L/∂z_i up to scale, and ReLU makes it zero wherever the sample does not activate the unit. A wrong
 direction has only the b − 1 zeros that it was made to have. Candidates are tested on a few rows first; only
