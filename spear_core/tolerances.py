@@ -55,7 +55,8 @@ def numerical_rank(singular_values: Tensor, dtype: torch.dtype) -> int:
     above, below = values[jumps - 1], values[jumps]
     # Of a complete spectrum the last values fall freely: a drop there counts only if it is steep.
     floor = (len(values) - jumps >= FLAT_TAIL) | (above > CLEAR_DROP * below)
-    # And nothing at rounding, of the data or of the arithmetic here, is a signal, so a drop from there leads from the floor to zeros.
+    # And nothing at rounding, of the data or of the arithmetic here, is a signal, so a drop from there leads
+    # from the floor to zeros.
     seen = above > max(0.1 * precision(dtype), 8 * precision(torch.float64)) * largest
     signal = jumps[(below < 0.02 * largest) & floor & seen]
     return int(signal[-1]) if len(signal) else len(values)
