@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from PIL import Image
 from torch import Tensor
 
 from spear_core import data, networks, theory
@@ -94,34 +96,27 @@ class ThresholdExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        self._canvas = drawing.Canvas(drawing.WIDTH, 440)
-        self._drawn_for: tuple[object, ...] = ()
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
                 "batch_size": base.int_slider("batch size b", 6, 3, 10),
                 "width": base.dropdown("width m", WIDTHS, 200),
                 "threshold": base.float_slider("threshold τ", 0.2, THRESHOLDS[0], THRESHOLDS[-1], step=0.01),
-            }
+            },
+            format="jpeg",
         )
         self.refresh()
 
     def update(self) -> None:
         """Draw the present setting."""
         values = self.values
-        key = (values["data"], values["batch_size"], values["width"])
         self.stage = scene(values["data"], values["batch_size"], values["width"])
         self.candidates = candidates(self.stage, CANDIDATES)
         self.shares = fresh_shares(values["data"], values["width"])
-        if self._drawn_for != key:
-            self._draw_background()
-            self._drawn_for = key
-        tau = round(values["threshold"], 2)
+        tau, m = round(values["threshold"], 2), values["width"]
         self.state = error_rates(self.candidates, self.shares, tau)
-        self._cut.set_data([tau, tau], [0.5, 2 * CANDIDATES])
-        self._at.set_data([tau, tau], [1e-5, 1.5])
-        self.show("picture", self._canvas.png())
-        m = values["width"]
+        panels = threshold_panels(values["data"], values["batch_size"], m)
+        self.show("picture", drawing.encode(panels.image(tau), "jpeg"))
         self.say(
             f"τ = {tau:.2f}: at least <b>{theory.least_zeros(m, tau)} of {m}</b> zeros. Right directions rejected: "
             f"measured {share(self.state.rejected)}, theory {share(self.state.rejected_theory)}. Wrong candidates "
@@ -129,64 +124,86 @@ class ThresholdExplorer(base.Explorer):
             f"τ = {default_threshold(self.stage.low_rank):.2f}."
         )
 
-    def _draw_background(self) -> None:
-        figure, found = self._canvas.figure, self.candidates
-        figure.clear()
-        m = found.zero.shape[1]
-        left = figure.add_axes((0.07, 0.3, 0.41, 0.63))
-        edges = (np.arange(0, m + 2, max(1, m // 50)) - 0.5) / m
-        kinds = [found.mixed == 1, found.mixed == 2, found.mixed == 3, found.mixed > 3]
-        names = ["one sample: right", "two mixed", "three mixed", "more mixed"]
-        colours = [drawing.ORANGE, drawing.SKY, drawing.BLUE, drawing.FAINT]
-        left.hist(
-            [(found.zeros[kind] / m).numpy() for kind in kinds], bins=edges.tolist(), stacked=True, color=colours,
-            label=names, log=True, hatch=["", "//", "\\\\", ".."], edgecolor="white", linewidth=0.3,
-        )  # fmt: skip
-        left.set(xlim=(0, 0.75), ylim=(0.5, 2 * CANDIDATES), xlabel="zeros of L q, as a share of m")
-        left.set_ylabel("candidates")
-        left.set_title(f"{len(found):,} draws", fontsize=11, loc="left")
-        figure.legend(
-            *left.get_legend_handles_labels(), fontsize=9, frameon=False, loc="lower left", ncols=2,
-            bbox_to_anchor=(0.06, 0.05),
-        )  # fmt: skip
-        self._draw_curves(figure.add_axes((0.57, 0.3, 0.41, 0.63)), m, left)
 
-    def _draw_curves(self, right, m: int, left) -> None:  # type: ignore[no-untyped-def]  # axes
-        taus = np.array(THRESHOLDS)
-        rates = [error_rates(self.candidates, self.shares, tau) for tau in THRESHOLDS]
-        right.semilogy(
-            taus,
-            [r.rejected_theory for r in rates],
-            color=drawing.ORANGE,
-            label="right rejected: P(Bin(m, ½) < τ m)",
-        )
-        right.semilogy(
-            taus, [theory.false_rejection_bound(m, tau) for tau in THRESHOLDS], ":", color=drawing.ORANGE,
-            label="its bound",
-        )  # fmt: skip
-        right.semilogy(
-            taus[::2], [r.rejected or np.nan for r in rates[::2]], "D", color=drawing.ORANGE, markersize=5,
-            label="right rejected, measured",
-        )  # fmt: skip
-        right.semilogy(
-            taus, [r.accepted_theory for r in rates], "--", color=drawing.BLUE,
-            label="two mixed kept: P(Bin(m, ¼) ≥ τ m)",
-        )  # fmt: skip
-        right.semilogy(
-            taus[::2], [r.accepted or np.nan for r in rates[::2]], "x", color=drawing.BLUE, markersize=6,
-            label="wrong kept, measured",
-        )  # fmt: skip
-        right.set(xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
-        self._canvas.figure.legend(
-            *right.get_legend_handles_labels(), fontsize=9, frameon=False, loc="lower left", ncols=2,
-            bbox_to_anchor=(0.4, 0.0), columnspacing=0.8,
-        )  # fmt: skip
+@lru_cache(maxsize=12)  # so that going back to a batch does not draw it anew
+def threshold_panels(name: str, batch_size: int, width: int) -> "ThresholdPanels":
+    """The histogram and the curves of one batch."""
+    return ThresholdPanels(candidates(scene(name, batch_size, width), CANDIDATES), fresh_shares(name, width))
+
+
+class ThresholdPanels:
+    """A histogram of zeros and the error rates as curves, with a movable threshold."""
+
+    def __init__(self, found: Candidates, shares: Tensor) -> None:
+        self._canvas = drawing.Canvas(drawing.WIDTH, 440)
+        left = self._canvas.figure.add_axes((0.07, 0.3, 0.41, 0.63))
+        right = self._canvas.figure.add_axes((0.57, 0.3, 0.41, 0.63))
+        self._draw_histogram(left, found)
+        self._draw_curves(right, found, shares)
         (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
         (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
         for axes in (left, right):
             axes.spines[["top", "right"]].set_visible(False)
-        self._canvas.forget()
         self._canvas.moving(self._cut, self._at)
+
+    def image(self, threshold: float) -> Image.Image:
+        """Both panels with the threshold as a vertical line."""
+        self._cut.set_data([threshold, threshold], [0.5, 2 * CANDIDATES])
+        self._at.set_data([threshold, threshold], [1e-5, 1.5])
+        return self._canvas.image()
+
+    def _draw_histogram(self, axes: Axes, found: Candidates) -> None:
+        m = found.zero.shape[1]
+        edges = ((np.arange(0, m + 2, max(1, m // 50)) - 0.5) / m).tolist()
+        kinds = [found.mixed == 1, found.mixed == 2, found.mixed == 3, found.mixed > 3]
+        axes.hist(
+            [(found.zeros[kind] / m).numpy() for kind in kinds],
+            bins=edges,
+            stacked=True,
+            log=True,
+            color=[drawing.ORANGE, drawing.SKY, drawing.BLUE, drawing.FAINT],
+            hatch=["", "//", "\\\\", ".."],
+            edgecolor="white",
+            linewidth=0.3,
+            label=["one sample: right", "two mixed", "three mixed", "more mixed"],
+        )
+        axes.set(xlim=(0, 0.75), ylim=(0.5, 2 * CANDIDATES), xlabel="zeros of L q, as a share of m")
+        axes.set_ylabel("candidates")
+        axes.set_title(f"{len(found):,} draws", fontsize=11, loc="left")
+        self._legend(axes, 0.06)
+
+    def _draw_curves(self, axes: Axes, found: Candidates, shares: Tensor) -> None:
+        m, taus = found.zero.shape[1], np.array(THRESHOLDS)
+        rates = [error_rates(found, shares, tau) for tau in THRESHOLDS]
+        bounds = [theory.false_rejection_bound(m, tau) for tau in THRESHOLDS]
+        some = slice(None, None, 2)  # dots on every second threshold
+        for values, style, tint, label in (
+            ([r.rejected_theory for r in rates], "-", drawing.ORANGE, "right rejected: P(Bin(m, ½) < τ m)"),
+            (bounds, ":", drawing.ORANGE, "its bound"),
+            ([r.accepted_theory for r in rates], "--", drawing.BLUE, "two mixed kept: P(Bin(m, ¼) ≥ τ m)"),
+        ):
+            axes.semilogy(taus, values, style, color=tint, label=label)
+        measured = [r.rejected or np.nan for r in rates]
+        axes.semilogy(
+            taus[some], measured[some], "D", color=drawing.ORANGE, markersize=5, label="rejected, measured"
+        )
+        measured = [r.accepted or np.nan for r in rates]
+        axes.semilogy(
+            taus[some], measured[some], "x", color=drawing.BLUE, markersize=6, label="wrong kept, measured"
+        )
+        axes.set(xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
+        self._legend(axes, 0.42)
+
+    def _legend(self, axes: Axes, left: float) -> None:
+        self._canvas.figure.legend(
+            *axes.get_legend_handles_labels(),
+            fontsize=9,
+            frameon=False,
+            loc="upper left",
+            ncols=2,
+            bbox_to_anchor=(left, 0.19),
+            columnspacing=0.8,
+        )
 
 
 def share(value: float) -> str:

@@ -122,19 +122,18 @@ class DrawExplorer(base.Explorer):
     name = "draw"
     title = "Draw b − 1 rows, take their null vector, count zeros"
     description = (
-        "The entries of L q for one random draw, with the b − 1 rows it was made from marked; below, the number of "
-        "zeros of every draw so far against the threshold, and the samples whose directions were met."
+        "The entries of L q for one random draw, with the b − 1 rows it was made from marked; below, the number "
+        "of zeros of every draw so far against the threshold, and the samples whose directions were met."
     )
 
     def __init__(self) -> None:
-        self._canvas = drawing.Canvas(drawing.WIDTH, 400)
-        self._drawn_for: Scene | None = None
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
                 "batch_size": base.int_slider("batch size b", 4, 2, 8),
                 "draw": base.int_slider("draw number", 1, 1, DRAWS, track=16),
             },
+            format="jpeg",
             buttons=(
                 self.button("Draw again", self.draw_again),
                 self.button("Next that is kept", self.next_kept, tooltip="The next draw with enough zeros"),
@@ -159,86 +158,97 @@ class DrawExplorer(base.Explorer):
     def update(self) -> None:
         """Draw the present setting."""
         values = self.values
-        self.stage = scene(values["data"], values["batch_size"])
+        b, number = values["batch_size"], values["draw"]
+        self.stage = scene(values["data"], b)
         self.state = candidates(self.stage, DRAWS)
         m = len(self.stage.low_rank.factor)
         self.threshold = theory.least_zeros(m, default_threshold(self.stage.low_rank))
-        if self._drawn_for is not self.stage:
-            self._draw_background()
-        number = values["draw"] - 1
-        entries, zero = self.state.entries[number].numpy(), self.state.zero[number].numpy()
-        entries = entries / np.abs(entries).max()
-        rows = self.state.rows[number].numpy()
-        units = np.arange(1, m + 1)
-        self._nonzero.set_data(units[~zero], entries[~zero])
-        self._zero.set_data(units[zero], np.zeros(zero.sum()))
-        self._own.set_data(rows + 1, np.full(len(rows), -1.1))
-        zeros, kept = self.state.zeros.numpy(), self.kept.numpy()
-        numbers = np.arange(1, DRAWS + 1)
-        past = numbers <= values["draw"]
-        self._rejected.set_data(numbers[past & ~kept], zeros[past & ~kept])
-        self._kept.set_data(numbers[past & kept], zeros[past & kept])
-        self._here.set_data([values["draw"]] * 2, [0, 1.15 * zeros.max()])
-        self._verdict.set_text(
-            f"draw {values['draw']}: {zeros[number]} zeros, {'kept' if kept[number] else 'rejected'}"
-        )
-        self.show(
-            "picture", drawing.encode(drawing.below([self._canvas.image(), self._thumbnails(values["draw"])]))
-        )
-        found = sum(
-            first is not None for first in first_finds(self.state, values["batch_size"], values["draw"])
-        )
-        verdict = "at least" if kept[number] else "fewer than"
+        plot = draw_panels(values["data"], b).image(number, self.threshold)
+        first = first_finds(self.state, b, number)
+        picture = drawing.below([plot, met_pictures(self.stage, first)])
+        self.show("picture", drawing.encode(picture, "jpeg"))
+        rows = sorted(self.state.rows[number - 1].tolist())
+        kept = bool(self.kept[number - 1])
         self.say(
-            f"Draw {values['draw']}: rows {', '.join(str(row + 1) for row in sorted(rows))} give q, and L q has "
-            f"<b>{zeros[number]} zeros</b> of {m}, {verdict} {self.threshold}: "
-            f"<b>{'kept' if kept[number] else 'rejected'}</b>. "
-            f"Directions met so far: {found} of {values['batch_size']}."
+            f"Draw {number}: rows {', '.join(str(row + 1) for row in rows)} give q, and L q has "
+            f"<b>{int(self.state.zeros[number - 1])} zeros</b> of {m}, {'at least' if kept else 'fewer than'} "
+            f"{self.threshold}: <b>{'kept' if kept else 'rejected'}</b>. "
+            f"Directions met so far: {sum(at is not None for at in first)} of {b}."
         )
 
-    def _thumbnails(self, draws: int) -> Image.Image:
-        first = first_finds(self.state, self.stage.batch_size, draws)
-        pictures = sample_pictures(self.stage.batch, self.stage.batch.inputs)
-        if pictures.dtype == np.uint8:
-            pictures = pictures / 255
-        faded = [p if at is not None else 0.8 + 0.2 * p for p, at in zip(pictures, first)]
-        labels = ["not met" if at is None else f"draw {at}" for at in first]
-        frames = [None if at is None else drawing.colour(i) for i, at in enumerate(first)]
-        return drawing.picture_grid(np.stack(faded), side=72, labels=labels, frames=frames)
 
-    def _draw_background(self) -> None:
-        figure = self._canvas.figure
-        figure.clear()
-        m, zeros = len(self.stage.low_rank.factor), self.state.zeros
-        top = figure.add_axes((0.06, 0.6, 0.92, 0.33))
-        top.set(xlim=(0, m + 1), ylim=(-1.25, 1.1), yticks=[0], xlabel=f"unit 1 to {m}")
-        top.set_ylabel("L q")
-        top.axhline(0, color=drawing.FAINT, linewidth=0.8)
-        (self._nonzero,) = top.plot([], [], "o", color=drawing.BLUE, markersize=4, label="not zero")
-        (self._zero,) = top.plot([], [], "D", color=drawing.ORANGE, markersize=5, label="zero")
-        (self._own,) = top.plot([], [], "^", color=drawing.INK, markersize=9, label="the b − 1 rows drawn")
-        top.legend(
-            loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=9, borderpad=0
+def met_pictures(stage: Scene, first: list[int | None]) -> Image.Image:
+    """The samples, pale until their direction was met."""
+    pictures = sample_pictures(stage.batch, stage.batch.inputs)
+    if pictures.dtype == np.uint8:
+        pictures = pictures / 255
+    shown = [0.8 + 0.2 * picture if at is None else picture for picture, at in zip(pictures, first)]
+    labels = ["not met" if at is None else f"draw {at}" for at in first]
+    frames = [None if at is None else drawing.colour(i) for i, at in enumerate(first)]
+    return drawing.picture_grid(np.stack(shown), side=72, labels=labels, frames=frames)
+
+
+@lru_cache(maxsize=12)  # so that going back to a batch does not draw it anew
+def draw_panels(name: str, batch_size: int) -> "DrawPanels":
+    """The panels of one batch."""
+    return DrawPanels(candidates(scene(name, batch_size), DRAWS))
+
+
+class DrawPanels:
+    """The entries of L q of one draw, above the zeros of all draws so far."""
+
+    def __init__(self, found: Candidates) -> None:
+        self._found = found
+        self._canvas = drawing.Canvas(drawing.WIDTH, 400)
+        figure, m = self._canvas.figure, found.zero.shape[1]
+        self._top = 1.15 * float(found.zeros.max())
+        upper = figure.add_axes((0.06, 0.6, 0.92, 0.33))
+        upper.set(xlim=(0, m + 1), ylim=(-1.25, 1.1), yticks=[0], xlabel=f"unit 1 to {m}", ylabel="L q")
+        upper.axhline(0, color=drawing.FAINT, linewidth=0.8)
+        (self._nonzero,) = upper.plot([], [], "o", color=drawing.BLUE, markersize=4, label="not zero")
+        (self._zero,) = upper.plot([], [], "D", color=drawing.ORANGE, markersize=5, label="zero")
+        (self._own,) = upper.plot([], [], "^", color=drawing.INK, markersize=9, label="the b − 1 rows drawn")
+        upper.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, borderpad=0
         )
-        self._verdict = top.text(0, 1.18, "", fontsize=12, fontweight="bold", va="bottom")
-        bottom = figure.add_axes((0.06, 0.12, 0.92, 0.32))
-        bottom.set(
-            xlim=(0, DRAWS + 1), ylim=(0, 1.15 * float(zeros.max())), xlabel="draw number", ylabel="zeros"
-        )
-        bottom.axhline(self.threshold, color=drawing.INK, linestyle="--", linewidth=1)
-        bottom.text(
-            DRAWS, self.threshold, f"kept from {self.threshold} on", ha="right", va="bottom", fontsize=9
-        )
-        (self._rejected,) = bottom.plot([], [], "x", color=drawing.FAINT, markersize=5)
-        (self._kept,) = bottom.plot([], [], "o", color=drawing.ORANGE, markersize=6)
-        (self._here,) = bottom.plot([], [], color=drawing.BLUE, linewidth=1.5)
-        for axes in (top, bottom):
+        self._verdict = upper.text(0, 1.18, "", fontsize=12, fontweight="bold", va="bottom")
+        lower = figure.add_axes((0.06, 0.12, 0.92, 0.32))
+        lower.set(xlim=(0, DRAWS + 1), ylim=(0, self._top), xlabel="draw number", ylabel="zeros")
+        (self._cut,) = lower.plot([], [], "--", color=drawing.INK, linewidth=1)
+        (self._rejected,) = lower.plot([], [], "x", color=drawing.FAINT, markersize=5)
+        (self._kept,) = lower.plot([], [], "o", color=drawing.ORANGE, markersize=6)
+        (self._here,) = lower.plot([], [], color=drawing.BLUE, linewidth=1.5)
+        self._limit = lower.text(DRAWS, 0, "", ha="right", va="bottom", fontsize=9)
+        for axes in (upper, lower):
             axes.spines[["top", "right"]].set_visible(False)
-        self._canvas.forget()
         self._canvas.moving(
-            self._nonzero, self._zero, self._own, self._verdict, self._rejected, self._kept, self._here
-        )
-        self._drawn_for = self.stage
+            self._nonzero, self._zero, self._own, self._verdict, self._cut, self._rejected, self._kept,
+            self._here, self._limit,
+        )  # fmt: skip
+
+    def image(self, draw: int, threshold: int) -> Image.Image:
+        """Both panels for one draw.
+
+        Args:
+            draw: its number, from 1.
+            threshold: zeros that a candidate must have.
+        """
+        found = self._found
+        entries, zero = found.entries[draw - 1].numpy(), found.zero[draw - 1].numpy()
+        units, rows = np.arange(1, len(entries) + 1), found.rows[draw - 1].numpy() + 1
+        self._nonzero.set_data(units[~zero], entries[~zero] / np.abs(entries).max())
+        self._zero.set_data(units[zero], np.zeros(zero.sum()))
+        self._own.set_data(rows, np.full(len(rows), -1.1))
+        zeros, numbers = found.zeros[:draw].numpy(), np.arange(1, draw + 1)
+        kept = zeros >= threshold
+        self._rejected.set_data(numbers[~kept], zeros[~kept])
+        self._kept.set_data(numbers[kept], zeros[kept])
+        self._cut.set_data([0, DRAWS + 1], [threshold, threshold])
+        self._limit.set_text(f"kept from {threshold} on")
+        self._limit.set_y(threshold)
+        self._here.set_data([draw, draw], [0, self._top])
+        self._verdict.set_text(f"draw {draw}: {zeros[-1]} zeros, {'kept' if kept[-1] else 'rejected'}")
+        return self._canvas.image()
 
 
 # ---------------------------------------------------------------- collecting all directions
@@ -503,7 +513,7 @@ def title_picture() -> base.Picture:
     explorer = DrawExplorer()
     explorer.set(batch_size=6, draw=DRAWS)
     return base.Picture(
-        explorer.picture["picture"].value,
+        explorer.static_picture(),
         "Two hundred random draws for a batch of six: crosses for candidates with few zeros, dots for those that "
         "pass the threshold, and below them the six photographs with the draw that first met each direction.",
     )

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -29,6 +31,7 @@ from widgets.scene import DATA, Scene, of_batch, scene
 WIDTHS = (100, 200, 400)
 MOST_SAMPLES = 100_000  # draws after which the search gives up
 NEAR = 0.02  # noise on the copy of a sample, in standard deviations of the data
+MOST_RUNS = 8  # that are kept, with their states, while the reader looks at other batches
 PLAY_SECONDS = 0.8  # for each state
 POLL_SECONDS = 0.03  # how often the page is looked after while a state is computed
 WORST, BEST = 0.0, -7.0  # powers of ten of the error map, black and white
@@ -213,11 +216,11 @@ class Stepper(base.Explorer):
     name = "stepper"
     title = "The whole attack, state by state"
     description = (
-        "Three states of one attack: at first rows of R that show mixtures of all photographs, then ghosts with some "
-        "wrong directions, at last the sharp photographs with an empty error map and a lit certificate."
+        "Three states of one attack: at first rows of R that show mixtures of all photographs, then ghosts while "
+        "directions are missing, at last the recovered photographs with their error map and the certificate."
     )
 
-    def __init__(self, **first: object) -> None:
+    def __init__(self, **first: Any) -> None:
         """Begin at the split of the gradient.
 
         Args:
@@ -225,15 +228,16 @@ class Stepper(base.Explorer):
         """
         self.play_seconds = PLAY_SECONDS
         self.run: Run | None = None
-        self._key: tuple[object, ...] = ()
-        self._plot = _Plot()
+        self._runs: dict[tuple[Any, ...], Run] = {}
+        self._key: tuple[Any, ...] = ()
+        self._plot = PlotPanels()
         super().__init__(
             {
-                "data": base.dropdown("data", DATA, first.get("data")),
-                "batch_size": base.int_slider("batch size b", int(str(first.get("batch_size", 10))), 2, 12),
-                "width": base.dropdown("width m", WIDTHS, first.get("width", 200)),
-                "seed": base.int_slider("seed", int(str(first.get("seed", 3))), 0, 9, track=7),
-                "twins": base.dropdown("samples", TWINS, first.get("twins")),
+                "data": base.dropdown("data", DATA),
+                "batch_size": base.int_slider("batch size b", 12, 2, 12),
+                "width": base.dropdown("width m", WIDTHS, 200),
+                "seed": base.int_slider("seed", 3, 0, 9, track=7),
+                "twins": base.dropdown("samples", TWINS),
                 "position": base.int_slider("state", 0, 0, 0, track=14),
             },
             format="jpeg",
@@ -338,20 +342,20 @@ class Stepper(base.Explorer):
 
     # ------------------------------------------------------------ drawing
     def update(self) -> None:
-        """Draw the present state; a new setting begins a new run."""
+        """Draw the present state; another setting begins another run, or goes on with the one it had."""
         values = self.values
         position = values.pop("position")
         key = tuple(values.values())
         if self.run is None or key != self._key:
             if self.run is not None:
                 self.job.stop()
-            self.run = Run(
-                client_with(
-                    values["data"], values["batch_size"], values["width"], values["seed"], values["twins"]
-                )
-            )
+            self.run = self._runs.pop(key, None) or Run(client_with(*key))
+            self._runs[key] = self.run  # the latest last
+            while len(self._runs) > MOST_RUNS:
+                self._runs.pop(next(iter(self._runs)))
             self._key = key
-            self.run.advance()
+            if not self.run.states and not self.run.busy:
+                self.run.advance()
             position = 0
         run = self.run
         if run.error is not None and not run.states:
@@ -365,13 +369,16 @@ class Stepper(base.Explorer):
             return
         position = self.position
         if position not in run.frames:
-            run.frames[position] = drawing.encode(state_picture(run, position, self._plot), "jpeg")
+            run.frames[position] = drawing.encode(
+                state_picture(run.stage, run.states[: position + 1], self._plot), "jpeg"
+            )
         self.show("picture", run.frames[position])
         self.say(words(run, position))
 
     def reset(self) -> None:
         """All controls back to their first values, and a new run."""
         self.job.stop()
+        self._runs.clear()
         self._key = ()
         super().reset()
 
@@ -389,7 +396,7 @@ def _share(run: Run) -> float:
 
 @lru_cache(maxsize=8)
 def film(name: str, batch_size: int, width: int, seed: int, twins: str) -> bytes:
-    """The first state, the first selection and the last state of a run, below each other, as PNG."""
+    """The first state, one with half of the directions and the last state of a run, below each other, as PNG."""
     run = Run(client_with(name, batch_size, width, seed, twins))
     while not run.done:
         run.advance()
@@ -397,15 +404,31 @@ def film(name: str, batch_size: int, width: int, seed: int, twins: str) -> bytes
         raise run.error
     if not run.states:
         return drawing.encode(drawing.headline(f"refused: {run.refusal}", 14, drawing.WIDTH))
-    selections = [k for k, state in enumerate(run.states) if state.step == "selection"]
-    shown = dict.fromkeys([0, *selections[:1], len(run.states) - 1])
-    plot = _Plot()
-    return drawing.stack_pictures([drawing.encode(state_picture(run, k, plot)) for k in shown])
+    half = [
+        k
+        for k, state in enumerate(run.states)
+        if state.reconstruction is None and len(greedy(state.pool)) >= batch_size / 2
+    ]
+    selected = [k for k, state in enumerate(run.states) if state.step == "selection"]
+    shown = dict.fromkeys([0, *(half or selected)[:1], len(run.states) - 1])
+    plot = PlotPanels()
+    return drawing.stack_pictures(
+        [drawing.encode(state_picture(run.stage, run.states[: k + 1], plot)) for k in shown]
+    )
 
 
-def state_picture(run: Run, position: int, plot: "_Plot") -> Image.Image:
-    """Stages, the private batch, what the state makes of it, the error, the certificate, pool and λ."""
-    stage, state = run.stage, run.states[position]
+def state_picture(
+    stage: Scene, states: list[State], plot: "PlotPanels", *, certificate: bool = True
+) -> Image.Image:
+    """One state: stages, private batch, what is made of it, its error, certificate, pool and λ.
+
+    Args:
+        stage: the client.
+        states: all up to the one to be drawn.
+        plot: draws pool and λ.
+        certificate: whether to draw stages and certificate; without them, only what step 4 changes.
+    """
+    state = states[-1]
     seen = look(stage, state)
     batch, b = stage.batch, len(stage.batch.inputs)
     private = sample_pictures(batch, batch.inputs)
@@ -423,11 +446,11 @@ def state_picture(run: Run, position: int, plot: "_Plot") -> Image.Image:
         drawing.headline(seen.title, 13, drawing.WIDTH),
         drawing.picture_grid(made, side=side),
         drawing.headline("error: white is rounding, black is an error of one standard deviation or more", 13),
-        drawing.picture_grid(wrong, side=side, labels=labels),
+        drawing.picture_grid(wrong, side=side, labels=labels, frames=[drawing.FAINT] * b),
     ]
     track = [(name, "filled" if step == state.step else "empty") for name, step in TRACK]
     return drawing.below(
-        [_boxes(track), drawing.below(pictures, gap=0), _boxes(lamps(state)), plot.image(run, position)],
+        [_boxes(track), drawing.below(pictures, gap=0), _boxes(lamps(state)), plot.image(states)],
         gap=4,
     )
 
@@ -461,7 +484,7 @@ def _boxes(items: list[tuple[str, str]]) -> Image.Image:
     return sheet
 
 
-class _Plot:
+class PlotPanels:
     """The pool as a scatter of zeros, and λ over the states."""
 
     def __init__(self) -> None:
@@ -470,10 +493,10 @@ class _Plot:
         self._pool = figure.add_axes((0.07, 0.2, 0.45, 0.66))
         self._trace = figure.add_axes((0.62, 0.2, 0.36, 0.66))
 
-    def image(self, run: Run, position: int) -> Image.Image:
-        """Both panels for one state."""
-        self._draw_pool(run.states[position])
-        self._draw_trace(run.states[: position + 1])
+    def image(self, states: list[State]) -> Image.Image:
+        """The pool of the last state, and λ of them all."""
+        self._draw_pool(states[-1])
+        self._draw_trace(states)
         self._canvas.redraw()
         return self._canvas.image()
 
@@ -498,6 +521,7 @@ class _Plot:
         axes.axhline(default_threshold(state.low_rank) * m, color=drawing.INK, linestyle="--", linewidth=1)
         axes.set(xlim=(0, max(len(pool), 10) + 1), ylim=(0, 0.75 * m), ylabel="zeros of L q")
         axes.set_xlabel("directions in the pool, most zeros first (dashed: τ m)")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(f"{state.samples_drawn:,} draws, pool of {len(pool)}", fontsize=11, loc="left")
         if len(pool):
             axes.legend(fontsize=9, loc="upper right", ncols=3, framealpha=0.9)
