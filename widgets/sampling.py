@@ -27,7 +27,7 @@ DRAWS = 200  # that the first explorer scrubs through
 CANDIDATES = 4000  # for histograms
 RUNS = 30  # repetitions of collecting all directions
 MOST_DRAWS = 100_000  # after which all repetitions together give up
-SEARCH_RUNS = 5  # repetitions of the real search, for each kind of batch
+SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
 MOST_SEARCHED = 10_000  # draws after which one of them gives up
 NEGLIGIBLE = 1e-5  # share in a direction below which a sample is not in it: float32 gradients leave less
 

@@ -292,6 +292,17 @@ class Stepper(base.Explorer):
         """Run to the end and show the last state."""
         self._go(lambda state: False)
 
+    def finish_now(self) -> None:
+        """Run to the end and wait for it.
+
+        Raises:
+            Exception: what the attack raised.
+        """
+        assert self.run is not None
+        self.job.stop()
+        for _ in self._moves(self.run, lambda state: False, 0.0):
+            pass
+
     def jump(self, stage: str) -> None:
         """On to the next state of a stage; to the last state if there is none.
 
@@ -404,17 +415,17 @@ def film(name: str, batch_size: int, width: int, seed: int, twins: str) -> bytes
         raise run.error
     if not run.states:
         return drawing.encode(drawing.headline(f"refused: {run.refusal}", 14, drawing.WIDTH))
-    half = [
-        k
-        for k, state in enumerate(run.states)
-        if state.reconstruction is None and len(greedy(state.pool)) >= batch_size / 2
-    ]
-    selected = [k for k, state in enumerate(run.states) if state.step == "selection"]
-    shown = dict.fromkeys([0, *(half or selected)[:1], len(run.states) - 1])
-    plot = PlotPanels()
-    return drawing.stack_pictures(
-        [drawing.encode(state_picture(run.stage, run.states[: k + 1], plot)) for k in shown]
-    )
+    plot, stage = PlotPanels(), run.stage
+    pictures = [state_picture(stage, run.states[: k + 1], plot) for k in film_positions(run.states)]
+    return drawing.stack_pictures([drawing.encode(picture) for picture in pictures])
+
+
+def film_positions(states: list[State]) -> list[int]:
+    """The first state, one with half of the directions or else the first selection, and the last one."""
+    b = states[0].batch_size
+    half = [k for k, s in enumerate(states) if s.reconstruction is None and b / 2 <= len(greedy(s.pool)) < b]
+    selected = [k for k, state in enumerate(states) if state.step == "selection"]
+    return list(dict.fromkeys([0, *(half or selected)[:1], len(states) - 1]))
 
 
 def state_picture(
@@ -581,3 +592,23 @@ def _verdict(state: State) -> str:
         return f"<b>Certified: all {state.batch_size} samples are exact.</b>"
     why = "; ".join(certificate.notes) or "samples are missing"
     return f"<b>Refused</b>: {html.escape(why)}."
+
+
+def title_picture() -> base.Picture:
+    """The batch in three states: mixtures, ghosts, photographs."""
+    stepper = Stepper()
+    stepper.finish_now()
+    assert stepper.run is not None
+    stage, states = stepper.run.stage, stepper.run.states
+    side = (drawing.WIDTH - 8) // len(stage.batch.inputs) - 8
+    bands = []
+    for k in film_positions(states):
+        seen = look(stage, states[k])
+        made = np.full((len(seen.places), *stage.batch.pictures(stage.batch.inputs).shape[1:]), 0.92)
+        there = (seen.places >= 0).nonzero().flatten()
+        made[there.numpy()] = sample_pictures(stage.batch, seen.inputs[seen.places[there]])
+        bands += [drawing.headline(seen.title, 14, drawing.WIDTH), drawing.picture_grid(made, side=side)]
+    return base.Picture(
+        drawing.encode(drawing.below(bands, gap=2)),
+        "Twelve photographs in three states of the attack: as mixtures, as ghosts while directions are missing, sharp.",
+    )
