@@ -4,6 +4,8 @@ Two clients take one local step of SGD on their private photographs and send bac
 own examples do. The strategy subtracts them from the weights that it sent out: up to the learning rate, which
 it need not know, the difference is the gradient. Then it averages, like any other server: no client can tell.
 
+Flower runs simulations on Ray, which takes some 20 seconds to start and stop.
+
     pip install -e ".[federated]" -c constraints.txt
     python examples/flower_server.py
 """
@@ -23,7 +25,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spear_core
@@ -94,15 +96,17 @@ class CuriousFedAvg(FedAvg):
         return spear_core.invert(self.model, update, time_limit=TIME_LIMIT)
 
 
-def run() -> list[spear_core.Inversion]:
-    """One round of a Flower simulation; returns what its server recovered."""
+def run() -> tuple[list[spear_core.Inversion], dict[str, Tensor]]:
+    """One round of a Flower simulation; returns what its server recovered, and the averaged weights."""
     strategy = CuriousFedAvg(network())
+    average: dict[str, Tensor] = {}
     server, client = ServerApp(), ClientApp()
     client.train()(train)
 
     @server.main()
     def serve(grid: Grid, context: Context) -> None:
-        strategy.start(grid, ArrayRecord(network().state_dict()), num_rounds=1)
+        result = strategy.start(grid, ArrayRecord(network().state_dict()), num_rounds=1)
+        average.update(result.arrays.to_torch_state_dict())
 
     run_simulation(
         server,
@@ -113,14 +117,15 @@ def run() -> list[spear_core.Inversion]:
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         },
     )
-    return strategy.inversions
+    return strategy.inversions, average
 
 
 def main() -> None:
     """Print what came back from each client, and how far it is from the truth."""
     logging.getLogger("flwr").setLevel(logging.ERROR)
     truths = [private_batch(client).inputs for client in range(CLIENTS)]
-    for inversion in run():
+    inversions, _ = run()
+    for inversion in inversions:
         scores = [metrics.compare(inversion.inputs, truth) for truth in truths]
         client = max(range(CLIENTS), key=lambda k: float(scores[k].psnr.median()))
         print(inversion)

@@ -256,6 +256,10 @@ class Stepper(base.Explorer):
         self.job = Job(self)
         self.job.stop_button.description = "Pause"
         self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
+        with self.quietly():
+            for control, value in first.items():
+                self.control[control].value = value
+        self._first = self.values
         self.refresh()
 
     # ------------------------------------------------------------ moving
