@@ -79,7 +79,7 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
         elif effect.kind == "affine" and name in KNOWN:
             after = Affine.of(effect, modules, after)
         elif effect.kind != "identity":
-            whole = _effect(traced, start, step, width, device)
+            whole = effect if start is here else _effect(traced, start, step, width, device)
             if whole.kind != "elementwise":
                 return Following(before, activation, name, after, masked=masked, stopped=step)
             activation, after = whole.function, None

@@ -1,10 +1,9 @@
 """A model as a graph of calls: what happens to a tensor is read off the real forward, not the module list.
 
-`torch.fx` traces symbolically and needs no input. Where it cannot (control flow on data or shapes), the model
-is run once on a made-up input and its calls are recorded into the same kind of graph.
+A symbolic trace needs no input. Where there is none (control flow on data or shapes), the model is run once on
+a made-up input and its calls are recorded into the same kind of graph.
 """
 
-import copy
 import inspect
 import operator
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 
 from spear_core.errors import InputError
 from spear_core.recording import record
+from spear_core.symbolic import replicate, symbolic
 
 IN_PLACE_OPERATORS = ("iadd", "isub", "imul", "itruediv")
 LINEAR_FUNCTIONS = (F.linear, torch.ops.aten.linear.default)
@@ -27,7 +27,7 @@ class Traced:
     """A model and its graph.
 
     Attributes:
-        root: the model, without wrappers; a shallow copy, so that tracing leaves the original alone.
+        root: a replica of the model, without wrappers: what is done to it leaves the original alone.
         graph: its calls in order.
         trial: the input that the graph was recorded with, or None if it holds for every batch size.
     """
@@ -69,9 +69,9 @@ def trace(model: nn.Module) -> Traced:
     Raises:
         InputError: if neither tracing nor running it on a made-up input works.
     """
-    root = copy.copy(unwrap(model))
+    root = replicate(unwrap(model))
     try:
-        graph, trial = _symbolic(root), None
+        graph, trial = symbolic(root), None
     except Exception as refusal:  # a forward of somebody else's may raise anything when it meets a proxy
         recorded = record(root)
         if recorded is None:
@@ -127,22 +127,6 @@ def label(node: fx.Node, root: nn.Module) -> str:
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target))).__name__
     return str(getattr(node.target, "__name__", node.target)).partition(".")[0]
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # a transformer block of torch.nn holds linear layers: look inside
-        holds_layers = not isinstance(m, nn.Linear) and any(
-            isinstance(part, nn.Linear) for part in m.modules()
-        )
-        return super().is_leaf_module(m, module_qualified_name) and not holds_layers
-
-
-def _symbolic(root: nn.Module) -> fx.Graph:
-    # arguments with a default keep it; as a proxy, `mask is not None` would be true
-    parameters = inspect.signature(root.forward).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
-    return _Tracer().trace(root, concrete_args=defaults or None)
 
 
 def _linear_call(node: fx.Node, root: nn.Module, first_names: Mapping[int, str]) -> LinearCall | None:

@@ -71,7 +71,7 @@ class Part(nn.Module):
                 for name, tensor in state.items()
             }
         with torch.random.fork_rng(devices=random_devices(value)):
-            return functional_call(self, state, (value, dtype))
+            return functional_call(self, state, (value, dtype)) if state else self(value, dtype)
 
 
 def part_between(traced: Traced, start: fx.Node, end: fx.Node) -> Part | None:

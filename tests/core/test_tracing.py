@@ -1,6 +1,8 @@
 """What follows a layer is read off the real forward, however it is written."""
 
 import copy
+import sys
+import threading
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core import client
+from spear_core import client, networks
 from spear_core.errors import InputError, MissingGradient, UnknownLayer
 from spear_core.problem import Problem
 from spear_core.tracing import read_problem
@@ -471,3 +473,41 @@ def test_tied_layers_and_parametrised_ones_are_named():
     nn.utils.parametrizations.weight_norm(model.first)
     with pytest.raises(UnknownLayer, match="layer 'first' must have a weight of its own"):
         read_problem(model, client.gradients(model, *batch()), layer="first")
+
+
+def test_other_threads_can_use_the_model_while_it_is_read():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that the threads take turns inside of a trace
+    model = networks.fully_connected(12, width=20, depth=6, generator=seeded(0))
+    x = torch.randn(3, 12)
+    grads = client.gradients(model, x, torch.tensor([0, 1, 2]))
+    expected, failed, done = model(x), [], threading.Event()
+
+    def train() -> None:
+        while not done.is_set():
+            try:
+                assert torch.equal(model(x), expected)
+            except Exception as error:
+                failed.append(error)
+                return
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    for _ in range(200):
+        read_problem(model, grads)
+    done.set()
+    thread.join()
+    sys.setswitchinterval(interval)
+    assert not failed
+
+
+def test_reading_leaves_hooks_and_attributes_of_the_model_alone():
+    model = networks.fully_connected(12, width=20, generator=seeded(0))
+    calls = []
+    model[0].register_forward_hook(lambda *_: calls.append(0))
+    before = {name: dict(module.__dict__) for name, module in model.named_modules()}
+    grads = client.gradients(model, torch.randn(3, 12, generator=seeded(1)), torch.tensor([0, 1, 2]))
+    calls.clear()
+    read_problem(model, grads)
+    assert not calls
+    assert {name: dict(module.__dict__) for name, module in model.named_modules()} == before

@@ -1,0 +1,118 @@
+"""Trace a model symbolically without touching it: on a replica, and without patching `nn.Module`.
+
+`torch.fx.symbolic_trace` replaces `nn.Module.__call__` for the whole process while it runs, which breaks every
+other thread that calls a model meanwhile, a training loop or a notebook's own. Here the leaves of a replica
+get a forward of their own instead, so that nothing outside the replica notices.
+"""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+
+
+def replicate(model: nn.Module) -> nn.Module:
+    """A copy of a model's tree of modules that shares its tensors.
+
+    What is set on the copy, or swapped in it, stays there; a module that is used twice stays one module.
+    """
+    copies: dict[int, nn.Module] = {}
+
+    def copy(module: nn.Module) -> nn.Module:
+        if id(module) not in copies:
+            if isinstance(module, torch.jit.ScriptModule):  # compiled: it has no Python forward to replace
+                return module
+            made = copies[id(module)] = object.__new__(type(module))
+            made.__dict__ = {
+                **module.__dict__,
+                "_parameters": module._parameters.copy(),
+                "_buffers": module._buffers.copy(),
+                "_modules": type(module._modules)(),
+            }
+            for name, child in module._modules.items():
+                made._modules[name] = None if child is None else copy(child)
+        return copies[id(module)]
+
+    return copy(model)
+
+
+def symbolic(root: nn.Module) -> fx.Graph:
+    """The graph of a model's forward pass.
+
+    Args:
+        root: a replica of the model. Tensors that the forward makes itself become attributes of it.
+
+    Raises:
+        Exception: whatever a forward raises when it meets a proxy.
+    """
+    tracer = _Tracer(root)
+    with _instrumented(root, tracer):
+        output = root.forward(*_placeholders(root, tracer))
+    tracer.create_node("output", "output", (tracer.create_arg(output),), {})
+    for node in reversed(tracer.graph.nodes):
+        if node.op == "get_attr" and not node.users:
+            tracer.graph.erase_node(node)
+    return tracer.graph
+
+
+class _Tracer(fx.Tracer):
+    def __init__(self, root: nn.Module) -> None:
+        super().__init__()
+        self.root = root
+        self.graph = fx.Graph(tracer_cls=type(self))
+        self.tensor_attrs = {
+            value: ".".join(filter(None, (prefix, name)))
+            for prefix, module in root.named_modules()
+            for name, value in module.__dict__.items()
+            if isinstance(value, Tensor)
+        }
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        # a transformer block of torch.nn holds linear layers: look inside
+        holds_layers = not isinstance(m, nn.Linear) and any(
+            isinstance(part, nn.Linear) for part in m.modules()
+        )
+        return super().is_leaf_module(m, module_qualified_name) and not holds_layers
+
+
+@contextmanager
+def _instrumented(root: nn.Module, tracer: _Tracer) -> Iterator[None]:
+    """While it lasts, the replica's leaves write themselves down, and other parameters are proxies."""
+    untouched = {module: module.__dict__ for module in root.modules()}
+
+    def written_down(name: str) -> Any:
+        return lambda *args, **kwargs: tracer.create_proxy("call_module", name, args, kwargs)
+
+    try:
+        for name, module in root.named_modules():
+            module.__dict__ = {**module.__dict__, "_compiled_call_impl": None}
+            if module is not root and tracer.is_leaf_module(module, name):
+                module.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS}
+                module.__dict__["forward"] = written_down(name)
+            else:
+                for own in module._parameters:
+                    path = f"{name}.{own}" if name else own
+                    if module._parameters[own] is not None:
+                        module.__dict__[own] = tracer.create_proxy("get_attr", path, (), {})
+        yield
+    finally:
+        for module, attributes in untouched.items():
+            module.__dict__ = attributes
+
+
+def _placeholders(root: nn.Module, tracer: _Tracer) -> list[fx.Proxy]:
+    """A proxy for each argument of the forward without a default, the first one in any case."""
+    arguments = list(inspect.signature(root.forward).parameters.values())
+    needed = [
+        name
+        for name in arguments
+        if name.default is inspect.Parameter.empty and name.kind < name.VAR_POSITIONAL
+    ]
+    names = [argument.name for argument in needed or arguments[:1]]
+    return [tracer.create_proxy("placeholder", name, (), {}) for name in names]
