@@ -9,12 +9,20 @@ from torch import Tensor
 
 from spear_core import theory
 from spear_core.certificate import certify
+from spear_core.completion import completed, pays_off
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
 from spear_core.sampling import chunk_sizes, draw_directions, live_rows
 from spear_core.selection import greedy, select
-from spear_core.sparsity import Pool, default_threshold, filter_directions, null_space, passes_first_stage
+from spear_core.sparsity import (
+    Pool,
+    default_threshold,
+    filter_directions,
+    join,
+    null_space,
+    passes_first_stage,
+)
 from spear_core.state import State
 
 PATIENCE = 64  # times the expected number of draws, after which the search gives up
@@ -50,7 +58,7 @@ def sampling_states(
     forward = Forward.of(low_rank, problem.attacked)
     state = before or State("low rank", low_rank, Pool.empty(b, low_rank.factor.device))
     proven = proven_coefficients(state)
-    pool = pool_of(proven, forward, state.pool, generator)
+    pool = pool_of(proven, forward, state.pool)
     method = f"{state.method}+sampling" if len(pool) else "sampling"
     state = replace(state, step="sampling", method=method, pool=pool, reconstruction=None, certificate=None)
     # c_k · q_i = 0: what is found is orthogonal to what is missing
@@ -59,6 +67,7 @@ def sampling_states(
     rows = live_rows(inside)
     normalised = (inside[rows] / inside[rows].norm(dim=1, keepdim=True)).to(torch.float32)
     drawn = 0
+    completed_from = -1  # known directions of the last completion
     settled_at = limit
     for size in chunk_sizes(space.shape[1]):
         began = time.perf_counter()
@@ -70,6 +79,9 @@ def sampling_states(
         candidates = candidates @ space.T.to(candidates.dtype)
         drawn += size
         pool = filter_directions(candidates, low_rank, state.pool, threshold=threshold, generator=generator)
+        known = int(pool.unique.sum())
+        if known != completed_from and pays_off(pool, len(low_rank.factor), drawn):
+            pool, completed_from = completed(pool, forward, deadline), known
         grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or state.reconstruction is None
         state = replace(state, step="sampling", pool=pool, samples_drawn=state.samples_drawn + size)
         state = timed(state, "sampling", began)
@@ -100,16 +112,13 @@ def proven_coefficients(state: State) -> Tensor:
     return state.reconstruction.coefficients[state.certificate.certified_rows]
 
 
-def pool_of(
-    coefficients: Tensor, forward: Forward, pool: Pool, generator: torch.Generator | None = None
-) -> Pool:
+def pool_of(coefficients: Tensor, forward: Forward, pool: Pool) -> Pool:
     """A pool with the directions of known samples: the null vector of the rows in which each is inactive."""
     low_rank = forward.low_rank
-    threshold = default_threshold(low_rank)
     for z in coefficients @ forward.weights + forward.layer.bias.to(torch.float64):
         kernel, _ = null_space(low_rank, z < 0)
         if kernel.shape[1] == 1:
-            pool = filter_directions(kernel.T, low_rank, pool, threshold=threshold, generator=generator)
+            pool = join(kernel[:, 0], low_rank, pool, default_threshold(low_rank))
     return pool
 
 

@@ -41,7 +41,7 @@ def halfspace_states(
     """
     began = time.perf_counter()
     proven = proven_coefficients(before)
-    pool = pool_of(proven, Forward.of(low_rank, problem.attacked), before.pool, generator)
+    pool = pool_of(proven, Forward.of(low_rank, problem.attacked), before.pool)
     method = f"{before.method}+halfspace" if len(proven) else "halfspace"
     drawn = before.samples_drawn
     state = replace(before, step="halfspace", method=method, pool=pool, certificate=None, reconstruction=None)

@@ -146,13 +146,35 @@ def filter_directions(
             if _known(kernel[:, 0], pool):
                 continue
             for direction in descend(low_rank, kernel, rows, generator=generator):
-                pool = _join(direction, low_rank, pool, threshold)
+                pool = join(direction, low_rank, pool, threshold)
             if 1 < kernel.shape[1] <= FULLY_EXPLORED:
                 pool = replace(pool, explored=(*pool.explored, kernel))
             followed += 1
             if followed == MOST_SURVIVORS * low_rank.batch_size:
                 break
     return pool
+
+
+def join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
+    """A pool with one more direction, fitted to all its zeros, if it has enough of them and is new.
+
+    Args:
+        q: unit direction, shape (b,), float64.
+        low_rank: the split of G.
+        pool: directions found so far.
+        threshold: τ, the least share of zeros in L q.
+    """
+    q, zero_rows = _refit(low_rank, q)
+    zeros = zero_rows.sum()
+    if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
+        return pool
+    unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
+    return replace(
+        pool,
+        directions=torch.cat([pool.directions, q[:, None]], dim=1),
+        zeros=torch.cat([pool.zeros, zeros[None]]),
+        unique=torch.cat([pool.unique, unique]),
+    )
 
 
 def polish(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,20 +320,6 @@ def _known(q: Tensor, pool: Pool) -> bool:
 
 def _parallel(q: Tensor, pool: Pool) -> bool:
     return bool(((q @ pool.directions).abs() > 1 - 1e-6).any())
-
-
-def _join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
-    q, zero_rows = _refit(low_rank, q)
-    zeros = zero_rows.sum()
-    if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
-        return pool
-    unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
-    return replace(
-        pool,
-        directions=torch.cat([pool.directions, q[:, None]], dim=1),
-        zeros=torch.cat([pool.zeros, zeros[None]]),
-        unique=torch.cat([pool.unique, unique]),
-    )
 
 
 def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,70 @@
+"""The last samples follow from the others: whatever is left out of the pool comes back, to rounding."""
+
+import time
+
+import pytest
+import torch
+
+import spear_core
+from spear_core.completion import CORNER_COST, completed, pays_off
+from spear_core.sparsity import Pool, default_threshold, join
+from tests.core.attacked import gaussian, photos
+from tests.core.zoo import seeded
+
+
+def pool_without(case, missing):
+    """The true directions, all but the first few."""
+    low_rank = case.low_rank
+    pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
+    for q in case.directions(low_rank).T[missing:]:
+        pool = join(q, low_rank, pool, default_threshold(low_rank))
+    return pool
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+@pytest.mark.parametrize("b", [4, 8])
+def test_missing_directions_come_back(b, missing, dtype, device):
+    case = gaussian(b, dtype=dtype, device=device)
+    pool = completed(pool_without(case, missing), case.forward)
+    Q = case.directions(case.low_rank)
+    error = 1 - (Q.T @ pool.directions).abs().amax(dim=1)
+    assert int(pool.unique.sum()) == len(pool) == b
+    assert float(error.max()) < 1e-9
+
+
+def test_a_single_sample_needs_no_draw():
+    case = gaussian(1)
+    assert len(completed(Pool.empty(1, torch.device("cpu")), case.forward)) == 1
+
+
+def test_a_wrong_direction_among_the_known_adds_nothing_certified():
+    case = gaussian(4)
+    pool = pool_without(case, 1)
+    wrong = torch.nn.functional.normalize(torch.randn(4, 1, generator=seeded(), dtype=torch.float64), dim=0)
+    pool = Pool(torch.cat([wrong, pool.directions[:, 1:]], dim=1), pool.zeros, pool.unique)
+    assert len(completed(pool, case.forward)) == 3
+
+
+def test_it_waits_until_it_is_cheaper_than_what_was_drawn():
+    pool = pool_without(gaussian(8), 2)
+    assert not pays_off(pool, 100, 100 * CORNER_COST - 1)
+    assert pays_off(pool, 100, 100 * CORNER_COST)
+    assert not pays_off(pool_without(gaussian(8), 0), 100, 10**9)
+    assert not pays_off(Pool.empty(24, torch.device("cpu")), 400, 10**18)
+
+
+def test_it_stops_at_the_deadline():
+    case = gaussian(8, width=200)
+    pool = pool_without(case, 3)
+    began = time.monotonic()
+    completed(pool, case.forward, deadline=began)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("seed", [2, 5])
+def test_samples_too_active_to_be_drawn_are_recovered(seed, dtype):
+    """Of these batches one sample is active in two thirds of the units and hardly ever drawn."""
+    case = photos(16, width=100, seed=seed, dtype=dtype)
+    found = spear_core.invert(case.model, case.gradients, method="sampling", generator=seeded(seed))
+    assert found.certified
+    assert found.samples_drawn < 2**22
