@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
         "--dtype", choices=("float32", "float64"), default="float32", help="precision of the client"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="1 (default) is fastest up to about 100 pictures"
+    )
     parser.add_argument("--time-limit", type=float, default=None, help="seconds; then the best so far")
     parser.add_argument("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
     parser.set_defaults(run=tell)
@@ -54,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def tell(options: argparse.Namespace) -> str:
     """Tell the story once: what is sent, what comes back, how exactly, and where the picture is."""
+    torch.set_num_threads(options.threads)
     generator = torch.Generator().manual_seed(options.seed)
     dtype = getattr(torch, options.dtype)
     batch = data.load(options.data, options.batch_size, size=options.size, generator=generator, dtype=dtype)

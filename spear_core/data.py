@@ -9,10 +9,12 @@ different "private photos" comes out of them.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -115,12 +117,21 @@ def load(
 def photographs() -> tuple[np.ndarray, ...]:
     """The photographs themselves, each (height, width, 3), uint8."""
     import skimage.data
-    from sklearn.datasets import load_sample_image
 
     return (
         *(getattr(skimage.data, name)()[..., :3] for name in SKIMAGE_PHOTOS),
-        *(load_sample_image(f"{name}.jpg") for name in SKLEARN_PHOTOS),
+        *(_sklearn_photo(name) for name in SKLEARN_PHOTOS),
     )
+
+
+def _sklearn_photo(name: str) -> np.ndarray:
+    """What `sklearn.datasets.load_sample_image` reads, without half a second for importing scikit-learn."""
+    package = find_spec("sklearn")
+    assert package is not None and package.submodule_search_locations is not None
+    with Image.open(
+        Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
+    ) as photo:
+        return np.asarray(photo)
 
 
 def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:

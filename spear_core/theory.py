@@ -9,8 +9,6 @@ units are independent.
 import math
 from collections.abc import Sequence
 
-from scipy import integrate, stats
-
 
 def harmonic(b: int) -> float:
     """H_b = 1 + 1/2 + … + 1/b, the coupon collector's number."""
@@ -92,6 +90,8 @@ def expected_draws_each(probabilities: Sequence[float]) -> float:
     >>> round(expected_draws_each([0.125] * 4), 6)
     16.666667
     """
+    from scipy import integrate
+
     rarest = min(probabilities)
     if rarest <= 0:
         return math.inf
@@ -123,6 +123,8 @@ def false_rejection(units: int, threshold: float, *, zero_share: float = 0.5) ->
     >>> false_rejection(4, 0.5)  # fewer than two heads in four tosses
     0.3125
     """
+    from scipy import stats  # takes half a second to import
+
     return float(stats.binom.cdf(least_zeros(units, threshold) - 1, units, zero_share))
 
 
@@ -159,6 +161,8 @@ def false_acceptance(units: int, threshold: float, mixed: int = 2, *, zero_share
     >>> false_acceptance(4, 0.5, mixed=1)  # two heads or more in four tosses
     0.6875
     """
+    from scipy import stats
+
     return float(stats.binom.sf(least_zeros(units, threshold) - 1, units, zero_share**mixed))
 
 
