@@ -8,7 +8,7 @@ from widgets.scene import scene
 
 def chance_of_a_hit() -> Prediction:
     """How often does a draw give a direction?"""
-    never, seldom, often = choices = ["about one in a thousand", "about one in five", "more than half"]
+    never, seldom, often = choices = ["about one in a thousand", "about one in four", "more than half"]
 
     def measured() -> str:
         share = float(candidates(scene("photos", 4), CANDIDATES).right.double().mean())

@@ -1,9 +1,7 @@
-"""The stepper and the swaps show what `spear_core` yields: every state, in order, out of order, stopped, failing."""
+"""The stepper shows what `spear_core` yields: every state, in order, out of order, stopped, failing."""
 
 import asyncio
-import itertools
 
-import numpy as np
 import pytest
 import torch
 from traitlets import TraitError
@@ -13,7 +11,6 @@ from spear_core import selection, tracing
 from spear_core.metrics import compare
 from spear_core.reconstruction import reconstruct
 from spear_core.state import State
-from widgets import selection_exercises, selection_questions, swapping
 from widgets import stepper as explore
 from widgets.scene import scene
 
@@ -249,7 +246,8 @@ def test_bad_control_values(stepper):
     assert stepper.position == 0
 
 
-def test_twins_with_one_pattern_are_never_certified():
+def test_twins_with_one_pattern_are_never_certified(monkeypatch):
+    monkeypatch.setattr(explore, "MOST_SAMPLES", 4000)
     stepper = explore.Stepper(batch_size=4, twins="same")
     stepper.finish()
     assert not stepper.state.certified
@@ -346,98 +344,6 @@ def test_the_static_picture_is_a_film(stepper):
     assert len(stepper.run.states) == 1  # the film is a run of its own
 
 
-# ---------------------------------------------------------------- swaps
-@pytest.fixture(scope="module")
-def shared_swaps() -> swapping.SwapExplorer:
-    return swapping.SwapExplorer()
-
-
-@pytest.fixture
-def swapper(shared_swaps):
-    shared_swaps.reset()
-    return shared_swaps
-
-
-@pytest.mark.parametrize("ranking", [0, 1, 2, 3])
-def test_swaps_are_those_of_select(ranking: int):
-    stage = scene("photos", 6, seed=swapping.SEED)
-    found = swapping.swaps(stage, ranking)
-    matches = [state.sparsity_match for state in found]
-    assert matches == sorted(set(matches))
-    for before, after in itertools.pairwise(found):
-        assert len(set(before.chosen) & set(after.chosen)) == 5
-    for state in found:
-        wanted = reconstruct(stage.forward, state.pool.directions[:, list(state.chosen)])
-        assert torch.equal(state.reconstruction.inputs, wanted.inputs)
-    if ranking == 0:
-        first = selection.greedy(swapping.full_pool(stage).pool)
-        assert found[0].chosen == first
-
-
-def test_every_swap_there_and_back(swapper):
-    last = len(swapper.states) - 1
-    assert last > 1
-    for k in [*range(last + 1), *range(last, -1, -1)]:
-        swapper.control["position"].value = k
-        assert f"{k} of {last} swaps" in swapper.caption.value
-        assert swapper.status.value == ""
-    swapper.move(-1)
-    assert swapper.values["position"] == 0
-    for _ in range(last + 3):
-        swapper.move(1)
-    assert swapper.values["position"] == last
-    assert np.isclose(swapper.states[-1].sparsity_match, 1)
-
-
-@pytest.mark.parametrize("data", ["photos", "digits", "breast_cancer"])
-def test_swaps_of_other_batches_begin_at_the_start(swapper, data: str):
-    swapper.set(position=swapper.control["position"].max)
-    swapper.set(data=data, batch_size=5, ranking=2)
-    assert swapper.values["position"] == 0
-    assert swapper.stage.batch_size == 5
-
-
-def test_a_search_without_a_selection_is_an_error(monkeypatch):
-    monkeypatch.setattr(spear_core, "states", lambda *arguments, **options: iter(()))
-    swapping.full_pool.cache_clear()
-    with pytest.raises(RuntimeError, match="must reach its selection"):
-        swapping.full_pool(scene("photos", 5, seed=8))
-
-
 def test_the_title_picture_is_described():
     data, metadata = explore.title_picture()._repr_mimebundle_()
     assert metadata["image/png"]["alt"] == data["text/plain"]
-
-
-# ---------------------------------------------------------------- questions and exercises
-QUESTIONS = [
-    selection_questions.start_by_zeros,
-    selection_questions.one_wrong_direction,
-    selection_questions.proof_by_lambda,
-]
-
-
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.__name__)
-def test_questions_measure_one_of_their_choices(question):
-    posed = question()
-    assert posed.measure() in posed.choices
-    assert posed.reveal.value == ""
-
-
-EXERCISES = [selection_exercises.SPARSITY_MATCH, selection_exercises.SCALES]
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.reference.__name__)
-def test_the_reference_passes(exercise):
-    assert exercise.check(exercise.reference).passed
-
-
-@pytest.mark.parametrize(
-    ("exercise", "mistake"),
-    [(e, m) for e in EXERCISES for m in e.mistakes],
-    ids=lambda x: getattr(getattr(x, "function", None), "__name__", ""),
-)
-def test_each_mistake_gets_its_own_hint(exercise, mistake):
-    verdict = exercise.check(mistake.function)
-    assert not verdict.passed
-    assert verdict.hint == mistake.hint

@@ -1,0 +1,52 @@
+"""Questions and exercises of notebook 04: what its prose says is what is measured."""
+
+import pytest
+import torch
+
+from spear_core import reconstruction
+from widgets import selection_exercises, selection_questions
+from widgets.scene import scene
+from widgets.sparsity import true_directions
+
+QUESTIONS = [
+    (selection_questions.start_by_zeros, "all of them"),
+    (selection_questions.one_wrong_direction, "one"),
+    (selection_questions.proof_by_lambda, "no: a wrong batch can have λ = 1, too"),
+]
+
+
+@pytest.mark.parametrize(("question", "answer"), QUESTIONS, ids=lambda q: getattr(q, "__name__", ""))
+def test_questions_measure_what_the_prose_says(question, answer: str):
+    posed = question()
+    assert posed.reveal.value == ""
+    assert posed.commit(answer)
+    assert posed.reveal.value.startswith("<b>Right.</b>")
+
+
+EXERCISES = [selection_exercises.SPARSITY_MATCH, selection_exercises.SCALES]
+
+
+@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.reference.__name__)
+def test_the_reference_passes(exercise):
+    assert exercise.check(exercise.reference).passed
+
+
+@pytest.mark.parametrize(
+    ("exercise", "mistake"),
+    [(e, m) for e in EXERCISES for m in e.mistakes],
+    ids=lambda x: getattr(getattr(x, "function", None), "__name__", ""),
+)
+def test_each_mistake_gets_its_own_hint(exercise, mistake):
+    verdict = exercise.check(mistake.function)
+    assert not verdict.passed
+    assert verdict.hint == mistake.hint
+
+
+def test_the_references_agree_with_the_library():
+    stage = scene("photos", 5)
+    directions = true_directions(stage)
+    found = reconstruction.reconstruct(stage.forward, directions)
+    lengths = selection_exercises.scales(stage.low_rank.factor, directions, stage.layer.bias_grad.double())
+    assert torch.allclose(lengths, found.lengths)
+    match = selection_exercises.sparsity_match(stage.output_grads, stage.preactivations)
+    assert float(match) == found.sparsity_match == 1
