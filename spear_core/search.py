@@ -9,7 +9,7 @@ from torch import Tensor
 
 from spear_core import theory
 from spear_core.certificate import certify
-from spear_core.completion import completed, pays_off
+from spear_core.completion import Completion
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
@@ -67,7 +67,7 @@ def sampling_states(
     rows = live_rows(inside)
     normalised = (inside[rows] / inside[rows].norm(dim=1, keepdim=True)).to(torch.float32)
     drawn = 0
-    completed_from = -1  # known directions of the last completion
+    completion = Completion(forward)
     settled_at = limit
     for size in chunk_sizes(space.shape[1]):
         began = time.perf_counter()
@@ -79,14 +79,12 @@ def sampling_states(
         candidates = candidates @ space.T.to(candidates.dtype)
         drawn += size
         pool = filter_directions(candidates, low_rank, state.pool, threshold=threshold, generator=generator)
-        known = int(pool.unique.sum())
-        if known != completed_from and pays_off(pool, len(low_rank.factor), drawn):
-            pool, completed_from = completed(pool, forward, deadline), known
-        grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or state.reconstruction is None
+        sampled, pool = pool, completion.advance(pool, drawn, generator=generator)
+        grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or len(pool) > len(sampled)
         state = replace(state, step="sampling", pool=pool, samples_drawn=state.samples_drawn + size)
         state = timed(state, "sampling", began)
         yield state
-        if grown and len(greedy(pool)) == b:
+        if (grown or state.reconstruction is None) and len(greedy(pool)) == b:
             for step in selected(state, problem, forward, generator):
                 state = step
                 yield state

@@ -23,7 +23,6 @@ POLISH_TOLERANCES = (1e-2, 1e-3, 1e-4)  # of the mean |entry|, finer and finer
 MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
 PINNED = 1e-6  # a share of a row that the other rows do not already span, below which it pins a direction
 FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
-MOST_MIXTURES = 64  # directions kept of a plane in which fewer than two stand out
 INDEPENDENT = 1e-5  # least distance of a unit direction from the span of others
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
@@ -198,7 +197,7 @@ def polish(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
             kernel = vectors[:, :1]
         q = kernel @ (kernel.T @ q)
         q = q / q.norm()
-    zero_rows = ((L @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
+    zero_rows = rows_of_zeros(low_rank, q)
     rows = without_pinning_rows(low_rank, zero_rows)
     kernel, _ = null_space(low_rank, rows)
     return (kernel if kernel.shape[1] else q[:, None]), rows
@@ -221,10 +220,8 @@ def descend(
         generator: CPU generator.
 
     Returns:
-        Unit directions, each shape (b,), sparsest first: the only one if d = 1; otherwise those with
-        more zeros than the rest, one for each dimension at most. Of a plane in which fewer than two stand
-        out,
-        a few dozen: samples that hardly any unit tells apart.
+        Unit directions, each shape (b,), sparsest first: the only one if d = 1; otherwise those with more
+        zeros than the rest, one for each dimension at most.
     """
     L, d = low_rank.factor, kernel.shape[1]
     if d == 1:
@@ -240,11 +237,7 @@ def descend(
     zeros = ((L @ directions).abs() <= zero_tolerance(low_rank, directions)).sum(dim=0)
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     order = zeros.argsort(descending=True)
-    clear = _different(directions[:, order[zeros[order] >= enough]], d)
-    if d == 2 and len(clear) < 2:
-        # fewer than two stand out: any row may be the one that tells the two samples apart, and λ must decide
-        return _different(directions[:, order], MOST_MIXTURES)
-    return clear
+    return _different(directions[:, order[zeros[order] >= enough]], d)
 
 
 def _different(directions: Tensor, most: int) -> list[Tensor]:
@@ -328,9 +321,9 @@ def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
     A few ill-conditioned rows leave a direction just outside the tolerance of some of its zeros; fitted to
     the others it meets them too.
     """
-    zero_rows = _zero_rows(low_rank, q)
+    zero_rows = rows_of_zeros(low_rank, q)
     while (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
-        fitted_rows = _zero_rows(low_rank, kernel[:, 0])
+        fitted_rows = rows_of_zeros(low_rank, kernel[:, 0])
         if fitted_rows.sum() < zero_rows.sum():
             break
         settled = bool(fitted_rows.sum() == zero_rows.sum())
@@ -340,5 +333,6 @@ def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
     return q, zero_rows
 
 
-def _zero_rows(low_rank: LowRank, q: Tensor) -> Tensor:
+def rows_of_zeros(low_rank: LowRank, q: Tensor) -> Tensor:
+    """Where L q is zero, to rounding, mask of shape (m,)."""
     return ((low_rank.factor @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
