@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from spear_core.causes import batch_by_next_layer
 from spear_core.checks import check_layer, check_options, check_rank
+from spear_core.distributed import Team, shared_states
 from spear_core.inversion import Inversion, restore_precision
 from spear_core.low_rank import LowRank, split
 from spear_core.methods import check_method, obstacles
@@ -45,6 +46,9 @@ def invert(
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
+    Called in every process of an initialised `torch.distributed` group, with the same arguments, the processes
+    search together and return the same result (`spear_core.distributed`).
+
     Args:
         model: any module with an `nn.Linear` followed by an activation; it is left as it is.
         gradients: by parameter name, or in the order of `model.parameters()`.
@@ -55,7 +59,7 @@ def invert(
             the next one finishes.
         generator: CPU generator, source of all randomness; by default a new one with seed 0, so that the
             same call gives the same result.
-        max_samples: candidates to test before giving up.
+        max_samples: candidates to test before giving up, in each process.
         time_limit: seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
 
@@ -147,15 +151,24 @@ def states(
     pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
     state = timed(State("low rank", low_rank, pool, batch_size=b, method=method), "low rank", began)
     yield state
-    best = state
+    best, team = state, Team.gather(generator)
     for name in _methods(method, problem, low_rank, b):
-        for step in SEARCHES[name](
-            problem, low_rank, best, generator=generator, max_samples=max_samples, deadline=deadline
-        ):
+
+        def search(before: State, generator: torch.Generator, name: str = name) -> Iterator[State]:
+            return SEARCHES[name](
+                problem, low_rank, before, generator=generator, max_samples=max_samples, deadline=deadline
+            )
+
+        if team is None:
+            steps = search(best, generator)
+        else:
+            steps = shared_states(search, best, problem, team, deadline=deadline)
+        for step in steps:
             state = step
             yield state
         best = max(state, best, key=_worth)
-        if state.certified or time.monotonic() >= deadline:
+        late = time.monotonic() >= deadline if team is None or team.alone else team.stopped
+        if state.certified or late:
             break
     if best is not state:
         yield best

@@ -29,7 +29,7 @@ def consistency_states(
     Args:
         problem: the attacked layer and at least one layer behind it.
         low_rank: the split of its gradient.
-        before: the state so far, with the batch size.
+        before: the state so far, with the batch size; samples in it are taken out from the start.
         generator: CPU generator.
         max_samples: random starts after which to stop.
         deadline: `time.monotonic()` after which to stop.
@@ -39,6 +39,7 @@ def consistency_states(
     """
     began = time.perf_counter()
     batch_size = before.batch_size
+    known = None if before.reconstruction is None else before.reconstruction.coefficients
     state = replace(before, step="consistency", method="consistency")
     forward = Forward.of(low_rank, problem.attacked)
     rounds = consistency.search(
@@ -47,6 +48,7 @@ def consistency_states(
         batch_size=batch_size,
         generator=generator,
         deadline=deadline,
+        known=known,
         max_starts=max_samples,
     )
     for found in rounds:
