@@ -26,6 +26,7 @@ from spear_core.sparsity import (
 from spear_core.state import State
 
 PATIENCE = 64  # times the expected number of draws, after which the search gives up
+LAST_SWAPS = 2.0  # seconds for the last selection, past a time limit that has passed
 MINIMUM_DRAWS = 2**20  # below that many draws the search never gives up: they take a second
 
 
@@ -85,7 +86,7 @@ def sampling_states(
         state = timed(state, "sampling", began)
         yield state
         if (grown or state.reconstruction is None) and len(greedy(pool)) == b:
-            for step in selected(state, problem, forward, generator):
+            for step in selected(state, problem, forward, generator, deadline):
                 state = step
                 yield state
             if state.certified:
@@ -138,17 +139,17 @@ def conclude(state: State, problem: Problem, *, generator: torch.Generator | Non
     """
     if len(state.pool) and (state.certificate is None or not state.certified):
         forward = Forward.of(state.low_rank, problem.attacked)
-        yield from selected(state, problem, forward, generator)
+        yield from selected(state, problem, forward, generator, time.monotonic() + LAST_SWAPS)
     else:
         yield replace(state, step="certificate")
 
 
 def selected(
-    state: State, problem: Problem, forward: Forward, generator: torch.Generator | None
+    state: State, problem: Problem, forward: Forward, generator: torch.Generator | None, deadline: float
 ) -> Iterator[State]:
     """Steps 4 and 5 on the pool of a state; the certificate last."""
     began = time.perf_counter()
-    for selection in select(state.pool, forward):
+    for selection in select(state.pool, forward, deadline=deadline):
         state = replace(
             state,
             step="selection",

@@ -4,6 +4,7 @@ The pool may hold wrong directions beside the right ones. Start with the sparses
 single directions as long as λ grows, the share of entries with [∂L/∂Z = 0] = [Z ≤ 0]. λ = 1 is the goal.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -51,12 +52,13 @@ def greedy(pool: Pool) -> tuple[int, ...]:
     return tuple(chosen)
 
 
-def select(pool: Pool, forward: Forward) -> Iterator[Selection]:
+def select(pool: Pool, forward: Forward, *, deadline: float = float("inf")) -> Iterator[Selection]:
     """Greedy choice, then the swaps that raise λ; yields every improvement, the best one last.
 
     Args:
         pool: directions that passed the filter, at least one.
         forward: the attacked layer in the row space of its gradient.
+        deadline: `time.monotonic()` after which to try no more swaps.
 
     Yields:
         Selections with growing λ. With fewer than b independent directions, the greedy choice only.
@@ -70,6 +72,8 @@ def select(pool: Pool, forward: Forward) -> Iterator[Selection]:
         improved = False
         for outsider in set(range(len(pool))) - set(best.chosen):
             for swapped in _swaps(outsider, best.chosen, pool):
+                if time.monotonic() >= deadline:
+                    return
                 candidate = _selection(swapped, pool, forward)
                 if candidate.sparsity_match > best.sparsity_match:
                     best, improved = candidate, True
