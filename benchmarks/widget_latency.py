@@ -4,14 +4,15 @@
 
 A measurement runs from the key press, as the page receives it, to the first frame after the widget's picture
 has changed: an `<img>` with a new, decoded `src`, a canvas that was drawn on, or an SVG that was altered.
-Before a widget is measured, all its sliders are moved to their upper ends. The aim is a median under 100 ms
-and a 95th percentile under 200 ms.
+Before a widget is measured, all its sliders are moved to their upper ends, and a widget with an End button is
+run to its end. The aim is a median under 100 ms and a 95th percentile under 200 ms.
 """
 
 import argparse
 import platform
 import statistics
 import sys
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 from tests.browser.lab import Control, Lab, Server, Widget, lab_server, launch  # noqa: E402
 
 MEDIAN_AIM, P95_AIM = 100.0, 200.0
+RUN_TO_END = 90.0  # seconds for a widget to compute all that it can show
 NO_CHANGE = 5000  # milliseconds after which a key press counts as one that changes no picture
 
 WATCH = """root => {
@@ -118,6 +120,19 @@ def measure_slider(lab: Lab, widget: Widget, slider: Control, presses: int) -> t
     return times, unchanged
 
 
+def run_to_the_end(lab: Lab, widget: Widget) -> None:
+    """Presses the widget's End button, if it has one, so that a slider over what was computed has its range."""
+    for control in widget.controls():
+        if (control.kind, control.label) == ("button", "End"):
+            control.at.click()
+            deadline = time.monotonic() + RUN_TO_END
+            still = 0
+            while still < 10 and time.monotonic() < deadline:
+                widget.page.wait_for_timeout(100)
+                still = 0 if widget.status else still + 1
+            lab.wait_quiet()
+
+
 def measure_notebook(browser: Browser, server: Server, name: str, presses: int) -> list[Row]:
     lab = Lab(browser, server)
     rows = []
@@ -131,6 +146,7 @@ def measure_notebook(browser: Browser, server: Server, name: str, presses: int) 
             widget.root.evaluate(WATCH)
             for slider in widget.sliders():
                 if slider.usable():
+                    run_to_the_end(lab, widget)
                     slider.press("End")
                     times, unchanged = measure_slider(lab, widget, slider, presses)
                     rows.append(Row(lab.name, widget.name, slider.label, times, unchanged))

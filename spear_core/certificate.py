@@ -95,19 +95,20 @@ class Certificate:
         """What failed, in words."""
         if not self.complete:
             return ()
+        k = len(self.unique_rows)
         disagree = 0 if self.agreeing_rows is None else int((~self.agreeing_rows).sum())
         reasons = {
             GRADIENT: f"the recovered batch gives a gradient that is off by {self.gradient_residual:.1e}",
-            ZEROS: f"λ < 1 in {disagree} samples: "
+            ZEROS: f"λ < 1 in {disagree} of {k} samples: "
             "wrong directions, or weights that do not match this gradient",
-            UNIQUE: f"{int((~self.unique_rows).sum())} samples are not unique: "
+            UNIQUE: f"{int((~self.unique_rows).sum())} of {k} samples are not unique: "
             "too similar to others to tell apart by their zeros",
             REPLAY: f"replaying the client misses the other layers by {self.replay_residual:.1e}",
         }
         notes = [reasons[name] for name, part in self.parts.items() if part is False]
         if not self.sharp_rows.all():
             blurred = int((~self.sharp_rows).sum())
-            notes.append(f"rounding is amplified beyond exactness in {blurred} samples (near-duplicates?)")
+            notes.append(f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)")
         return tuple(notes)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Candidates:
     mixed: Tensor
     sample: Tensor
 
-    @property
+    @cached_property
     def zeros(self) -> Tensor:
         """Number of zeros, shape (k,)."""
         return self.zero.sum(dim=1)

@@ -242,11 +242,11 @@ class Stepper(base.Explorer):
             },
             format="jpeg",
             buttons=(
-                self.button("⏮ First", self.first, tooltip="Back to the first state"),
+                self.button("First", self.first, tooltip="Back to the first state"),
                 self.button("◀ Back", self.back, tooltip="One state back"),
                 self.button("Step ▶", self.step, tooltip="One state on"),
                 self.button("Play", self.play, tooltip="On and on, until you pause"),
-                self.button("End ⏭", self.finish, tooltip="To the last state"),
+                self.button("End", self.finish, tooltip="To the last state"),
                 *(
                     self.button(f"→ {stage}", self._jumper(stage), tooltip=f"On to {stage}")
                     for stage in STAGES[1:]
@@ -433,7 +433,7 @@ def film_positions(states: list[State]) -> list[int]:
 
 
 def state_picture(
-    stage: Scene, states: list[State], plot: "PlotPanels", *, certificate: bool = True
+    stage: Scene, states: list[State], plot: "PlotPanels", *, whole: bool = True
 ) -> Image.Image:
     """One state: stages, private batch, what is made of it, its error, certificate, pool and λ.
 
@@ -441,7 +441,7 @@ def state_picture(
         stage: the client.
         states: all up to the one to be drawn.
         plot: draws pool and λ.
-        certificate: whether to draw stages and certificate; without them, only what step 4 changes.
+        whole: whether to draw stages and certificate; without them, only what step 4 changes.
     """
     state = states[-1]
     seen = look(stage, state)
@@ -463,11 +463,11 @@ def state_picture(
         drawing.headline("error: white is rounding, black is an error of one standard deviation or more", 13),
         drawing.picture_grid(wrong, side=side, labels=labels, frames=[drawing.FAINT] * b),
     ]
-    track = [(name, "filled" if step == state.step else "empty") for name, step in TRACK]
-    return drawing.below(
-        [_boxes(track), drawing.below(pictures, gap=0), _boxes(lamps(state)), plot.image(states)],
-        gap=4,
-    )
+    bands = [drawing.below(pictures, gap=0), plot.image(states)]
+    if whole:
+        track = [(name, "filled" if step == state.step else "empty") for name, step in TRACK]
+        bands = [_boxes(track), bands[0], _boxes(lamps(state)), bands[1]]
+    return drawing.below(bands, gap=4)
 
 
 def _power(error: float) -> str:
@@ -500,63 +500,77 @@ def _boxes(items: list[tuple[str, str]]) -> Image.Image:
 
 
 class PlotPanels:
-    """The pool as a scatter of zeros, and λ over the states."""
+    """The pool as a scatter of zeros, and λ over the states.
 
-    def __init__(self) -> None:
+    What moves is drawn on stored axes, which are drawn anew only when a limit changes: it keeps a step quick.
+    """
+
+    def __init__(self, counted: str = "state", first: int = 1) -> None:
+        """Make the axes.
+
+        Args:
+            counted: what the states are called on the axis.
+            first: number of the first one.
+        """
+        self._first = first
+        self._limits: tuple[float, ...] = ()
         self._canvas = drawing.Canvas(drawing.WIDTH, 230)
-        figure = self._canvas.figure
-        self._pool = figure.add_axes((0.07, 0.2, 0.45, 0.66))
-        self._trace = figure.add_axes((0.62, 0.2, 0.36, 0.66))
+        self._pool = self._canvas.figure.add_axes((0.07, 0.2, 0.45, 0.66))
+        self._trace = self._canvas.figure.add_axes((0.62, 0.2, 0.36, 0.66))
+        looks = (
+            ("mixture?", "x", drawing.FAINT, 5),
+            ("unique", "o", drawing.BLUE, 6),
+            ("chosen", "D", drawing.ORANGE, 7),
+        )
+        self._kinds = [
+            self._pool.plot([], [], mark, color=tint, markersize=size, label=name)[0]
+            for name, mark, tint, size in looks
+        ]
+        self._pool.legend(fontsize=9, loc="upper right", ncols=3, framealpha=0.9)
+        (self._least,) = self._pool.plot([], [], "--", color=drawing.INK, linewidth=1)
+        self._pool.set(ylabel="zeros of L q", xlabel="directions in the pool, most zeros first (dashed: τ m)")
+        (self._match,) = self._trace.plot([], [], "D-", color=drawing.ORANGE, markersize=5, linewidth=1)
+        self._trace.axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
+        self._trace.set(xlabel=counted, ylabel="λ")
+        self._titles = [axes.set_title(" ", fontsize=11, loc="left") for axes in (self._pool, self._trace)]
+        for axes in (self._pool, self._trace):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.spines[["top", "right"]].set_visible(False)
+        self._canvas.moving(*self._kinds, self._least, self._match, *self._titles)
 
     def image(self, states: list[State]) -> Image.Image:
         """The pool of the last state, and λ of them all."""
-        self._draw_pool(states[-1])
-        self._draw_trace(states)
-        self._canvas.redraw()
+        values = [np.nan if state.reconstruction is None else state.sparsity_match for state in states]
+        self._set_limits(states[-1], values)
+        self._set_pool(states[-1])
+        self._match.set_data(range(self._first, self._first + len(values)), values)
+        self._titles[1].set_text("no batch chosen yet" if np.isnan(values[-1]) else f"λ = {values[-1]:.4f}")
         return self._canvas.image()
 
-    def _draw_pool(self, state: State) -> None:
-        axes, pool = self._pool, state.pool
-        axes.clear()
+    def _set_limits(self, state: State, values: list[float]) -> None:
         m = len(state.low_rank.factor)
-        order = pool.zeros.argsort(descending=True).tolist()
-        place = {position: k + 1 for k, position in enumerate(order)}
-        chosen = set(state.chosen)
-        kinds: list[tuple[str, list[int], str, str, int]] = [
-            ("mixture?", [], "x", drawing.FAINT, 5),
-            ("unique", [], "o", drawing.BLUE, 6),
-            ("chosen", [], "D", drawing.ORANGE, 7),
-        ]
-        for k in order:
-            kinds[2 if k in chosen else 1 if bool(pool.unique[k]) else 0][1].append(k)
-        for name, members, mark, tint, size in kinds:
-            if members:
-                heights = [int(pool.zeros[k]) for k in members]
-                axes.plot([place[k] for k in members], heights, mark, color=tint, markersize=size, label=name)
-        axes.axhline(default_threshold(state.low_rank) * m, color=drawing.INK, linestyle="--", linewidth=1)
-        axes.set(xlim=(0, max(len(pool), 10) + 1), ylim=(0, 0.75 * m), ylabel="zeros of L q")
-        axes.set_xlabel("directions in the pool, most zeros first (dashed: τ m)")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(f"{state.samples_drawn:,} draws, pool of {len(pool)}", fontsize=11, loc="left")
-        if len(pool):
-            axes.legend(fontsize=9, loc="upper right", ncols=3, framealpha=0.9)
-        axes.spines[["top", "right"]].set_visible(False)
+        members = 10 * max(1, -(-len(state.pool) // 10))  # in coarse steps, so that they seldom change
+        count = 8 * max(1, -(-len(values) // 8))
+        low = np.floor(20 * min([0.9, *(value for value in values if not np.isnan(value))])) / 20 - 0.01
+        limits: tuple[float, ...] = (m, members, count, low)
+        if self._limits == limits:
+            return
+        self._limits = limits
+        self._pool.set(xlim=(0, members + 1), ylim=(0, 0.75 * m))
+        self._trace.set(xlim=(self._first - 0.5, self._first + count - 0.5), ylim=(low, 1 + (1 - low) * 0.1))
+        self._canvas.redraw()
 
-    def _draw_trace(self, states: list[State]) -> None:
-        axes = self._trace
-        axes.clear()
-        values = [np.nan if state.reconstruction is None else state.sparsity_match for state in states]
-        numbers = list(range(1, len(states) + 1))
-        axes.plot(numbers, values, "D-", color=drawing.ORANGE, markersize=5, linewidth=1)
-        known = [value for value in values if value == value]
-        low = min([0.9, *known]) - 0.01
-        axes.axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
-        axes.set(
-            xlim=(0.5, max(len(states), 8) + 0.5), ylim=(low, 1 + (1 - low) * 0.1), xlabel="state", ylabel="λ"
-        )
-        now = f"λ = {values[-1]:.4f}" if known and values[-1] == values[-1] else "no batch chosen yet"
-        axes.set_title(now, fontsize=11, loc="left")
-        axes.spines[["top", "right"]].set_visible(False)
+    def _set_pool(self, state: State) -> None:
+        pool, chosen = state.pool, set(state.chosen)
+        places: list[list[tuple[int, int]]] = [[], [], []]
+        for place, k in enumerate(pool.zeros.argsort(descending=True).tolist(), 1):
+            kind = 2 if k in chosen else 1 if bool(pool.unique[k]) else 0
+            places[kind].append((place, int(pool.zeros[k])))
+        for line, points in zip(self._kinds, places):
+            line.set_data([x for x, _ in points], [y for _, y in points])
+        least = default_threshold(state.low_rank) * len(state.low_rank.factor)
+        self._least.set_data(self._pool.get_xlim(), [least, least])
+        self._titles[0].set_text(f"{state.samples_drawn:,} draws, pool of {len(pool)}")
 
 
 def words(run: Run, position: int) -> str:

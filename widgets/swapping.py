@@ -66,7 +66,7 @@ class SwapExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        self._plot = PlotPanels()
+        self._plot = PlotPanels("swaps made", first=0)
         self._frames: dict[tuple[object, ...], bytes] = {}
         super().__init__(
             {
@@ -102,9 +102,7 @@ class SwapExplorer(base.Explorer):
         self._key = key
         position = self.control["position"].value
         if (key, position) not in self._frames:
-            picture = state_picture(
-                self.stage, list(self.states[: position + 1]), self._plot, certificate=False
-            )
+            picture = state_picture(self.stage, list(self.states[: position + 1]), self._plot, whole=False)
             self._frames[key, position] = drawing.encode(picture, "jpeg")
         self.show("picture", self._frames[key, position])
         state, last = self.states[position], len(self.states) - 1
@@ -119,9 +117,7 @@ class SwapExplorer(base.Explorer):
         ends = dict.fromkeys([0, len(self.states) - 1])
         return drawing.stack_pictures(
             [
-                drawing.encode(
-                    state_picture(self.stage, list(self.states[: k + 1]), self._plot, certificate=False)
-                )
+                drawing.encode(state_picture(self.stage, list(self.states[: k + 1]), self._plot, whole=False))
                 for k in ends
             ]
         )

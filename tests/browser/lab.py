@@ -345,13 +345,16 @@ class Lab:
         self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
 
     def set_width(self, width: int) -> None:
-        """Page width in pixels, with a height that shows the whole notebook."""
+        """Page width in pixels, with a height that shows the whole notebook from its first cell on."""
         self.page.set_viewport_size({"width": width, "height": 900})
+        self.page.evaluate("spear.panel.content.activeCellIndex = 0")
         self.page.wait_for_timeout(200)
         height = self.page.evaluate(
             "Math.max(800, spear.panel.node.querySelector('.jp-WindowedPanel-outer').scrollHeight)"
         )
         self.page.set_viewport_size({"width": width, "height": min(int(height) + 120, 16000)})
+        # running all cells scrolls to the last one, and JupyterLab lets one scroll past it: an empty page
+        self.page.evaluate("spear.panel.node.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         self.page.wait_for_timeout(200)
 
     def screenshot(self, name: str) -> Path:
