@@ -108,7 +108,9 @@ class Certificate:
         notes = [reasons[name] for name, part in self.parts.items() if part is False]
         if not self.sharp_rows.all():
             blurred = int((~self.sharp_rows).sum())
-            notes.append(f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)")
+            notes.append(
+                f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
+            )
         return tuple(notes)
 
 
