@@ -62,7 +62,7 @@ notebooks: $(READY)  ## run all notebooks again and store their outputs
 		--ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.timeout=$(CELL_TIMEOUT) $(NOTEBOOKS)
 
 bench: $(READY)  ## speed and reach; prints tables with the machine's description
-	@set -e; for script in $(sort $(wildcard benchmarks/*.py)); do \
+	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 
 test-oldest:  ## all tests with the oldest releases that pyproject.toml admits, in .venv-oldest
