@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spear_core.causes import batch_by_next_layer
-from spear_core.checks import check_layer, check_options, check_rank
+from spear_core import theory
+from spear_core.checks import check_layer, check_options
+from spear_core.counting import CONVINCING, Count, count_samples
 from spear_core.distributed import Team, shared_states
 from spear_core.inversion import Inversion, restore_precision
 from spear_core.low_rank import LowRank, split
@@ -28,6 +29,8 @@ from spear_core.state import State
 from spear_core.tracing import read_problem
 
 SEARCHES = {"consistency": consistency_states, "halfspace": halfspace_states, "sampling": sampling_states}
+
+FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
 
 Progress = bool | Callable[[State], None]
 
@@ -147,43 +150,59 @@ def states(
     began = time.perf_counter()
     check_method(method, problem)
     low_rank = split(problem.attacked.weight_grad, batch_size, generator=generator)
-    b = _batch_size(low_rank, problem, method, batch_size)
+    count = count_samples(low_rank, problem, method, batch_size)
     pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
-    state = timed(State("low rank", low_rank, pool, batch_size=b, method=method), "low rank", began)
+    state = State("low rank", low_rank, pool, batch_size=count.batch_size, method=method)
+    state = timed(state, "low rank", began)
     yield state
     best, team = state, Team.gather(generator)
-    for name in _methods(method, problem, low_rank, b):
+    for name, b in _plan(method, problem, low_rank, count):
 
         def search(before: State, generator: torch.Generator, name: str = name) -> Iterator[State]:
             return SEARCHES[name](
                 problem, low_rank, before, generator=generator, max_samples=max_samples, deadline=deadline
             )
 
+        before = replace(best, batch_size=b)
         if team is None:
-            steps = search(best, generator)
+            steps = search(before, generator)
         else:
-            steps = shared_states(search, best, problem, team, deadline=deadline)
+            steps = shared_states(search, before, problem, team, deadline=deadline)
         for step in steps:
             state = step
             yield state
         best = max(state, best, key=_worth)
         late = time.monotonic() >= deadline if team is None or team.alone else team.stopped
-        if state.certified or late:
+        explained = count.otherwise is not None and _convinces(state)
+        if state.certified or explained or late:
             break
+    if count.note and not best.certified:
+        best = replace(best, notes=(*best.notes, count.note))
     if best is not state:
         yield best
 
 
-def _methods(method: str, problem: Problem, low_rank: LowRank, b: int) -> list[str]:
-    """The searches to run one after the other until one is certified, the fastest that applies first."""
+def _plan(method: str, problem: Problem, low_rank: LowRank, count: Count) -> list[tuple[str, int]]:
+    """The searches to run one after the other until one is certified, each with its b; the fastest first."""
+    b = count.batch_size
     if method != "auto":
-        return [method]
+        return [(method, b)]
     usable = [name for name, obstacle in obstacles(problem).items() if not obstacle]
     if b > low_rank.batch_size:  # the zeros of layer 1 cannot tell more samples than inputs
         usable = ["consistency"]
+    elif count.otherwise is not None:  # consistency takes the next layer at its word, so it is not the first
+        plan = [("halfspace", b), ("consistency", count.otherwise)]
+        plan.insert(0 if theory.expected_draws(b) < FEW_DRAWS else 2, ("sampling", b))
+        return plan
     elif "consistency" in usable and not spans_batch(problem, low_rank):
         usable.remove("consistency")
-    return [name for name in SEARCHES if name in usable]
+    return [(name, b) for name in SEARCHES if name in usable]
+
+
+def _convinces(state: State) -> bool:
+    """Whether all samples are there and agree with the forward pass, although a later layer objects."""
+    certificate = state.certificate
+    return certificate is not None and certificate.complete and state.sparsity_match > CONVINCING
 
 
 def _worth(state: State) -> tuple[int, float]:
@@ -191,20 +210,6 @@ def _worth(state: State) -> tuple[int, float]:
     certificate = state.certificate
     proven = 0 if certificate is None else int(certificate.certified_rows.sum())
     return proven, state.sparsity_match if state.reconstruction is not None else -1.0
-
-
-def _batch_size(low_rank: LowRank, problem: Problem, method: str, batch_size: int | None) -> int:
-    """b: the rank of the split, or that of the next layer's gradient where the inputs are linearly dependent.
-
-    More samples than inputs (b > n), or inputs that are combinations of each other, leave layer 1 with a rank
-    below b; their activations are independent all the same.
-    """
-    if method in ("auto", "consistency"):
-        told = batch_size or batch_by_next_layer(problem)
-        if told is not None and told > low_rank.batch_size:
-            return told
-    check_rank(low_rank, problem, batch_size)
-    return low_rank.batch_size
 
 
 def _drain(

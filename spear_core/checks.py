@@ -186,10 +186,8 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
         InputError: a given batch size that contradicts the rank; a bias gradient of something else.
     """
     layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
-    # units that no sample activates and inputs that are zero in all samples leave no room for a larger rank
-    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in _line_norms(low_rank))
-    crowded = b > CROWDED * min(m, n) and batch_by_next_layer(problem) != b
-    if not low_rank.complete or (crowded and b >= min(m, n)):
+    crowded = is_crowded(low_rank) and batch_by_next_layer(problem) != b
+    if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
         raise explain_rank(low_rank, problem)
     noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
     reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
@@ -207,6 +205,11 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
         )
 
 
+def is_crowded(low_rank: LowRank) -> bool:
+    """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
+    return low_rank.batch_size > CROWDED * min(_live_lines(low_rank))
+
+
 def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
     """Refuse a batch size that a spectrum without noise contradicts."""
     rank = numerical_rank(values, dtype)
@@ -219,10 +222,15 @@ def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> No
         raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
 
 
-def _line_norms(low_rank: LowRank) -> tuple[Tensor, Tensor]:
-    """Length of the rows and of the columns of G, from its split."""
+def _live_lines(low_rank: LowRank) -> tuple[int, int]:
+    """How many rows and columns of G are not zero.
+
+    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
+    """
     scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
-    return scaled.norm(dim=1), low_rank.rows.norm(dim=0)
+    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
+    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
+    return m, n
 
 
 def largest_entry(tensor: Tensor) -> Tensor:

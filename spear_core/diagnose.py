@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from spear_core import theory
-from spear_core.checks import check_rank
+from spear_core.counting import count_samples
 from spear_core.errors import InputError
 from spear_core.following import follow
 from spear_core.graph import LinearCall
@@ -148,8 +148,13 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         problem = problem_of(reading, call)
         low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
         rank, notes = low_rank.batch_size, problem.notes
-        check_rank(low_rank, problem)
         ways = obstacles(problem)
+        if not all(ways.values()):
+            count = count_samples(low_rank, problem)
+            notes = (*notes, *filter(None, [count.note]))
+            if count.batch_size > rank:
+                ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
+                notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
         if not ways["sampling"] and theory.expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
         methods = tuple(name for name, reason in ways.items() if not reason)

@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from spear_core import client
 from spear_core.attack import invert, invert_layer
-from spear_core.errors import InputError
+from spear_core.diagnose import diagnose
+from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.metrics import compare
-from tests.core.zoo import B, BatchNormMLP, N, ResidualMLP, SmallCNN, batch, mlp, randomise, seeded
+from tests.core.zoo import HIDDEN, B, BatchNormMLP, N, ResidualMLP, SmallCNN, batch, mlp, randomise, seeded
 
 X, Y = batch()
 MODEL = mlp()
@@ -94,9 +95,9 @@ def test_any_loss(loss):
     assert_exact(invert(MODEL, client.gradients(MODEL, X, Y, loss=loss), max_samples=DRAWS), certified=False)
 
 
-def step(model, inputs, labels, steps=1, **options):
+def step(model, inputs, labels, steps=1, lr=0.1, **options):
     trained = copy.deepcopy(model)
-    optimiser = torch.optim.SGD(trained.parameters(), lr=0.1, **options)
+    optimiser = torch.optim.SGD(trained.parameters(), lr=lr, **options)
     for _ in range(steps):
         optimiser.zero_grad()
         F.cross_entropy(trained(inputs), labels).backward()
@@ -180,6 +181,45 @@ def test_weights_one_step_older_than_the_gradient():
     assert not inversion.certified
 
 
+@pytest.mark.parametrize("lr", [0.001, 0.1])
+@pytest.mark.parametrize("seed", range(3))
+def test_five_local_steps_at_once(seed, lr):
+    """The inputs, with λ; nothing certified, and the reason is named."""
+    model, (x, y) = mlp(seed + 1), batch(seed)
+    after = step(model, x, y, steps=5, lr=lr)
+    update = {name: (value.detach() - after[name]) / lr for name, value in model.named_parameters()}
+    inversion = invert(model, update, max_samples=DRAWS)
+    assert_exact(inversion, x, certified=False)
+    assert inversion.sparsity_match > 0.9 and not inversion.certified_rows.any()
+    assert any("several local steps" in note for note in inversion.notes)
+    assert any("several local steps" in note for note in diagnose(model, update)["0"].notes)
+
+
+@pytest.mark.parametrize(
+    ("b", "dtype"), [(13, torch.float32), (13, torch.float64), (16, torch.float64), (19, torch.float64)]
+)
+def test_a_batch_larger_than_the_input_dimension(b, dtype):
+    """The next layer's rank tells b; it is never reported as n."""
+    model, (x, y) = mlp(dtype=dtype), batch(b=b, dtype=dtype)
+    gradients = client.gradients(model, x, y)
+    inversion = invert(model, gradients)
+    assert_exact(inversion, x, decibel=90)
+    found = diagnose(model, gradients)["0"]
+    assert found.rank == N and found.methods == ("consistency",)
+    assert f"b = {b}, as the next layer's gradient says" in found.notes
+
+
+@pytest.mark.parametrize("b", [N, HIDDEN, 40])
+def test_a_batch_that_no_layer_can_count_is_refused(b):
+    with pytest.raises(RankSaturated, match="rank saturated"):
+        invert(MODEL, client.gradients(MODEL, *batch(b=b)))
+
+
+def test_a_batch_larger_than_the_number_of_classes():
+    x, y = batch(3, b=8)
+    assert_exact(invert(MODEL, client.gradients(MODEL, x, y)), x)
+
+
 def test_a_sample_that_is_twice_in_the_batch_comes_back_once():
     twice = torch.cat([X, X[:1]])
     inversion = invert(MODEL, client.gradients(MODEL, twice, torch.cat([Y, Y[:1]])), max_samples=DRAWS)
@@ -223,6 +263,36 @@ def test_per_example_clipping_hides_nothing():
 def test_one_layer_alone_takes_arrays():
     arrays = [GRADIENTS["0.weight"], GRADIENTS["0.bias"], MODEL[0].weight.detach(), MODEL[0].bias.detach()]
     assert_exact(invert_layer(*(array.numpy() for array in arrays), max_samples=DRAWS), certified=False)
+
+
+# ---------------------------------------------------------------- refused, by name
+def _largest(g, share):
+    return g.abs().flatten().quantile(share)
+
+
+UPDATES = {
+    "noise alone": (lambda g, w: torch.randn(g.shape, generator=seeded(7), dtype=g.dtype), "noise"),
+    "the weights": (lambda g, w: w, "pass the difference of two weights"),
+    "Adam": (lambda g, w: 1e-3 * g / (g.abs() + 1e-8), "Adam"),
+    "signs": (lambda g, w: g.sign(), "signs"),
+    "top-k": (lambda g, w: g * (g.abs() >= _largest(g, 0.8)), "top-k"),
+    "clipped by value": (lambda g, w: g.clamp(-_largest(g, 0.9), _largest(g, 0.9)), "clipped value by value"),
+    "quantised": (lambda g, w: (g / g.abs().max() * 15).round() / 15, "quantised"),
+    "weight decay": (lambda g, w: g + 5e-4 * w, "weight decay"),
+}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", UPDATES)
+def test_updates_that_are_no_gradients_are_refused_by_name(kind, seed):
+    """Every layer was processed, so the next layer's rank is no help."""
+    change, cause = UPDATES[kind]
+    model, (x, y) = mlp(seed + 1), batch(seed)
+    gradients = client.gradients(model, x, y)
+    update = {name: change(grad, model.get_parameter(name).detach()) for name, grad in gradients.items()}
+    with pytest.raises(NotLowRank, match=f"not low-rank.*{cause}"):
+        invert(model, update)
+    assert "not low-rank" in diagnose(model, update)["0"].obstacle
 
 
 # ---------------------------------------------------------------- nonsense
