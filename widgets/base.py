@@ -17,11 +17,12 @@ import ipywidgets as W
 import torch
 import traitlets
 
-from widgets.drawing import stack_pictures
+from widgets.drawing import captioned, stack_pictures
 
 log = logging.getLogger(__name__)
 
 MERGE_SECONDS = 0.01  # changes so soon after a run had waited for it: they are merged into one
+ALIVE = "Run all cells, and it has controls."  # said below the picture that stands in for an explorer
 LABELLED = {"description_width": "initial"}
 
 
@@ -175,7 +176,7 @@ class Explorer(W.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data = dict(super()._repr_mimebundle_(**kwargs) or {})
         data["text/plain"] = self.description
-        data["image/png"] = self.static_picture()
+        data["image/png"] = captioned(self.static_picture(), f"{self.description} {ALIVE}")
         return data, {"image/png": {"alt": self.description}}
 
 

@@ -215,6 +215,29 @@ def headline(text: str, size: int = 14, width: int = 0) -> Image.Image:
     return sheet
 
 
+def paragraph(text: str, size: int = 14, width: int = WIDTH) -> Image.Image:
+    """Text as a picture of a given width, in as many lines as it takes."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font(size).getlength(longer) > width - 16:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return below([headline(line, size, width) for line in lines], gap=0)
+
+
+def captioned(png: bytes, words: str) -> bytes:
+    """A PNG with words below it; one with a palette keeps having one."""
+    picture = Image.open(io.BytesIO(png))
+    whole = below([picture.convert("RGB"), paragraph(words, width=max(picture.width, WIDTH))], gap=4)
+    if picture.mode == "P":
+        whole = whole.quantize(128, Image.Quantize.FASTOCTREE)
+    buffer = io.BytesIO()
+    whole.save(buffer, "png", optimize=True)
+    return buffer.getvalue()
+
+
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib ships it: it has the mathematical signs."""

@@ -6,8 +6,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import StepPatch
 from PIL import Image
 from torch import Tensor
 
@@ -71,15 +69,23 @@ def error_rates(found: Candidates, shares: Tensor, threshold: float) -> ErrorRat
         threshold: τ.
     """
     m = found.zero.shape[1]
-    least = theory.least_zeros(m, threshold)
-    wrong = found.zeros[~found.right]
+    rejected, accepted = measured_errors(found, shares, threshold)
     return ErrorRates(
-        # shares are whole multiples of 1 / m, so half a unit decides without rounding
-        rejected=float((shares * m < least - 0.5).double().mean()),
+        rejected=rejected,
         rejected_theory=theory.false_rejection(m, threshold),
-        accepted=float((wrong >= least).double().mean()) if len(wrong) else 0.0,
+        accepted=accepted,
         accepted_theory=theory.false_acceptance(m, threshold),
     )
+
+
+def measured_errors(found: Candidates, shares: Tensor, threshold: float) -> tuple[float, float]:
+    """Shares of right directions rejected and of wrong candidates kept; arguments as for `error_rates`."""
+    m = found.zero.shape[1]
+    least = theory.least_zeros(m, threshold)
+    wrong = found.zeros[~found.right]
+    # shares are whole multiples of 1 / m, so half a unit decides without rounding
+    rejected = float((shares * m < least - 0.5).double().mean())
+    return rejected, float((wrong >= least).double().mean()) if len(wrong) else 0.0
 
 
 class ThresholdExplorer(base.Explorer):
@@ -99,8 +105,6 @@ class ThresholdExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        self._panels = ThresholdPanels()
-        self._shown: tuple[object, ...] = ()
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
@@ -120,11 +124,8 @@ class ThresholdExplorer(base.Explorer):
         self.shares = fresh_shares(values["data"], values["width"])
         tau, m = round(values["threshold"], 2), values["width"]
         self.state = error_rates(self.candidates, self.shares, tau)
-        shown = (values["data"], values["batch_size"], m)
-        if shown != self._shown:
-            self._panels.load(self.candidates, self.shares)
-            self._shown = shown
-        self.show("picture", drawing.encode(self._panels.image(tau), "jpeg"))
+        panels = threshold_panels(values["data"], values["batch_size"], m)
+        self.show("picture", drawing.encode(panels.image(tau), "jpeg"))
         self.say(
             f"τ = {tau:.2f}: at least <b>{theory.least_zeros(m, tau)} of {m}</b> zeros. Right directions rejected: "
             f"measured {share(self.state.rejected)}, theory {share(self.state.rejected_theory)}. Wrong candidates "
@@ -133,18 +134,41 @@ class ThresholdExplorer(base.Explorer):
         )
 
 
-class ThresholdPanels:
-    """A histogram of zeros and the error rates as curves, with a movable threshold.
+@lru_cache(maxsize=12)  # so that going back to a batch does not draw it anew
+def threshold_panels(name: str, batch_size: int, width: int) -> "ThresholdPanels":
+    """The histogram and the curves of one batch."""
+    return ThresholdPanels(candidates(scene(name, batch_size, width), CANDIDATES), fresh_shares(name, width))
 
-    The axes are made once; another batch changes the data of what is on them.
+
+@lru_cache(maxsize=len(WIDTHS))
+def theory_curves(units: int) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+    """At each of the `THRESHOLDS`: right ones rejected, the bound on that, and mixtures of two kept.
+
+    Args:
+        units: m.
     """
+    return (
+        tuple(theory.false_rejection(units, tau) for tau in THRESHOLDS),
+        tuple(theory.false_rejection_bound(units, tau) for tau in THRESHOLDS),
+        tuple(theory.false_acceptance(units, tau) for tau in THRESHOLDS),
+    )
 
-    def __init__(self) -> None:
+
+class ThresholdPanels:
+    """A histogram of zeros and the error rates as curves, with a movable threshold."""
+
+    def __init__(self, found: Candidates, shares: Tensor) -> None:
+        """Draw one batch.
+
+        Args:
+            found: its candidates.
+            shares: of silent units, one for each right direction.
+        """
         self._canvas = drawing.Canvas(drawing.WIDTH, 440)
         left = self._canvas.figure.add_axes((0.07, 0.3, 0.41, 0.63))
         right = self._canvas.figure.add_axes((0.57, 0.3, 0.41, 0.63))
-        self._bars = self._make_histogram(left)
-        self._curves = self._make_curves(right)
+        self._draw_histogram(left, found)
+        self._draw_curves(right, found, shares)
         (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
         (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
         for axes in (left, right):
@@ -152,75 +176,48 @@ class ThresholdPanels:
             axes.minorticks_off()
         self._canvas.moving(self._cut, self._at)
 
-    def load(self, found: Candidates, shares: Tensor) -> None:
-        """Show another batch.
-
-        Args:
-            found: its candidates.
-            shares: of silent units, one for each right direction.
-        """
-        m = found.zero.shape[1]
-        edges = (np.arange(0, m + 2, max(1, m // 50)) - 0.5) / m
-        below = np.zeros(len(edges) - 1)
-        kinds = [found.mixed == 1, found.mixed == 2, found.mixed == 3, found.mixed > 3]
-        for bars, kind in zip(self._bars, kinds):
-            count, _ = np.histogram((found.zeros[kind] / m).numpy(), bins=edges)
-            floor = np.maximum(below, LEAST_COUNT)
-            bars.set_data(below + count, edges, floor)  # type: ignore[arg-type]  # arrays are meant, too
-            below = below + count
-        rates = [error_rates(found, shares, tau) for tau in THRESHOLDS]
-        values = (
-            [r.rejected_theory for r in rates],
-            [theory.false_rejection_bound(m, tau) for tau in THRESHOLDS],
-            [r.accepted_theory for r in rates],
-            [r.rejected or np.nan for r in rates],
-            [r.accepted or np.nan for r in rates],
-        )
-        for curve, heights in zip(self._curves, values):
-            curve.set_data(THRESHOLDS, heights)
-        self._canvas.redraw()
-
     def image(self, threshold: float) -> Image.Image:
         """Both panels with the threshold as a vertical line."""
         self._cut.set_data([threshold, threshold], [LEAST_COUNT, 2 * CANDIDATES])
         self._at.set_data([threshold, threshold], [1e-5, 1.5])
         return self._canvas.image()
 
-    def _make_histogram(self, axes: Axes) -> list[StepPatch]:
-        looks = (
-            ("one sample: right", drawing.ORANGE, ""),
-            ("two mixed", drawing.SKY, "//"),
-            ("three mixed", drawing.BLUE, "\\\\"),
-            ("more mixed", drawing.FAINT, ".."),
-        )
-        bars = [
+    def _draw_histogram(self, axes: Axes, found: Candidates) -> None:
+        m = found.zero.shape[1]
+        edges = (np.arange(0, m + 2, max(1, m // 50)) - 0.5) / m
+        below = np.zeros(len(edges) - 1)
+        for kind, name, tint, hatch in (
+            (found.mixed == 1, "one sample: right", drawing.ORANGE, ""),
+            (found.mixed == 2, "two mixed", drawing.SKY, "//"),
+            (found.mixed == 3, "three mixed", drawing.BLUE, "\\\\"),
+            (found.mixed > 3, "more mixed", drawing.FAINT, ".."),
+        ):
+            count, _ = np.histogram((found.zeros[kind] / m).numpy(), bins=edges)
+            floor = np.maximum(below, LEAST_COUNT)
+            below = below + count
             axes.stairs(
-                [1.0], [0.0, 1.0], baseline=LEAST_COUNT, fill=True, facecolor=tint, hatch=hatch, edgecolor="white",
-                linewidth=0.3, label=name,
-            )
-            for name, tint, hatch in looks
-        ]  # fmt: skip
+                np.maximum(below, LEAST_COUNT), edges, baseline=floor, fill=True, facecolor=tint, hatch=hatch,
+                edgecolor="white", linewidth=0.3, label=name,
+            )  # fmt: skip
         axes.set(yscale="log", xlim=(0, 0.75), ylim=(LEAST_COUNT, 2 * CANDIDATES))
         axes.set(xlabel="zeros of L q, as a share of m", ylabel="candidates")
-        axes.set_title(f"{CANDIDATES:,} draws", fontsize=11, loc="left")
+        axes.set_title(f"{len(found):,} draws", fontsize=11, loc="left")
         self._legend(axes, 0.06)
-        return bars
 
-    def _make_curves(self, axes: Axes) -> list[Line2D]:
-        looks: tuple[tuple[str, str, str, float], ...] = (
-            ("-", drawing.ORANGE, "right rejected: P(Bin(m, ½) < τ m)", 0),
-            (":", drawing.ORANGE, "its bound", 0),
-            ("--", drawing.BLUE, "two mixed kept: P(Bin(m, ¼) ≥ τ m)", 0),
-            ("D", drawing.ORANGE, "rejected, measured", 5),
-            ("x", drawing.BLUE, "wrong kept, measured", 6),
-        )
-        curves = [
-            axes.plot([], [], style, color=tint, label=name, markersize=size, markevery=2)[0]
-            for style, tint, name, size in looks
-        ]
+    def _draw_curves(self, axes: Axes, found: Candidates, shares: Tensor) -> None:
+        m = found.zero.shape[1]
+        rejected, bound, accepted = theory_curves(m)
+        rates = [measured_errors(found, shares, tau) for tau in THRESHOLDS]
+        for heights, style, tint, name, size in (
+            (rejected, "-", drawing.ORANGE, "right rejected: P(Bin(m, ½) < τ m)", 0),
+            (bound, ":", drawing.ORANGE, "its bound", 0),
+            (accepted, "--", drawing.BLUE, "two mixed kept: P(Bin(m, ¼) ≥ τ m)", 0),
+            ([r or np.nan for r, _ in rates], "D", drawing.ORANGE, "rejected, measured", 5),
+            ([a or np.nan for _, a in rates], "x", drawing.BLUE, "wrong kept, measured", 6),
+        ):
+            axes.plot(THRESHOLDS, heights, style, color=tint, label=name, markersize=size, markevery=2)
         axes.set(yscale="log", xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
         self._legend(axes, 0.42)
-        return curves
 
     def _legend(self, axes: Axes, left: float) -> None:
         self._canvas.figure.legend(

@@ -163,11 +163,18 @@ def test_single_moves_are_drawn_at_once(square: Square):
     assert asyncio.run(move())[-1] == 8
 
 
+def picture_of_square(square: Square) -> Image.Image:
+    return Image.open(io.BytesIO(square.static_picture())).convert("RGB")
+
+
 def test_static_view(square: Square):
     data, metadata = square._repr_mimebundle_()
     assert data["text/plain"] == Square.description
     assert metadata == {"image/png": {"alt": Square.description}}
-    assert Image.open(io.BytesIO(data["image/png"])).size == (20, 20)
+    shown = Image.open(io.BytesIO(data["image/png"])).convert("RGB")
+    assert shown.crop((0, 0, 20, 20)).tobytes() == picture_of_square(square).tobytes()
+    words = np.asarray(shown)[24:]
+    assert (words < 128).any(), "the sentence must stand below the picture"
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
@@ -303,6 +310,25 @@ def test_samples_stay_apart_without_colour():
     looks = {(drawing.colour(i), drawing.marker(i)) for i in range(12)}
     assert len(looks) == 12
     assert len({drawing.marker(i) for i in range(12)}) == 12
+
+
+def test_paragraphs_break_between_words_and_fit():
+    one, many = drawing.paragraph("a word"), drawing.paragraph("a word " * 60)
+    assert one.width == many.width == drawing.WIDTH
+    assert many.height % one.height == 0
+    assert many.height >= 3 * one.height
+    assert (np.asarray(many)[:, -8:] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB"])
+def test_a_caption_keeps_the_kind_of_picture(mode: str):
+    buffer = io.BytesIO()
+    picture = Image.new("RGB", (30, 40), drawing.BLUE)
+    (picture.quantize(4) if mode == "P" else picture).save(buffer, "png")
+    shown = Image.open(io.BytesIO(drawing.captioned(buffer.getvalue(), "A blue rectangle.")))
+    assert shown.mode == mode
+    assert shown.convert("RGB").getpixel((5, 5)) == (0, 0x72, 0xB2)
+    assert shown.height > 40
 
 
 def test_stacking_needs_a_picture():
