@@ -113,7 +113,7 @@ def run() -> tuple[list[spear_core.Inversion], dict[str, Tensor]]:
         client,
         num_supernodes=CLIENTS,
         backend_config={
-            "init_args": {"num_cpus": 1, "_node_ip_address": "127.0.0.1"},
+            "init_args": {"num_cpus": 1, "include_dashboard": False, "_node_ip_address": "127.0.0.1"},
             "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
         },
     )

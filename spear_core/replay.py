@@ -12,7 +12,10 @@ import torch
 from torch import Tensor
 
 from spear_core.problem import LinearLayer, Problem
+from spear_core.tolerances import precision
 
+SMOOTHING_PAYS = 0.01  # a second unknown is believed if it brings δ so much closer
+LOSS_ROUNDING = 2.0**16  # rounding errors by which the output layer's gradient may miss that of a named loss
 LABEL_MATCH = 0.05  # relative distance of all δ from c (softmax − one-hot) up to which labels are believed
 
 
@@ -78,7 +81,9 @@ def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
 def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor]:
     """Labels, if the loss is cross-entropy, and δ of every sample, shape (b, classes).
 
-    ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ.
+    ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ, so δ is known whatever the loss. Cross-entropy says
+    more, δ = c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing, and is taken at its word
+    where the gradients agree: its δ has two unknowns instead of one per sample and class.
     """
     with_bias = torch.cat([y, torch.ones_like(y[:, :1])], dim=1)
     observed = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
@@ -88,10 +93,23 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     best: tuple[float, Tensor | None, Tensor] = (LABEL_MATCH, None, fitted)
     # all gradients may carry a common factor of either sign
     for labels in (fitted.argmin(dim=1), fitted.argmax(dim=1)):
-        errors = output.softmax(dim=1)
-        errors[torch.arange(len(errors)), labels] -= 1
-        errors = errors * ((errors * fitted).sum() / errors.square().sum())
-        distance = float((errors - fitted).norm() / fitted.norm())
-        if distance < best[0]:
-            best = (distance, labels, errors)
-    return best[1], best[2]
+        for smoothed in (False, True):
+            errors = _cross_entropy_errors(output, labels, fitted, smoothed=smoothed)
+            distance = float((errors - fitted).norm() / fitted.norm())
+            if distance < (SMOOTHING_PAYS * best[0] if smoothed else best[0]):
+                best = (distance, labels, errors)
+    # labels may be right where the loss is not quite cross-entropy (soft labels, weights); its δ is not then
+    misses = float((best[2].T @ with_bias - observed).norm() / observed.norm())
+    fits = float((fitted.T @ with_bias - observed).norm() / observed.norm())
+    agrees = misses <= max(LOSS_ROUNDING * precision(layer.weight_grad.dtype), 2 * fits)
+    return best[1], best[2] if agrees else fitted
+
+
+def _cross_entropy_errors(output: Tensor, labels: Tensor, fitted: Tensor, *, smoothed: bool) -> Tensor:
+    """The multiple of softmax − one-hot, and of one-hot − uniform where labels are smoothed, nearest to δ."""
+    target = torch.nn.functional.one_hot(labels, output.shape[1]).to(output.dtype)
+    shapes = [output.softmax(dim=1) - target]
+    if smoothed:
+        shapes.append(target - 1 / output.shape[1])
+    basis = torch.stack([shape.flatten() for shape in shapes], dim=1)
+    return (basis @ torch.linalg.lstsq(basis, fitted.flatten()[:, None]).solution).reshape(fitted.shape)

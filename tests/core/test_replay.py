@@ -70,6 +70,38 @@ def test_a_loss_without_classes_is_replayed_without_labels():
     assert played.residual < 1e-7
 
 
+@pytest.mark.parametrize("smoothing", [0.01, 0.1, 0.5])
+def test_label_smoothing_is_replayed_with_its_labels(smoothing, dtype):
+    def loss(output, labels):
+        return F.cross_entropy(output, labels, label_smoothing=smoothing)
+
+    model, (X, y) = network(dtype=dtype), batch(2, 6, 30, dtype)
+    z, output_grads = truth(model, X, y, loss)
+    played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
+    assert played.labels.tolist() == y.tolist()
+    error = float((played.output_grads - output_grads).norm() / output_grads.norm())
+    assert max(error, played.residual) < 1e4 * torch.finfo(dtype).eps
+
+
+def soft(output, labels):
+    targets = torch.full_like(output, 0.01).scatter(1, labels[:, None], 0.8)
+    targets[:, 0] += 1 - targets.sum(dim=1)
+    return F.cross_entropy(output, targets)
+
+
+def weighted(output, labels):
+    return F.cross_entropy(output, labels, torch.linspace(0.5, 2, output.shape[1], dtype=output.dtype))
+
+
+@pytest.mark.parametrize("loss", [soft, weighted, F.multi_margin_loss])
+def test_other_losses_are_replayed_with_what_the_output_layer_tells(loss):
+    model, (X, y) = network(), batch(2, 6, 30)
+    z, output_grads = truth(model, X, y, loss)
+    played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
+    torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
+    assert played.residual < 1e-7
+
+
 def test_a_wrong_batch_and_a_wrong_layer_show():
     case = gaussian(6)
     z, _ = truth(case.model, case.inputs, case.labels)

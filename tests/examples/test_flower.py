@@ -20,7 +20,8 @@ from examples import flower_server
 ROOT = Path(__file__).resolve().parents[2]
 CLIENTS, B = range(flower_server.CLIENTS), flower_server.BATCH_SIZE
 TRUTHS = [flower_server.private_batch(client).inputs for client in CLIENTS]
-LIMIT = 150  # seconds; half a minute on two idle cores
+LIMIT = 200  # seconds; half a minute on two idle cores
+RAY_FAILED = "node timed out during startup"  # what Ray says after half a minute of its own
 SIMULATE = """
 import sys
 import torch
@@ -68,9 +69,11 @@ def simulated(tmp_path_factory):
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, _ = process.communicate()
-        if "ROUND 1" in output:  # Flower began: what is slow is ours
+        if RAY_FAILED not in output and "ROUND 1" in output:  # clients could train: what is slow is ours
             raise
-        pytest.skip(f"Ray did not start within {LIMIT} s: the machine is too busy")
+        output += RAY_FAILED
+    if RAY_FAILED in output:
+        pytest.skip("Ray did not start in time: the machine is too busy")
     assert process.returncode == 0, output
     return torch.load(path, weights_only=True)
 
