@@ -1,0 +1,186 @@
+"""Every row of the README's table "what I have, what to pass", executed."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import spear_core
+from spear_core.__main__ import main
+from spear_core.errors import InputError
+from spear_core.metrics import compare
+from tests.core.zoo import batch, mlp, randomise, seeded
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+TABLE = README.partition("| what I have |")[2].partition("\n\n")[0]
+ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", TABLE, flags=re.MULTILINE))
+INPUTS, LABELS = batch()
+
+
+def sent(model, loss=F.cross_entropy):
+    model.zero_grad()
+    loss(model(INPUTS), LABELS).backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters()}
+
+
+def stepped(model, **options):
+    """Weights before and after a step."""
+    before = [p.detach().clone() for p in model.parameters()]
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.1, **options)
+    sent(model)
+    optimiser.step()
+    after = [p.detach().clone() for p in model.parameters()]
+    with torch.no_grad():
+        for parameter, old in zip(model.parameters(), before):
+            parameter.copy_(old)
+    return before, after
+
+
+def exact(inversion):
+    assert inversion.certified
+    assert float(compare(inversion.inputs, INPUTS).psnr.min()) > 150
+
+
+def backward(tmp_path):
+    model = mlp()
+    F.cross_entropy(model(INPUTS), LABELS).backward()
+    exact(spear_core.invert(model, {name: p.grad for name, p in model.named_parameters()}))
+
+
+def sequences(tmp_path):
+    model = mlp()
+    for container in (list, tuple, iter):
+        exact(spear_core.invert(model, container(sent(model).values())))
+
+
+def prefixes(tmp_path):
+    model = mlp()
+    gradients = sent(model)
+    for prefix in ("module.", "_orig_mod.", "_module."):
+        exact(spear_core.invert(model, {prefix + name: grad for name, grad in gradients.items()}))
+    exact(spear_core.invert(nn.DataParallel(model), gradients))
+
+
+def factors(tmp_path):
+    model = mlp()
+    gradients = sent(model, lambda output, labels: 3 * F.cross_entropy(output, labels, reduction="sum"))
+    norm = torch.cat([grad.flatten() for grad in gradients.values()]).norm()
+    exact(spear_core.invert(model, gradients))
+    exact(spear_core.invert(model, {name: grad / norm for name, grad in gradients.items()}))
+
+
+def representations(tmp_path):
+    model = mlp()
+    weight, *others = sent(model).values()
+    exact(spear_core.invert(model, [weight.to_sparse(), *(grad.numpy() for grad in others[:-1]), None]))
+
+
+def difference(tmp_path):
+    model = mlp()
+    before, after = stepped(model)
+    exact(spear_core.invert(model, [old - new for old, new in zip(before, after)]))
+
+
+def decayed(tmp_path):
+    model = mlp()
+    before, after = stepped(model, weight_decay=0.01)
+    update = [old - new for old, new in zip(before, after)]
+    with pytest.raises(InputError, match="weight decay; pass gradient − ") as caught:
+        spear_core.invert(model, update)
+    factor = float(re.search(r"− (\S+) × weights", str(caught.value)).group(1))
+    exact(spear_core.invert(model, [change - factor * old for change, old in zip(update, before)]))
+
+
+def sums(tmp_path):
+    model = mlp()
+    before = [p.detach().clone() for p in model.parameters()]
+    for _ in range(3):
+        for parameter, (_, grad) in zip(model.parameters(), sent(model).items()):
+            parameter.data -= 0.01 * grad
+    update = [old - new.detach() for old, new in zip(before, model.parameters())]
+    with torch.no_grad():
+        for parameter, old in zip(model.parameters(), before):
+            parameter.copy_(old)
+    inversion = spear_core.invert(model, update)
+    assert float(compare(inversion.inputs, INPUTS).psnr.min()) > 150
+    assert not inversion.certified and any("local steps" in note for note in inversion.notes)
+
+
+def noisy(tmp_path):
+    model = mlp()
+    gradients = {
+        name: grad + 1e-4 * grad.std() * torch.randn(grad.shape, generator=seeded(), dtype=grad.dtype)
+        for name, grad in sent(model).items()
+    }
+    inversion = spear_core.invert(model, gradients, batch_size=4, max_samples=200)
+    assert not inversion.certified and not inversion.certified_rows.any()
+    assert float(compare(inversion.inputs, INPUTS).psnr.median()) > 30
+
+
+def one_layer(tmp_path):
+    model = mlp()
+    gradients = sent(model)
+    inversion = spear_core.invert_layer(
+        gradients["0.weight"], gradients["0.bias"], model[0].weight, model[0].bias, max_samples=5_000
+    )
+    assert float(compare(inversion.inputs, INPUTS).psnr.min()) > 150
+
+
+def batch_norm(tmp_path):
+    model = nn.Sequential(
+        nn.Linear(12, 60),
+        nn.BatchNorm1d(60),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(60, 30),
+        nn.ReLU(),
+        nn.Linear(30, 5),
+    )
+    model = randomise(model)
+    exact(spear_core.invert(model.eval(), sent(model)))
+
+
+def files(tmp_path):
+    model = mlp()
+    torch.save(model, tmp_path / "model.pt")
+    torch.save(sent(model), tmp_path / "gradients.pt")
+    arguments = [str(tmp_path / "model.pt"), str(tmp_path / "gradients.pt")]
+    assert main(["invert", *arguments, "--out", str(tmp_path)]) == 0
+    assert float(compare(torch.from_numpy(np.load(tmp_path / "inputs.npy")), INPUTS).psnr.min()) > 150
+
+
+def otherwise(tmp_path):
+    model = mlp()
+    gradients = sent(model)
+    gradients["0.weight"] = gradients["0.weight"].sign()
+    assert "Adam" in spear_core.diagnose(model, gradients).verdict
+
+
+CHECKS = {
+    "gradients from `loss.backward()`": backward,
+    "gradients as a list, a tuple or a generator": sequences,
+    "names with `module.`, `_orig_mod.` or `_module.` in front": prefixes,
+    "a loss that was summed, weighted, scaled or clipped to a norm": factors,
+    "NumPy arrays, sparse tensors, None where a branch was unused": representations,
+    "weights before and after a client's step of SGD": difference,
+    "the same, with weight decay in it": decayed,
+    "the sum of several local steps, or of several clients": sums,
+    "gradients with noise on them": noisy,
+    "one linear layer only": one_layer,
+    "a model with BatchNorm or Dropout": batch_norm,
+    "files": files,
+    "something else, or an error": otherwise,
+}
+
+
+def test_the_table_is_what_is_tested():
+    assert list(ROWS) == list(CHECKS)
+
+
+@pytest.mark.parametrize("row", CHECKS)
+def test_each_row_works_as_it_says(row, tmp_path):
+    CHECKS[row](tmp_path)
