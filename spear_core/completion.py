@@ -49,7 +49,7 @@ class Completion:
         m, b = self.forward.low_rank.factor.shape
         missing = b - int(pool.unique.sum())
         turn = min(drawn // CORNER_COST - self.corners, MOST_CORNERS)
-        if not missing or turn < min(MOST_CORNERS, max(expected_corners(missing, m), self.corners / 8)):
+        if missing <= 0 or turn < min(MOST_CORNERS, max(expected_corners(missing, m), self.corners / 8)):
             return pool
         self.corners += turn
         return completed(pool, self.forward, turn, generator=generator)

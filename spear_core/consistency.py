@@ -35,6 +35,7 @@ from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 
 MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
+ARITHMETIC = 8 * torch.finfo(torch.float64).eps  # misfit of a true sample that float64 itself makes
 LARGEST_MISFIT = 0.05  # however large the noise: beyond it wrong points pass as well
 EXCLUSION_MARGIN = 30.0  # the least excluded change must be excluded by more than noise could feign
 ERROR_MARGIN = 10.0  # two finds of one sample may differ by so many expected errors
@@ -166,7 +167,7 @@ def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor,
     p = relation.next_coefficients(y)
     misfit, length = relation.misfit(y), y.norm(dim=0)
     expected = relation.expected_misfit(c, p, length)
-    allowed = MISFIT_MARGIN * expected
+    allowed = MISFIT_MARGIN * expected.clamp_min(ARITHMETIC)
     sides = [_exclusion(relation, z, weak, sign * SMALL_CHANGE) for sign in (1, -1)]
     (excluded_up, feigned_up), (excluded_down, feigned_down) = sides
     excluded, feigned = torch.minimum(excluded_up, excluded_down), torch.maximum(feigned_up, feigned_down)

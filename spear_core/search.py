@@ -27,7 +27,7 @@ from spear_core.state import State
 
 PATIENCE = 64  # times the expected number of draws, after which the search gives up
 LAST_SWAPS = 2.0  # seconds for the last selection, past a time limit that has passed
-MINIMUM_DRAWS = 2**20  # below that many draws the search never gives up: they take a second
+MINIMUM_DRAWS = 2**22  # below that many draws the search never gives up: they take a second or two
 
 
 def sampling_states(

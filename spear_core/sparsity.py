@@ -308,7 +308,14 @@ def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
 
 def _known(q: Tensor, pool: Pool) -> bool:
     """Whether the pool has this direction, or has searched a space that holds it, to float32."""
-    return _parallel(q, pool) or any(float((q @ kernel).norm()) > 1 - 1e-6 for kernel in pool.explored)
+    if _parallel(q, pool) or not pool.explored:
+        return _parallel(q, pool)
+    shares = (q @ torch.cat(pool.explored, dim=1)).square()
+    spaces = torch.arange(len(pool.explored), device=q.device).repeat_interleave(
+        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=q.device)
+    )
+    inside = shares.new_zeros(len(pool.explored)).index_add(0, spaces, shares).sqrt()
+    return bool((inside > 1 - 1e-6).any())
 
 
 def _parallel(q: Tensor, pool: Pool) -> bool:
