@@ -44,6 +44,7 @@ class Certificate:
         expected_error: what rounding may have done to each row, relative to the largest input, shape (k,).
         labels: class of each sample, or None.
         output_grads: (∂L/∂Z)ᵀ, shape (k, m).
+        uneven: whether cross-entropy explains each sample with a factor of its own only.
     """
 
     batch_size: int
@@ -56,6 +57,7 @@ class Certificate:
     expected_error: Tensor
     labels: Tensor | None
     output_grads: Tensor
+    uneven: bool = False
 
     @property
     def complete(self) -> bool:
@@ -110,6 +112,11 @@ class Certificate:
             blurred = int((~self.sharp_rows).sum())
             notes.append(
                 f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
+            )
+        if self.uneven:
+            notes.append(
+                "samples weigh differently: one may be in the batch several times, which inputs cannot tell "
+                "from gradients that were clipped one by one"
             )
         return tuple(notes)
 
@@ -166,6 +173,7 @@ def certify(
         replay_residual=_replay_residual(played, found),
         expected_error=error,
         labels=None if played is None else played.labels,
+        uneven=played is not None and played.uneven,
         output_grads=output_grads,
     )
 

@@ -26,6 +26,7 @@ class Replay:
     Attributes:
         labels: class of each sample where the loss is cross-entropy, shape (b,); else None.
         output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
+        uneven: whether the samples' δ are those of cross-entropy with a factor of their own each.
         residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
             after the attacked one.
     """
@@ -33,6 +34,7 @@ class Replay:
     labels: Tensor | None
     output_grads: Tensor
     residual: float
+    uneven: bool = False
 
 
 def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
@@ -57,14 +59,14 @@ def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
         z = y @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
     if len(z) > inputs[-1].shape[1] + 1:
         return None
-    labels, deltas = _output_errors(layers[-1], inputs[-1], z)
+    labels, deltas, uneven = _output_errors(layers[-1], inputs[-1], z)
     residual, grads = 0.0, deltas
     for layer, y, slope in zip(layers[:0:-1], inputs[::-1], slopes[::-1], strict=True):
         for replayed, observed in ((grads.T @ y, layer.weight_grad), (grads.sum(dim=0), layer.bias_grad)):
             observed = observed.to(z.dtype)
             residual = max(residual, float((replayed - observed).norm() / observed.norm()))
         grads = slope * (grads @ layer.weight.to(z.dtype))
-    return Replay(labels, grads, residual)
+    return Replay(labels, grads, residual, uneven)
 
 
 def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -78,8 +80,8 @@ def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Labels, if the loss is cross-entropy, and δ of every sample, shape (b, classes).
+def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor, bool]:
+    """Labels, if the loss is cross-entropy; δ of every sample, shape (b, classes); whether they weigh unevenly.
 
     ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ, so δ is known whatever the loss. Cross-entropy says
     more, δ = c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing, and is taken at its word
@@ -89,7 +91,7 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     observed = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
     fitted = torch.linalg.lstsq(with_bias.T, observed.T).solution
     if fitted.shape[1] < 2:  # a single output has no classes
-        return None, fitted
+        return None, fitted, False
     best: tuple[float, Tensor | None, Tensor] = (LABEL_MATCH, None, fitted)
     # all gradients may carry a common factor of either sign
     for labels in (fitted.argmin(dim=1), fitted.argmax(dim=1)):
@@ -102,7 +104,27 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     misses = float((best[2].T @ with_bias - observed).norm() / observed.norm())
     fits = float((fitted.T @ with_bias - observed).norm() / observed.norm())
     agrees = misses <= max(LOSS_ROUNDING * precision(layer.weight_grad.dtype), 2 * fits)
-    return best[1], best[2] if agrees else fitted
+    if best[1] is None:
+        uneven = _uneven_labels(output, fitted)
+        return uneven, fitted, uneven is not None
+    return best[1], best[2] if agrees else fitted, False
+
+
+def _uneven_labels(output: Tensor, fitted: Tensor) -> Tensor | None:
+    """Labels where each sample's δ is softmax − one-hot with a positive factor of its own; else None.
+
+    So it is where a sample is in the batch several times, or each one's gradient was clipped on its own.
+    """
+    if fitted.shape[1] < 3:  # with two classes, any δ is of this form
+        return None
+    for sign in (1, -1):
+        labels = (sign * fitted).argmin(dim=1)
+        errors = output.softmax(dim=1) - torch.nn.functional.one_hot(labels, output.shape[1])
+        factors = (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
+        distance = (factors[:, None] * errors - fitted).norm(dim=1) / fitted.norm(dim=1)
+        if bool((sign * factors > 0).all()) and float(distance.max()) < LABEL_MATCH:
+            return labels
+    return None
 
 
 def _cross_entropy_errors(output: Tensor, labels: Tensor, fitted: Tensor, *, smoothed: bool) -> Tensor:
