@@ -16,7 +16,9 @@ from spear_core import theory
 from spear_core.checks import check_layer, check_options
 from spear_core.counting import CONVINCING, Count, count_samples
 from spear_core.distributed import Team, shared_states
+from spear_core.fedavg import fedavg_states
 from spear_core.inversion import Inversion, restore_precision
+from spear_core.local_training import LocalTraining, local_training
 from spear_core.low_rank import LowRank, split
 from spear_core.methods import check_method, obstacles
 from spear_core.problem import Problem
@@ -46,6 +48,9 @@ def invert(
     max_samples: int | None = None,
     time_limit: float | None = None,
     progress: Progress = False,
+    local_steps: int | None = None,
+    lr: float | None = None,
+    local_batch_size: int | None = None,
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
@@ -65,6 +70,10 @@ def invert(
         max_samples: candidates to test before giving up, in each process.
         time_limit: seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
+        local_steps: for a FedAvg update, weights before minus after, in the place of the gradients: how many
+            steps the client took (see `spear_core.client.update`).
+        lr: its learning rate, for an update.
+        local_batch_size: samples per step, for an update; by default all.
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or by Ctrl-C, the best so far:
@@ -82,8 +91,9 @@ def invert(
     (True, (4, 768))
     """
     check_options(method, batch_size, max_samples, time_limit, generator)
+    training = local_training(local_steps, lr, local_batch_size)
     problem = read_problem(model, gradients, layer)
-    return _drain(problem, batch_size, method, generator, max_samples, time_limit, progress)
+    return _drain(problem, batch_size, method, generator, max_samples, time_limit, progress, training)
 
 
 def invert_layer(
@@ -132,6 +142,7 @@ def states(
     generator: torch.Generator | None = None,
     max_samples: int | None = None,
     deadline: float = float("inf"),
+    training: LocalTraining | None = None,
 ) -> Iterator[State]:
     """The attack, step by step: what `invert` drains.
 
@@ -142,12 +153,17 @@ def states(
         generator: CPU generator.
         max_samples: candidates to test before giving up.
         deadline: `time.monotonic()` after which to stop.
+        training: what the client did, if the "gradients" are a FedAvg update.
 
     Yields:
         States; the last one is the result.
     """
     generator = generator or torch.Generator().manual_seed(0)
     began = time.perf_counter()
+    if training is not None and training.is_gradient and not problem.attacked.has_relu:
+        training = None  # one step on all samples is η times the gradient, which needs no zeros
+    if training is not None:
+        method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
     low_rank = split(problem.attacked.weight_grad, batch_size, generator=generator)
     count = count_samples(low_rank, problem, method, batch_size)
@@ -155,6 +171,17 @@ def states(
     state = State("low rank", low_rank, pool, batch_size=count.batch_size, method=method)
     state = timed(state, "low rank", began)
     yield state
+    if training is not None:
+        yield from fedavg_states(
+            problem,
+            low_rank,
+            state,
+            training,
+            generator=generator,
+            max_samples=max_samples,
+            deadline=deadline,
+        )
+        return
     best, team = state, Team.gather(generator)
     for name, b in _plan(method, problem, low_rank, count):
 
@@ -220,6 +247,7 @@ def _drain(
     max_samples: int | None,
     time_limit: float | None,
     progress: Progress,
+    training: LocalTraining | None = None,
 ) -> Inversion:
     deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
     steps = states(
@@ -229,6 +257,7 @@ def _drain(
         generator=generator,
         max_samples=max_samples,
         deadline=deadline,
+        training=training,
     )
     state = next(steps)  # the split: an interruption before it has nothing to hand back
     with reporter(progress) as report:

@@ -1,0 +1,155 @@
+"""Updates of several local steps: inverted exactly, proven by the simulated client, and never wrongly certified."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import spear_core
+from spear_core import client, data, metrics
+from spear_core.errors import InputError
+from spear_core.local_training import Client, LocalTraining
+from spear_core.low_rank import split
+from spear_core.networks import fully_connected
+from spear_core.reconstruction import Forward
+from spear_core.tracing import read_problem
+from tests.core.zoo import seeded
+
+F64 = torch.float64
+
+
+def private(b=4, width=150, depth=3, *, seed=0, dtype=F64):
+    batch = data.load("photos", b, size=16, generator=seeded(seed), dtype=dtype)
+    model = fully_connected(batch.inputs.shape[1], width, depth, generator=seeded(100 + seed), dtype=dtype)
+    return model, batch.inputs, batch.labels
+
+
+@pytest.mark.parametrize("minibatch", [None, 2, 3])
+def test_an_update_is_what_sgd_does(minibatch):
+    model, inputs, labels = private(b=4, width=20)
+    trained = fully_connected(inputs.shape[1], 20, 3, dtype=F64)
+    trained.load_state_dict(model.state_dict())
+    optimiser = torch.optim.SGD(trained.parameters(), lr=0.1)
+    size = minibatch or 4
+    starts = list(range(0, 4, size)) * 5
+    for start in starts[:5]:
+        optimiser.zero_grad()
+        F.cross_entropy(trained(inputs[start : start + size]), labels[start : start + size]).backward()
+        optimiser.step()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    sent = client.update(model, inputs, labels, steps=5, lr=0.1, batch_size=minibatch)
+    for name, parameter in trained.named_parameters():
+        torch.testing.assert_close(sent[name], before[name] - parameter.detach())
+    assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
+
+
+def test_an_update_leaves_buffers_alone_and_takes_any_loss():
+    model = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 1))
+    inputs, targets = torch.randn(6, 3, generator=seeded()), torch.randn(6, 1, generator=seeded())
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    sent = client.update(model, inputs, targets, F.mse_loss, steps=3, lr=0.1)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    one = client.update(model, inputs, targets, F.mse_loss, steps=1, lr=0.1)
+    model.eval(), model.train()
+    gradients = client.gradients(model, inputs, targets, F.mse_loss)
+    torch.testing.assert_close(one["3.weight"], 0.1 * gradients["3.weight"], rtol=1e-4, atol=1e-7)
+    assert not torch.equal(sent["3.weight"], one["3.weight"])
+
+
+def test_shuffled_epochs_hold_every_sample_once():
+    batches = client.minibatches(5, 2, seeded())
+    for _ in range(3):
+        epoch = [next(batches) for _ in range(3)]
+        assert [len(rows) for rows in epoch] == [2, 2, 1]
+        assert torch.cat(epoch).sort().values.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_simulated_client_is_the_client():
+    model, inputs, labels = private()
+    sent = client.update(model, inputs, labels, steps=4, lr=0.1, batch_size=2)
+    problem = read_problem(model, sent)
+    forward = Forward.of(split(sent["0.weight"]), problem.attacked)
+    training = LocalTraining(4, 0.1, 2)
+    simulated = Client.of(problem, forward, training)
+    coefficients = torch.linalg.lstsq(forward.low_rank.rows.T, inputs.T).solution.T * simulated.scale
+    history = simulated.train(coefficients, labels, training.schedule(torch.arange(4)))
+    assert max(simulated.residuals(history)) < 1e-11
+    other = simulated.train(coefficients, labels, training.schedule(torch.tensor([0, 2, 1, 3])))
+    assert max(simulated.residuals(other)) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("lr", "steps", "minibatch"), [(0.01, 5, None), (0.1, 5, None), (0.1, 1, None), (0.05, 6, 2)]
+)
+def test_an_update_is_inverted_exactly(lr, steps, minibatch):
+    model, inputs, labels = private(seed=3)
+    sent = client.update(model, inputs, labels, steps=steps, lr=lr, batch_size=minibatch)
+    found = spear_core.invert(model, sent, local_steps=steps, lr=lr, local_batch_size=minibatch)
+    score = metrics.compare(found.inputs, inputs)
+    assert score.exact.all()
+    assert found.certified
+    assert found.labels is not None
+    assert torch.equal(found.labels[score.order], labels)
+
+
+def test_float32_updates_come_back_beyond_what_a_pixel_can_show():
+    model, inputs, labels = private(seed=3, dtype=torch.float32)
+    sent = client.update(model, inputs, labels, steps=5, lr=0.1)
+    found = spear_core.invert(model, sent, local_steps=5, lr=0.1)
+    assert metrics.compare(found.inputs, inputs).exact.all()
+
+
+@pytest.mark.parametrize("wrong", [{"local_steps": 4}, {"lr": 0.099}, {"local_batch_size": 2}])
+def test_another_client_than_the_one_that_sent_it_is_never_certified(wrong):
+    model, inputs, labels = private(seed=3)
+    sent = client.update(model, inputs, labels, steps=5, lr=0.1)
+    found = spear_core.invert(model, sent, **({"local_steps": 5, "lr": 0.1} | wrong))
+    assert not found.certified_rows.any()
+
+
+def test_a_client_that_shuffles_is_read_but_not_certified():
+    model, inputs, labels = private(seed=3)
+    sent = client.update(model, inputs, labels, steps=6, lr=0.05, batch_size=2, generator=seeded(1))
+    found = spear_core.invert(model, sent, local_steps=6, lr=0.05, local_batch_size=2)
+    assert metrics.compare(found.inputs, inputs).exact.all()
+    assert not found.certified
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"local_steps": 0, "lr": 0.1}, "local_steps must be a whole number"),
+        ({"local_steps": 2}, "lr must be a positive number"),
+        ({"local_steps": 2, "lr": -1.0}, "lr must be a positive number"),
+        ({"lr": 0.1}, "local_steps must be given"),
+        ({"local_steps": 2, "lr": 0.1, "local_batch_size": 0}, "local_batch_size must be a whole number"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    model, inputs, labels = private(b=2, width=20)
+    with pytest.raises(InputError, match=message):
+        spear_core.invert(model, client.gradients(model, inputs, labels), **options)
+
+
+def test_an_update_without_zeros_is_refused():
+    model = nn.Sequential(nn.Linear(8, 20), nn.Tanh(), nn.Linear(20, 3))
+    inputs, labels = torch.randn(3, 8, generator=seeded()), torch.tensor([0, 1, 2])
+    sent = client.update(model, inputs, labels, steps=2, lr=0.1)
+    with pytest.raises(InputError, match="zeros of ReLU"):
+        spear_core.invert(model, sent, local_steps=2, lr=0.1)
+
+
+def test_clipping_is_per_example_and_noise_is_of_the_stated_size():
+    model, inputs, labels = private(b=3, width=30)
+    singles = [client.gradients(model, inputs[i : i + 1], labels[i : i + 1]) for i in range(3)]
+    norms = [torch.cat([grad.flatten() for grad in single.values()]).norm() for single in singles]
+    bound = float(sorted(norms)[1])
+    sent = client.clipped(model, inputs, labels, norm=bound)
+    for name in sent:
+        wanted = sum(min(1.0, bound / float(norm)) * single[name] for norm, single in zip(norms, singles)) / 3
+        torch.testing.assert_close(sent[name], wanted)
+    noisy = client.clipped(model, inputs, labels, norm=bound, noise_multiplier=2.0, generator=seeded())
+    noise = (noisy["0.weight"] - sent["0.weight"]) * 3 / bound
+    assert abs(float(noise.std()) - 2.0) < 0.05
+    relative = client.noised(sent, 0.1, generator=seeded())["0.weight"] - sent["0.weight"]
+    assert abs(float(relative.std() / sent["0.weight"].square().mean().sqrt()) - 0.1) < 0.005
