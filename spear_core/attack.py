@@ -28,11 +28,13 @@ from spear_core.search_consistency import certified, consistency_states, spans_b
 from spear_core.search_halfspace import halfspace_states
 from spear_core.sparsity import Pool
 from spear_core.state import State
+from spear_core.tolerances import precision
 from spear_core.tracing import read_problem
 
 SEARCHES = {"consistency": consistency_states, "halfspace": halfspace_states, "sampling": sampling_states}
 
 FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
+NOISY = 16 * precision(torch.float32)  # rounding floor beyond which a gradient is no float32 one any more
 
 Progress = bool | Callable[[State], None]
 
@@ -201,7 +203,7 @@ def states(
         best = max(state, best, key=_worth)
         late = time.monotonic() >= deadline if team is None or team.alone else team.stopped
         explained = count.otherwise is not None and _convinces(state)
-        if state.certified or explained or late:
+        if state.certified or explained or late or _as_good_as_noise_allows(best):
             break
     if count.note and not best.certified:
         best = replace(best, notes=(*best.notes, count.note))
@@ -230,6 +232,12 @@ def _convinces(state: State) -> bool:
     """Whether all samples are there and agree with the forward pass, although a later layer objects."""
     certificate = state.certificate
     return certificate is not None and certificate.complete and state.sparsity_match > CONVINCING
+
+
+def _as_good_as_noise_allows(state: State) -> bool:
+    """Whether all samples are there, of a gradient too noisy to prove them: no other method would do better."""
+    complete = state.certificate is not None and state.certificate.complete
+    return complete and state.low_rank.noise > NOISY
 
 
 def _worth(state: State) -> tuple[int, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from spear_core.errors import InputError, NotLowRank, RankSaturated
-from spear_core.low_rank import LowRank, split
+from spear_core.low_rank import FIRST_RANK, LowRank, split
 from spear_core.problem import LinearLayer, Problem
 
 SAMPLE = 2**16  # entries looked at
@@ -38,7 +38,7 @@ def explain_rank(low_rank: LowRank, problem: Problem) -> InputError:
     """
     layer, rank = problem.attacked, low_rank.batch_size
     m, n = layer.weight_grad.shape
-    told = batch_by_next_layer(problem)
+    told = batch_by_next_layer(problem, rank)
     reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
     if told is None or told < rank:
         reason = reason or _noise(low_rank)
@@ -148,12 +148,16 @@ def _noise(low_rank: LowRank) -> str:
     return "every entry carries noise of the same size: noise was added? Approximate at best: give batch_size"
 
 
-def batch_by_next_layer(problem: Problem) -> int | None:
-    """Batch size as the next layer's gradient tells it, where its rank is not saturated itself."""
+def batch_by_next_layer(problem: Problem, expected: int = FIRST_RANK) -> int | None:
+    """Batch size as the next layer's gradient tells it, where its rank is not saturated itself.
+
+    Args:
+        problem: what the server sees.
+        expected: a rank that is likely, see `low_rank.split`.
+    """
     if len(problem.layers) < 2:
         return None
-    G = problem.layers[1].weight_grad
-    low_rank = split(G, generator=torch.Generator().manual_seed(0))
+    low_rank = problem.next_split(expected=expected)
     return low_rank.batch_size if low_rank.complete else None
 
 

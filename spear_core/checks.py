@@ -186,7 +186,7 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
         InputError: a given batch size that contradicts the rank; a bias gradient of something else.
     """
     layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
-    crowded = is_crowded(low_rank) and batch_by_next_layer(problem) != b
+    crowded = is_crowded(low_rank) and batch_by_next_layer(problem, b) != b
     if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
         raise explain_rank(low_rank, problem)
     noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)

@@ -11,8 +11,8 @@ random starts, all at once, this module repeats four moves:
 
 1. **walk** (`consistency_walk`): projections between the two spaces bring most starts near a sample;
 2. **finish** (`consistency_finish`): with the activation pattern fixed, the exact z is a null vector;
-3. **judge**: a sample is reported only if σ(z) meets 𝒴 to rounding, the bias gradients agree, and nothing
-   near it does as well (two samples with one pattern mix freely, and their mixtures are refused);
+3. **judge** (`consistency_judge`): a sample is reported only if σ(z) meets 𝒴 to rounding, the bias gradients
+   agree, and nothing near it does as well (mixtures of two samples with one pattern are refused);
 4. **deflate** (`deflation`): what is found is taken out of *both* spaces; the rest is a smaller, easier
    problem in which nothing is found twice.
 
@@ -29,22 +29,21 @@ import torch
 from torch import Tensor
 
 from spear_core import consistency_relu, consistency_smooth
+from spear_core.consistency_judge import judge
 from spear_core.consistency_relation import Relation, relate
+from spear_core.consistency_walk import CROWDED, crowding
 from spear_core.deflation import found_directions
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 
-MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
-ARITHMETIC = 8 * torch.finfo(torch.float64).eps  # misfit of a true sample that float64 itself makes
-LARGEST_MISFIT = 0.05  # however large the noise: beyond it wrong points pass as well
-EXCLUSION_MARGIN = 30.0  # the least excluded change must be excluded by more than noise could feign
 ERROR_MARGIN = 10.0  # two finds of one sample may differ by so many expected errors
-SMALL_CHANGE = 1e-5  # step along the weakest change, relative to ‖z‖
-LARGEST_ERROR = 0.01  # relative error of z that the noise may explain before a sample counts as undetermined
-BIAS_AGREES = 0.1  # how far the scales told by β and by ∂L/∂β may differ
 SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample in any case
 STARTS_PER_SAMPLE = 400  # default budget
-PATIENCE = 6  # rounds that find nothing but mixtures of samples with one pattern, which no start can part
+PATIENCE = 12  # rounds without a find after which the rest is left to another method
+LESS_PATIENCE = (
+    4  # where nothing was ever found, though walks of this kind always arrive; and for rounds that
+)
+# find nothing but mixtures of samples with one pattern, which no start can part
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def search(
     *,
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
-    deadline: float | None = None,
+    deadline: float = float("inf"),
     known: Tensor | None = None,
     max_starts: int | None = None,
 ) -> Iterator[Found]:
@@ -89,7 +88,7 @@ def search(
         low_rank: split of the attacked layer's weight gradient.
         batch_size: b; default: the rank of the second layer's gradient.
         generator: source of all randomness (a CPU generator).
-        deadline: value of `time.monotonic()` at which to stop.
+        deadline: value of `time.monotonic()` at which to stop, in the middle of a round as well.
         known: coefficients of samples found by another method, shape (k, r); taken out from the start.
         max_starts: give up after this many random starts; default: 400 per sample.
 
@@ -100,7 +99,7 @@ def search(
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
-    relation = relate(problem, low_rank, batch_size=batch_size, generator=generator)
+    relation = relate(problem, low_rank, batch_size=batch_size)
     candidates = consistency_relu.candidates if problem.attacked.has_relu else consistency_smooth.candidates
     max_starts = max_starts or STARTS_PER_SAMPLE * relation.batch_size
     state = _beginning(relation, known)
@@ -108,8 +107,9 @@ def search(
     while True:
         c = relation.to_sources(state.coefficients)
         q = None if relation.crowded else state.directions
-        walkers, new, weak = candidates(relation, c, (q, state.next_directions), idle, generator)
-        true, misfit, error, undetermined = _judge(relation, new, weak)
+        directions = (q, state.next_directions)
+        walkers, new, weak = candidates(relation, c, directions, idle, generator, deadline)
+        true, misfit, error, undetermined = judge(relation, new, weak)
         best = misfit.argsort()
         best = best[true[best]]
         idle = 0 if len(best) else idle + 1
@@ -122,81 +122,11 @@ def search(
         )
         yield state
         complete = len(state.misfit) >= relation.batch_size
-        spent = state.starts >= max_starts or (deadline is not None and time.monotonic() > deadline)
-        if complete or spent or only_mixtures == PATIENCE:
+        spent = state.starts >= max_starts or time.monotonic() > deadline
+        easy = not len(state.misfit) and crowding(relation.inner, relation.outer) < CROWDED
+        hopeless = idle >= (LESS_PATIENCE if easy else PATIENCE) or only_mixtures >= LESS_PATIENCE
+        if complete or spent or hopeless:
             return
-
-
-def judge(
-    problem: Problem,
-    low_rank: LowRank,
-    coefficients: Tensor,
-    *,
-    batch_size: int | None = None,
-    generator: torch.Generator | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Which of given samples the next layer's row space proves, each on its own, and how sharply.
-
-    Args:
-        problem: the attacked layer and at least one layer behind it.
-        low_rank: split of the attacked layer's weight gradient.
-        coefficients: c_i as rows, shape (k, r).
-        batch_size: b; default: the rank of the second layer's gradient.
-        generator: source of random vectors.
-
-    Returns:
-        Mask, shape (k,), and how far noise may have moved each z, relative to its length, shape (k,).
-    """
-    relation = relate(problem, low_rank, batch_size=batch_size, generator=generator)
-    c = relation.to_sources(coefficients.to(relation.basis)).T
-    module = consistency_relu if problem.attacked.has_relu else consistency_smooth
-    true, _, error, _ = _judge(relation, c, module.weakest_changes(relation, c, generator))
-    return true, error
-
-
-def _judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Which candidates c (as columns) are samples, their misfits and errors, and which are left undetermined.
-
-    A candidate passes if its misfit is explained by the noise of the gradients, if the bias gradients agree
-    with its scale, c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and if its equations exclude everything near it, even the
-    change of z that they exclude least (`weak`, unit columns): mixtures of samples with one activation
-    pattern, or in the linear range of σ, are as consistent as the samples are.
-    """
-    z = relation.hidden(c.T)
-    y = relation.activation(z)
-    p = relation.next_coefficients(y)
-    misfit, length = relation.misfit(y), y.norm(dim=0)
-    expected = relation.expected_misfit(c, p, length)
-    allowed = MISFIT_MARGIN * expected.clamp_min(ARITHMETIC)
-    sides = [_exclusion(relation, z, weak, sign * SMALL_CHANGE) for sign in (1, -1)]
-    (excluded_up, feigned_up), (excluded_down, feigned_down) = sides
-    excluded, feigned = torch.minimum(excluded_up, excluded_down), torch.maximum(feigned_up, feigned_down)
-    # noise in y is spread over m directions, and one of them moves z along the weakest change
-    error = expected * length / (excluded * z.norm(dim=0) * z.shape[0] ** 0.5)
-    consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)
-    mean, next_mean = relation.mean_gradients()
-    consistent &= (next_mean @ p - 1).abs() < BIAS_AGREES
-    if not relation.crowded:
-        consistent &= (mean @ c - 1).abs() < BIAS_AGREES
-    determined = (excluded > EXCLUSION_MARGIN * feigned) & (error < LARGEST_ERROR)
-    return consistent & determined, misfit, torch.maximum(expected, error), consistent & ~determined
-
-
-def _exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple[Tensor, Tensor]:
-    """How fast y leaves 𝒴 as z moves along `weak`, and how fast noise could make it seem to, (k,) each.
-
-    One-sided, since at a kink of σ one side may be consistent where the other is not: the mixtures of two
-    samples with one pattern end where a unit reaches zero.
-    """
-    length = z.norm(dim=0)
-    at_kink = z.abs() < SMALL_CHANGE * length / z.shape[0] ** 0.5
-    start = z.masked_fill(at_kink, 0)
-    change = (relation.activation(start + step * length * weak) - relation.activation(start)) / (
-        step * length
-    )
-    speed = change.norm(dim=0)
-    feigned = relation.expected_misfit(relation.changes(weak), relation.next_coefficients(change), speed)
-    return relation.misfit(change) * speed, feigned * speed
 
 
 def _beginning(relation: Relation, known: Tensor | None) -> Found:
@@ -223,9 +153,10 @@ def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, error: T
     together = torch.cat([known, c.T])
     misfit = torch.cat([state.misfit, misfit])
     z = relation.hidden(together).T
+    inside = z @ relation.inner  # distances are the same in coordinates of span [M, β]
     blur = (ERROR_MARGIN * error).clamp_min(SAME_SAMPLE)
     reach = torch.cat([z.new_zeros(len(known)), blur]) * z.norm(dim=1)
-    apart = torch.cdist(z, z, compute_mode="donot_use_mm_for_euclid_dist")
+    apart = torch.cdist(inside, inside, compute_mode="use_mm_for_euclid_dist")
     first = ~(apart < reach[:, None]).tril(-1).any(dim=1)
     together, misfit = together[first][: relation.batch_size], misfit[first][: relation.batch_size]
     directions, next_directions = found_directions(relation, together)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.low_rank import LowRank, split
+from spear_core.low_rank import LowRank
 from spear_core.problem import LinearLayer, Problem
 from spear_core.tolerances import noise_per_entry, precision
 
+MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
 BIAS_COUNTS = 1e3  # rounding errors by which β must stick out of span M to count as a dimension of its own
 
 
@@ -99,6 +100,12 @@ class Relation:
         in_y = next_noise * self.basis.shape[0] ** 0.5 * p.norm(dim=0)
         return (in_z + in_y) / length + precision(self.layers[0].weight_grad.dtype)
 
+    def believable_misfit(self, z: Tensor) -> Tensor:
+        """Misfit up to which z (as columns, of any scale if σ is ReLU) may be a sample, for noise alone."""
+        y = self.activation(z)
+        expected = self.expected_misfit(self.changes(z), self.next_coefficients(y), y.norm(dim=0))
+        return MISFIT_MARGIN * expected
+
     def mean_gradients(self) -> tuple[Tensor, Tensor]:
         """Lᵀ g and L₂ᵀ g₂: c · Lᵀ g = 1 (unless crowded) and p · L₂ᵀ g₂ = 1 for every sample."""
         first, second = (
@@ -123,7 +130,6 @@ def relate(
     low_rank: LowRank,
     *,
     batch_size: int | None = None,
-    generator: torch.Generator | None = None,
 ) -> Relation:
     """Collect what two layers say about z.
 
@@ -133,8 +139,8 @@ def relate(
     if len(problem.layers) < 2:
         raise ValueError("problem must have a layer behind the attacked one, got 1 layer")
     first, second = problem.layers[:2]
-    next_rank = split(second.weight_grad, batch_size, generator=generator)
     rank, n = low_rank.rows.shape
+    next_rank = problem.next_split(batch_size, expected=rank)
     if next_rank.batch_size < rank:
         raise ValueError(
             f"the next layer's gradient must have at least rank {rank}, got {next_rank.batch_size}"

@@ -4,10 +4,13 @@ relu(t z) = t relu(z) for t > 0: the search runs over unit vectors z = Φ u of s
 unknown direction. Its scale comes last, from the bias gradients.
 """
 
+import time
+
 import torch
 from torch import Tensor
 
-from spear_core.consistency_finish import exact_null_vectors, pattern_newton
+from spear_core.consistency_exact import exact_null_vectors
+from spear_core.consistency_finish import pattern_newton
 from spear_core.consistency_relation import Relation
 from spear_core.consistency_walk import crowding, starts_per_sample, walk
 from spear_core.deflation import determined, orthogonal_complement
@@ -15,7 +18,10 @@ from spear_core.deflation import determined, orthogonal_complement
 NEAR = 0.15  # misfit below which a walker sits in the basin of a sample
 CONVERGED = 1e-3  # misfit in float32 below which the finish has arrived; anything else is not worth float64
 FEWEST_STARTS = 32
-UNLIKE = 0.3  # unit vectors closer than this are tried once in the first round
+STEPS = 8  # of conjugate gradients for one pattern
+FIRST_PASSES, PASSES = 2, 6  # new patterns before and after duplicates are dropped
+UNLIKE = 0.03  # unit vectors closer than this after the first passes are mostly one sample
+AT_ONCE = 64  # candidates finished between two looks at the clock
 CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
 
 
@@ -25,6 +31,7 @@ def candidates(
     directions: tuple[Tensor | None, Tensor],
     idle: int,
     generator: torch.Generator | None,
+    deadline: float = float("inf"),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One round: walk from fresh starts in what is left of the two spaces, and finish.
 
@@ -34,23 +41,33 @@ def candidates(
         directions: their q in layer 1 (None where b > r) and in layer 2, as columns, NaN where unknown.
         idle: rounds since the last find.
         generator: source of the starts.
+        deadline: `time.monotonic()` after which the round ends with what it has.
 
     Returns:
         The walkers z, shape (m, K); candidates c as columns, shape (r, k'); for each the unit change of z,
         shape (m, k'), that its equations exclude least.
     """
     # every third idle round starts afresh, in case a direction is wrong and hides the sample it should spare
-    inner, outer = (relation.inner, relation.outer) if idle % 3 == 2 else _deflated(relation, directions)
+    whole = relation.inner, relation.triangle, relation.outer
+    inner, triangle, outer = whole if idle % 3 == 2 else _deflated(relation, directions)
     missing = relation.batch_size - len(found)
     count = max(FEWEST_STARTS, int(missing * starts_per_sample(crowding(inner, outer))))
-    start = torch.randn(inner.shape[1], count, generator=generator).to(inner.device)
+    start = starts(triangle, count, generator)
     small_inner, small_outer = inner.to(torch.float32), outer.to(torch.float32)
-    walkers = walk(small_inner, small_outer, start, effort=idle)
-    near = walkers[:, _distinct(small_inner, small_outer, walkers, NEAR, 0.0 if len(found) else UNLIKE)]
-    near = pattern_newton(small_inner, small_outer, near, passes=8, steps=8 if idle == 0 else 24)
-    near = near[:, _distinct(small_inner, small_outer, near, CONVERGED, CONVERGED_APART)]
+    walkers = walk(small_inner, small_outer, start, effort=idle, deadline=deadline)
+    near = walkers[:, _distinct(small_inner, small_outer, walkers, NEAR, 0.0)]
+    if time.monotonic() > deadline:
+        near = near[:, :0]
+    near = pattern_newton(small_inner, small_outer, near, passes=FIRST_PASSES, steps=STEPS)
+    near = near[:, _distinct(small_inner, small_outer, near, NEAR, UNLIKE if idle == 0 else 0.0)]
+    steps = STEPS if idle == 0 else 3 * STEPS
+    near = pattern_newton(small_inner, small_outer, near, passes=PASSES, steps=steps)
+    near = near[:, _distinct(small_inner, small_outer, near, NEAR, CONVERGED_APART)]
     near = relation.inner.T @ (inner @ near.to(torch.float64))
-    exact, weak = exact_null_vectors(relation.inner, relation.outer, near, generator)
+    near = near[:, _converged(relation, near)]
+    parts = [p for p in near.split(AT_ONCE, dim=1) if time.monotonic() <= deadline] or [near[:, :0]]
+    pairs = [exact_null_vectors(relation.inner, relation.outer, part, generator) for part in parts]
+    exact, weak = (torch.cat(tensors, dim=1) for tensors in zip(*pairs, strict=True))
     c, scale_agrees = _scaled(relation, exact)
     return small_inner @ walkers, c[:, scale_agrees], relation.inner @ weak[:, scale_agrees]
 
@@ -64,17 +81,40 @@ def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | 
     )
 
 
-def _deflated(relation: Relation, directions: tuple[Tensor | None, Tensor]) -> tuple[Tensor, Tensor]:
-    """Φ and Y of the samples not yet found: c ⟂ q_i in layer 1, p ⟂ q_i in layer 2."""
+def starts(triangle: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """Random rays that look like the data, between evenly spread ones and ones as skewed as M itself.
+
+    Samples resemble each other: they lie near the directions in which M is large. Even starts fall for the few
+    samples that stand apart, over and over; starts u = V Λ^(α/2) n, with T Tᵀ = V Λ Vᵀ, normal n and α between
+    0 and 1, reach about twice as many different ones.
+
+    Args:
+        triangle: T with [M, β] = Φ T, shape (r, ·).
+        count: how many.
+        generator: CPU generator.
+
+    Returns:
+        u as columns in Φ, float32, shape (r, count).
+    """
+    values, axes = torch.linalg.eigh(triangle @ triangle.T)
+    skew = torch.rand(count, dtype=values.dtype, generator=generator).to(values.device) / 2
+    normal = torch.randn(len(values), count, dtype=values.dtype, generator=generator).to(values.device)
+    # relative to the largest, lest powers overflow; rounding may leave the smallest below zero
+    sizes = (values / values[-1:]).clamp_min(torch.finfo(values.dtype).eps)[:, None] ** skew
+    return (axes @ (sizes * normal)).to(torch.float32)
+
+
+def _deflated(relation: Relation, directions: tuple[Tensor | None, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Φ, T and Y of the samples not yet found: c ⟂ q_i in layer 1, p ⟂ q_i in layer 2."""
     first, second = directions
-    inner, outer = relation.inner, relation.outer
+    inner, triangle, outer = relation.inner, relation.triangle, relation.outer
     if first is not None and determined(first).shape[1]:
         left = relation.basis @ orthogonal_complement(determined(first))
         left = torch.cat([left, relation.bias[:, None]], dim=1) if relation.has_bias else left
-        inner = torch.linalg.qr(left)[0]
+        inner, triangle = torch.linalg.qr(left)
     if determined(second).shape[1]:
         outer = torch.linalg.qr(relation.rows.T @ orthogonal_complement(determined(second)))[0]
-    return inner, outer
+    return inner, triangle, outer
 
 
 def _distinct(inner: Tensor, outer: Tensor, u: Tensor, near: float, apart: float) -> Tensor:
@@ -86,6 +126,13 @@ def _distinct(inner: Tensor, outer: Tensor, u: Tensor, near: float, apart: float
     distance = torch.cdist(u[:, order].T, u[:, order].T, compute_mode="donot_use_mm_for_euclid_dist")
     earlier = torch.ones_like(distance, dtype=torch.bool).tril(-1)
     return order[~(earlier & (distance < apart)).any(dim=1)]
+
+
+def _converged(relation: Relation, u: Tensor) -> Tensor:
+    """Which rays have a misfit at the rounding of float32, or at the noise of the gradients: mask, shape (K,)."""
+    z = relation.inner @ u
+    allowed = relation.believable_misfit(z).clamp(CONVERGED, NEAR)
+    return relation.misfit(torch.relu(z)) < allowed
 
 
 def _scaled(relation: Relation, exact: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,18 +5,24 @@ sample has c · Lᵀ g = 1 and p · L₂ᵀ g₂ = 1, and every sample still mis
 the found ones. So z = z₀ + Φ u and y = y₀ + Y v, and a sample is where σ(z₀ + Φ u) = y₀ + Y v.
 """
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spear_core.consistency_finish import factorise, gauss_newton, smallest
+from spear_core.consistency_finish import gauss_newton
 from spear_core.consistency_relation import Relation, value_and_slope
 from spear_core.consistency_walk import reflect_affine
 from spear_core.deflation import determined, orthogonal_complement
+from spear_core.masked_least_squares import factorise, smallest
 
+STEPS, MEMORY = 80, 0.93  # of the walk
 NEAR = 0.15  # misfit below which a walker is worth a finish
+CONVERGED = 0.01  # misfit after the first passes that is worth float64
+FIRST_PASSES, PASSES = 5, 15  # Gauss–Newton steps in float32 and in float64
+DENSE_SIZE = 64  # unknowns up to which factorising pays
 FEWEST_STARTS = 32
 UNLIKE = 0.1  # candidates closer than this, relative to ‖z − z₀‖, are one
 
@@ -41,6 +47,7 @@ def candidates(
     directions: tuple[Tensor | None, Tensor],
     idle: int,
     generator: torch.Generator | None,
+    deadline: float = float("inf"),
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One round, as `consistency_relu.candidates`."""
     first, second = directions
@@ -59,16 +66,21 @@ def candidates(
         sigma,
         *_parts(small),
         _starts(relation, small, count, generator),
-        steps=80 * 2 ** min(idle, 3),
-        memory=0.93,
+        steps=STEPS * 2 ** min(idle, 3),
+        memory=MEMORY,
+        deadline=deadline,
     )
     near = small.inner.T @ (walkers - small.centre)
     near = near[:, _distinct(sigma, small, near, NEAR)]
-    dense = pair.inner.shape[1] <= 64
-    near = gauss_newton(sigma, *_parts(small), near, passes=5, dense=dense)
-    near = near[:, _distinct(sigma, small, near, 0.01)]
+    if time.monotonic() > deadline:
+        near = near[:, :0]
+    dense = pair.inner.shape[1] <= DENSE_SIZE
+    near = gauss_newton(sigma, *_parts(small), near, passes=FIRST_PASSES, dense=dense)
+    near = near[:, _distinct(sigma, small, near, NEAR)]
     z = pair.centre + pair.inner @ near.to(torch.float64)
-    u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=15, dense=dense)
+    allowed = relation.believable_misfit(z).clamp(CONVERGED, NEAR)
+    z = z[:, relation.misfit(sigma(z)) < allowed]
+    u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=PASSES, dense=dense)
     z = whole.centre + whole.inner @ u
     c = torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution
     return walkers, c, _weakest_changes(relation, whole, z, generator)

@@ -6,23 +6,26 @@ reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of t
 former from b ≈ m/4 on.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from spear_core.consistency_relation import value_and_slope
 
-COVERAGE = 0.035  # walkers per missing sample times (b/m)²
+NEVER = float("inf")
+COVERAGE = 0.015  # walkers per missing sample times (b/m)²
 CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
 RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
 TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
 SHORTEST_WALK, LONGEST_WALK = 20, 4000
+GLANCE = 16  # steps between two looks at the clock
 GRAPH_STEPS = 2  # Newton steps per unit to the nearest point of σ's graph; the walk forgives the rest
 
 
-def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Tensor:
+def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadline: float = NEVER) -> Tensor:
     """From random starts to the neighbourhood of samples, by the method that suits b/m.
 
     Args:
@@ -30,6 +33,7 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Ten
         outer: Y, orthonormal columns, shape (m, b).
         start: u as columns, shape (r, K).
         effort: doubles the number of steps each time it grows by one, four times at most.
+        deadline: `time.monotonic()` after which to take no further step.
 
     Returns:
         u as unit columns, shape (r, K).
@@ -38,9 +42,18 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0) -> Ten
     longer = 2 ** min(effort, 4)
     share = crowding(inner, outer)
     if share < CROWDED:
-        return alternate(inner, outer, start, max(SHORTEST_WALK, int(450 * share)) * longer)
+        steps = int(max(SHORTEST_WALK, 450 * share) * longer)
+        return alternate(inner, outer, start, steps, deadline)
     room = max(LIMIT - share, 0.03)
-    return reflect(inner, outer, start, min(int(4 / room**2) * longer, LONGEST_WALK), 1 - 0.4 * room)
+    steps = int(min(4 / room**2 * longer, LONGEST_WALK))
+    return reflect(inner, outer, start, steps, 1 - 0.4 * room, deadline)
+
+
+def _until(deadline: float, steps: int) -> Iterator[int]:
+    for step in range(steps):
+        if step % GLANCE == 0 and time.monotonic() > deadline:
+            return
+        yield step
 
 
 def crowding(inner: Tensor, outer: Tensor) -> float:
@@ -53,7 +66,7 @@ def starts_per_sample(share: float) -> float:
     return min(4.0, COVERAGE / share**2)
 
 
-def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor:
+def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int, deadline: float = NEVER) -> Tensor:
     """Alternating projections between {z ∈ span Φ} and {relu(z) ∈ 𝒴}, all walkers in step.
 
     With z = Φ u, h = relu(z) and y = relu(Y Yᵀ h), one step moves the active half of z to y and leaves the
@@ -61,7 +74,7 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor
     what makes it converge from anywhere: y stays a vector of activations.
     """
     u = start
-    for _ in range(steps):
+    for _ in _until(deadline, steps):
         h = torch.relu(inner @ u)
         y = torch.relu(outer @ (outer.T @ h))
         u = u + RELAXATION * (inner.T @ (y - h))
@@ -69,7 +82,9 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int) -> Tensor
     return u
 
 
-def reflect(inner: Tensor, outer: Tensor, start: Tensor, steps: int, memory: float) -> Tensor:
+def reflect(
+    inner: Tensor, outer: Tensor, start: Tensor, steps: int, memory: float, deadline: float = NEVER
+) -> Tensor:
     """RAAR on the pair w = (z, y): A = span Φ × 𝒴, B = the graph of relu, unit by unit.
 
     w ← κ (w + P_B(2 P_A w − w) − P_A w) + (1 − κ) P_A w. The memory κ → 1 (Douglas–Rachford) never settles
@@ -77,7 +92,7 @@ def reflect(inner: Tensor, outer: Tensor, start: Tensor, steps: int, memory: flo
     """
     z = inner @ start
     y = torch.relu(z)
-    for _ in range(steps):
+    for _ in _until(deadline, steps):
         z_linear, y_linear = inner @ (inner.T @ z), outer @ (outer.T @ y)
         z_graph, y_graph = nearest_on_relu(2 * z_linear - z, 2 * y_linear - y)
         z = memory * (z + z_graph) + (1 - 2 * memory) * z_linear
@@ -104,6 +119,7 @@ def reflect_affine(
     start: Tensor,
     steps: int,
     memory: float,
+    deadline: float = NEVER,
 ) -> Tensor:
     """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ.
 
@@ -116,12 +132,13 @@ def reflect_affine(
         start: z as columns, shape (m, K).
         steps: how many.
         memory: κ.
+        deadline: `time.monotonic()` after which to take no further step.
 
     Returns:
         z as columns of z₀ + span Φ, shape (m, K).
     """
     z, y = start, sigma(start)
-    for _ in range(steps):
+    for _ in _until(deadline, steps):
         z_linear, y_linear = centre + inner @ (inner.T @ z), offset + outer @ (outer.T @ y)
         z_graph, y_graph = nearest_on_graph(sigma, 2 * z_linear - z, 2 * y_linear - y, z_linear)
         z = memory * (z + z_graph) + (1 - 2 * memory) * z_linear

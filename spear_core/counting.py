@@ -55,7 +55,7 @@ def count_samples(
         InputError: a gradient whose rank does not tell a batch, with the reason; see `check_rank`.
     """
     rank = low_rank.batch_size
-    told = batch_size or batch_by_next_layer(problem) if method in ("auto", "consistency") else None
+    told = batch_size or batch_by_next_layer(problem, rank) if method in ("auto", "consistency") else None
     if told is None or told <= rank:
         check_rank(low_rank, problem, batch_size)
         return Count(rank)

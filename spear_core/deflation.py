@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from spear_core.consistency_relation import Relation, value_and_slope
+from spear_core.masked_least_squares import masked_products, units
 
 DETERMINED = 1e-6  # smallest pivot of the normal equations that still determines q, relative to the rows' 1
 ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its length
-LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
 
 
 def found_directions(relation: Relation, found: Tensor) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
     particular = torch.linalg.pinv(coefficients)
     free = orthogonal_complement(coefficients.T)
     if free.shape[1] == 0 or len(coefficients) == 0:
-        return _units(particular)
+        return units(particular)
     LN, Lp = factor @ free, factor @ particular
     zero = inactive.to(factor.dtype)
     gram = masked_products(LN, LN, zero)
@@ -65,7 +65,7 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
     signal = factor @ directions
     wrong = (zero * signal).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
     loose = (failed > 0) | (lower.diagonal(dim1=1, dim2=2).amin(dim=1) ** 2 < DETERMINED)
-    return _units(directions).masked_fill(wrong | loose, float("nan"))
+    return units(directions).masked_fill(wrong | loose, float("nan"))
 
 
 def coupled_directions(
@@ -88,7 +88,7 @@ def coupled_directions(
     L, E = factors
     c = coefficients[0]
     if len(c) == L.shape[1]:
-        return _units(torch.linalg.pinv(coefficients[0])), _units(torch.linalg.pinv(coefficients[1]))
+        return units(torch.linalg.pinv(coefficients[0])), units(torch.linalg.pinv(coefficients[1]))
     b = L.shape[1]
     start = torch.nn.functional.pad(c / c.norm(dim=1, keepdim=True), (0, E.shape[1]))
     gram = start[:, :, None] * start[:, None, :]
@@ -105,7 +105,7 @@ def coupled_directions(
     pivots = lower.diagonal(dim1=1, dim2=2) ** 2
     wrong |= (failed > 0) | (pivots.amin(dim=1) < DETERMINED * pivots.amax(dim=1))
     unknown = float("nan")
-    return _units(q).masked_fill(wrong, unknown), _units(next_q).masked_fill(wrong, unknown)
+    return units(q).masked_fill(wrong, unknown), units(next_q).masked_fill(wrong, unknown)
 
 
 def determined(directions: Tensor) -> Tensor:
@@ -115,24 +115,4 @@ def determined(directions: Tensor) -> Tensor:
 
 def orthogonal_complement(columns: Tensor) -> Tensor:
     """Orthonormal basis of the complement of the span of (r, k) columns, shape (r, r − k)."""
-    return torch.linalg.qr(_units(columns), mode="complete")[0][:, columns.shape[1] :]
-
-
-def _units(columns: Tensor) -> Tensor:
-    return columns / columns.norm(dim=0)
-
-
-def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
-    """Aᵀ diag(w_k) B for every column w_k: (m, p), (m, r) and (m, K) give (K, p, r).
-
-    While p r is small, one product of the weights with all pairs of columns does it for all k at once; later
-    writing down the pairs costs more than a product each.
-    """
-    p, r = left.shape[1], right.shape[1]
-    if p * r > LARGEST_PAIRS:
-        products = weights.new_empty(weights.shape[1], p, r)
-        for product, w in zip(products, weights.T, strict=True):
-            torch.mm((left * w[:, None]).T, right, out=product)
-        return products
-    pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
-    return (weights.T @ pairs).reshape(weights.shape[1], p, r)
+    return torch.linalg.qr(units(columns), mode="complete")[0][:, columns.shape[1] :]

@@ -8,10 +8,11 @@ there are clearly more of them than unknowns.
 import torch
 from torch import Tensor
 
-from spear_core import consistency
-from spear_core.consistency_finish import factorise, gain
+from spear_core import consistency_relu, consistency_smooth
+from spear_core.consistency_judge import judge as judged
 from spear_core.consistency_relation import relate, value_and_slope
 from spear_core.low_rank import LowRank
+from spear_core.masked_least_squares import factorise, gain
 from spear_core.problem import Problem
 
 BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
@@ -19,7 +20,11 @@ SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence i
 
 
 def judge(
-    problem: Problem, low_rank: LowRank, coefficients: Tensor, *, generator: torch.Generator | None = None
+    problem: Problem,
+    low_rank: LowRank,
+    coefficients: Tensor,
+    *,
+    generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Which samples the next layer proves, and how far rounding may have moved each of them.
 
@@ -35,12 +40,13 @@ def judge(
     nobody = torch.zeros(len(coefficients), dtype=torch.bool, device=coefficients.device)
     unknown = torch.full((len(coefficients),), torch.inf, dtype=torch.float64, device=coefficients.device)
     try:
-        relation = relate(problem, low_rank, generator=generator)
-        proven, _ = consistency.judge(problem, low_rank, coefficients, generator=generator)
+        relation = relate(problem, low_rank)
     except ValueError:  # the next layer's gradient has too low a rank
         return nobody, unknown
     m, b = relation.outer.shape
-    c = relation.to_sources(coefficients)
+    c = relation.to_sources(coefficients.to(relation.basis))
+    module = consistency_relu if problem.attacked.has_relu else consistency_smooth
+    proven = judged(relation, c.T, module.weakest_changes(relation, c.T, generator))[0]
     z = relation.hidden(c)
     y, slope = value_and_slope(relation.activation, z)
     p = relation.next_coefficients(y)

@@ -129,7 +129,7 @@ def landscape(
     """
     generator = generator or torch.Generator().manual_seed(0)
     low_rank = low_rank or split(problem.attacked.weight_grad, generator=generator)
-    relation = relate(problem, low_rank, generator=generator)
+    relation = relate(problem, low_rank)
     if relation.crowded:
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spear_core.tolerances import FLAT_TAIL, numerical_rank
 
-FIRST_SKETCH = 32  # columns of the first sketch: enough for the batches of the paper, doubled where it is not
+FIRST_RANK = 20  # what the first sketch is made for, doubled where the rank is higher
 CHUNK_NUMBERS = 2**21  # entries of G converted to float64 at a time: 16 MiB
 
 
@@ -47,7 +47,11 @@ class LowRank:
 
 
 def split(
-    weight_grad: Tensor, batch_size: int | None = None, *, generator: torch.Generator | None = None
+    weight_grad: Tensor,
+    batch_size: int | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    expected: int = FIRST_RANK,
 ) -> LowRank:
     """Split a gradient into a thin product, G = L R, with as few passes over G as possible.
 
@@ -59,6 +63,7 @@ def split(
         weight_grad: G, shape (m, n), float32 or float64.
         batch_size: b; default: the numerical rank.
         generator: source of the random sketch.
+        expected: a rank that is likely, so that the first sketch may be wide enough.
 
     Returns:
         The split, in float64 on the device of G. G itself is never copied as a whole.
@@ -68,7 +73,7 @@ def split(
     2
     """
     m, n = weight_grad.shape
-    width = FIRST_SKETCH if batch_size is None else batch_size + 2 * FLAT_TAIL
+    width = (batch_size or expected) + 2 * FLAT_TAIL
     while True:
         complete_basis = width >= min(m, n) / 2
         basis = _range(weight_grad, None if complete_basis else width, generator)

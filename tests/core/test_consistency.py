@@ -9,17 +9,17 @@ from torch.nn import functional as F
 
 from spear_core import client, data, metrics
 from spear_core.consistency import Found, search
-from spear_core.consistency_finish import factorise, gain, gauss_newton, null_vectors
+from spear_core.consistency_finish import gauss_newton
 from spear_core.consistency_relation import relate, value_and_slope
 from spear_core.consistency_walk import nearest_on_graph, nearest_on_relu
 from spear_core.deflation import (
     coupled_directions,
     dual_directions,
     found_directions,
-    masked_products,
     orthogonal_complement,
 )
 from spear_core.low_rank import LowRank, split
+from spear_core.masked_least_squares import factorise, gain, masked_products, null_vectors
 from spear_core.networks import fully_connected
 from spear_core.problem import LinearLayer, Problem
 

@@ -1,0 +1,151 @@
+"""Least squares with A = (I − Y Yᵀ) diag(a) Φ for many masks a at once.
+
+Every candidate of forward consistency has its own a, the activation pattern or the slope of σ, and thereby its
+own matrix; Φ and Y are shared. Conjugate gradients (CGLS; Björck 1996, §7.4) need only products of m × b by
+b × K, all K candidates in step, and Cholesky factors as a preconditioner where b is small or A is
+ill-conditioned.
+"""
+
+import torch
+from torch import Tensor
+
+INVERSE_STEPS = 4
+LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
+
+
+def null_vectors(
+    inner: Tensor,
+    outer: Tensor,
+    start: Tensor,
+    weights: Tensor,
+    steps: int,
+    lower: Tensor | None = None,
+) -> Tensor:
+    """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
+    y = weights * (inner @ start)
+    residual = y - outer @ (outer.T @ y)
+    return units(start + least_squares(inner, outer, weights, residual, steps, lower, normal=start))
+
+
+def least_squares(
+    inner: Tensor,
+    outer: Tensor,
+    weights: Tensor,
+    residual: Tensor,
+    steps: int,
+    lower: Tensor | None = None,
+    normal: Tensor | None = None,
+) -> Tensor:
+    """Minimise ‖A d + residual‖ for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS.
+
+    Args:
+        inner: Φ, shape (m, r).
+        outer: Y, shape (m, b).
+        weights: a as columns, shape (m, K).
+        residual: as columns in the complement of 𝒴, shape (m, K).
+        steps: conjugate-gradient steps.
+        lower: Cholesky factors from `factorise`. With them three steps suffice, however ill-conditioned A is
+            (similar samples).
+        normal: unit columns u, shape (r, K), to which d stays orthogonal.
+
+    Returns:
+        d as columns, shape (r, K).
+    """
+    if inner.shape[1] == 0:
+        return weights.new_zeros(0, weights.shape[1])
+    tiny = torch.finfo(weights.dtype).tiny
+
+    def forward(d: Tensor) -> Tensor:
+        y = weights * (inner @ d)
+        return y - outer @ (outer.T @ y)
+
+    def gradient(residual: Tensor) -> Tensor:
+        return project(inner.T @ (weights * residual))
+
+    def project(s: Tensor) -> Tensor:
+        return s if normal is None else s - normal * (normal * s).sum(dim=0)
+
+    def precondition(s: Tensor) -> Tensor:
+        return s if lower is None else project(torch.cholesky_solve(s.T[:, :, None], lower)[:, :, 0].T)
+
+    residual = -residual
+    s = gradient(residual)
+    along = precondition(s)
+    size = (s * along).sum(dim=0)
+    move = torch.zeros_like(s)
+    for _ in range(steps):
+        change = forward(along)
+        length = size / (change * change).sum(dim=0).clamp_min(tiny)
+        move = move + length * along
+        residual = residual - length * change
+        s = gradient(residual)
+        scaled = precondition(s)
+        new_size = (s * scaled).sum(dim=0)
+        along, size = scaled + along * (new_size / size.clamp_min(tiny)), new_size
+    return move
+
+
+def active(inner: Tensor, u: Tensor) -> Tensor:
+    """A = [Φ u > 0] as 0 and 1."""
+    return (inner @ u > 0).to(u.dtype)
+
+
+def factorise(inner: Tensor, outer: Tensor, weights: Tensor, normal: Tensor | None = None) -> Tensor:
+    """Cholesky factors of AᵀA + u uᵀ, shape (K, r, r); u uᵀ lifts the null direction, so that they exist.
+
+    m r (r + b) operations per candidate.
+    """
+    lost = masked_products(outer, inner, weights)
+    gram = masked_products(inner, inner, weights**2) - lost.mT @ lost
+    if normal is not None:
+        gram += normal.T[:, :, None] * normal.T[:, None, :]
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    if diagonal.shape[1]:
+        diagonal += diagonal.shape[1] * torch.finfo(gram.dtype).eps * diagonal.amax(dim=1, keepdim=True)
+    return torch.linalg.cholesky_ex(gram)[0]
+
+
+def smallest(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """Right singular vector of the smallest singular value of each factorised A, as unit columns (r, K).
+
+    By inverse iteration from random vectors. It is the direction in which noise moves a candidate most, and
+    the mixing direction where two samples share their pattern.
+    """
+    count, r = lower.shape[:2]
+    v = random_units((r, count), lower, generator)
+    for _ in range(INVERSE_STEPS):
+        v = units(torch.cholesky_solve(v.T[:, :, None], lower)[:, :, 0].T)
+    return v
+
+
+def gain(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """1 / (smallest singular value) of each factorised A: how far a unit of noise moves a candidate, (K,)."""
+    v = smallest(lower, generator)
+    return 1 / (lower.mT @ v.T[:, :, None]).norm(dim=1)[:, 0]
+
+
+def units(columns: Tensor) -> Tensor:
+    """Columns of length one."""
+    return columns / columns.norm(dim=0)
+
+
+def random_units(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Random unit columns of the dtype and on the device of `like`, drawn on the CPU."""
+    return units(torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device))
+
+
+def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+    """Aᵀ diag(w_k) B for every column w_k: (m, p), (m, r) and (m, K) give (K, p, r).
+
+    While p r is small, one product of the weights with all pairs of columns does it for all k at once; later
+    writing down the pairs costs more than a product each.
+    """
+    p, r = left.shape[1], right.shape[1]
+    if p * r > LARGEST_PAIRS:
+        products = weights.new_empty(weights.shape[1], p, r)
+        for product, w in zip(products, weights.T, strict=True):
+            rows = w.nonzero().flatten()  # half of them, where w is an activation pattern
+            torch.mm((left[rows] * w[rows, None]).T, right[rows], out=product)
+        return products
+    pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
+    return (weights.T @ pairs).reshape(weights.shape[1], p, r)
