@@ -152,6 +152,24 @@ def test_float32_weights_with_float64_gradients():
     assert_exact(inversion, certified=False)
 
 
+class SkipConnection(nn.Module):
+    """x + relu(L x), then a linear output."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(60, 60), nn.Linear(60, 5)
+
+    def forward(self, x):
+        return self.head(x + F.relu(self.body(x)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_residual_around_the_layer(seed):
+    model, (x, y) = randomise(SkipConnection(), seed), batch(seed, b=3, n=60)
+    inversion = invert(model, client.gradients(model, x, y), method="sampling", max_samples=2_000)
+    assert_exact(inversion, x, certified=False)
+
+
 def test_images_come_back_as_rows():
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 60), nn.ReLU(), nn.Linear(60, 5)).double()
     images = torch.randn(3, 3, 4, 4, generator=seeded(), dtype=torch.float64)
