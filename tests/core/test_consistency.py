@@ -1,5 +1,6 @@
 """Forward consistency: small seeds of every case it is meant for, and its routines against naive ones."""
 
+import math
 import time
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core import client, data, metrics
+from spear_core import client, data, invert, metrics
 from spear_core.consistency import Found, search
+from spear_core.consistency_exact import refined
 from spear_core.consistency_finish import gauss_newton
 from spear_core.consistency_relation import relate, value_and_slope
-from spear_core.consistency_walk import nearest_on_graph, nearest_on_relu
+from spear_core.consistency_relu import starts
+from spear_core.consistency_walk import nearest_on_graph, nearest_on_relu, walk
 from spear_core.deflation import (
     coupled_directions,
     dual_directions,
@@ -242,7 +245,72 @@ def test_next_layer_must_hold_the_batch():
         next(search(Problem(problem.layers[:1]), split(problem.attacked.weight_grad)))
 
 
+@pytest.mark.parametrize("noise", [1e-3, 1e-2])
+def test_noise_is_allowed_for(noise: float):
+    model, inputs, labels = photos(8, 200, seed=15, size=16)
+    grads = client.gradients(model, inputs, labels)
+    generator = seeded(0)
+    for name, grad in grads.items():
+        grads[name] = grad + noise * grad.square().mean().sqrt() * torch.randn(
+            grad.shape, generator=generator
+        )
+    inversion = invert(model, grads, time_limit=20.0)
+    assert not inversion.certified_rows.any()
+    assert metrics.compare(inversion.inputs, inputs).psnr.min() > -20 * math.log10(noise) + 10
+
+
+def test_mixed_precision_is_allowed_for():
+    model, inputs, labels = photos(8, 200, seed=16, size=16)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = F.cross_entropy(model(inputs), labels)
+    inversion = invert(model, torch.autograd.grad(loss, list(model.parameters())), time_limit=20.0)
+    assert not inversion.certified_rows.any()
+    assert metrics.compare(inversion.inputs, inputs).psnr.min() > 40
+
+
+def test_layers_that_do_not_belong_together_are_given_up_soon():
+    model, inputs, labels = photos(8, 200, seed=17, size=16)
+    problem, _ = make(model, inputs, labels)
+    other, _ = make(*photos(8, 200, seed=18, size=16))
+    found = drain(Problem((problem.layers[0], other.layers[1])))[1]
+    assert not len(found.misfit) and found.rounds <= 6
+
+
+def test_clock_stops_a_walk_and_a_round():
+    problem, _ = make(*photos(12, 100, seed=19, size=16))
+    relation = relate(problem, split(problem.attacked.weight_grad))
+    start = starts(relation.triangle, 5, seeded(0))
+    walked = walk(relation.inner.float(), relation.outer.float(), start, deadline=time.monotonic() - 1)
+    assert torch.equal(walked, start / start.norm(dim=0))
+    *_, found = search(problem, split(problem.attacked.weight_grad), deadline=time.monotonic() - 1)
+    assert not len(found.misfit) and found.rounds == 1
+
+
+def test_next_layer_is_split_once():
+    problem, _ = make(*photos(6, 60, seed=20, size=16))
+    first = problem.next_split()
+    assert problem.next_split(6) is first is problem.next_split()
+    assert problem.next_split(5).batch_size == 5
+
+
 # ----------------------------------------------------------------------------------- routines, naively redone
+def test_starts_lie_where_the_data_lie():
+    u = starts(torch.diag(torch.tensor([100.0, 1.0], dtype=F64)), 4000, seeded(0))
+    leaning = (u[0].abs() > u[1].abs()).double().mean()
+    assert 0.7 < leaning < 0.95  # half of even starts would, and 99 % of those as skewed as the data
+
+
+def test_refined_null_vectors_equal_one_svd_each():
+    generator = seeded(4)
+    inner = torch.linalg.qr(torch.randn(80, 12, generator=generator, dtype=F64))[0]
+    pattern = (torch.rand(80, 3, generator=generator) > 0.4).to(F64)
+    true = F.normalize(torch.randn(12, 3, generator=generator, dtype=F64), dim=0)
+    rest = torch.randn(80, 5, generator=generator, dtype=F64)
+    outer = torch.linalg.qr(torch.cat([pattern * (inner @ true), rest], dim=1))[0]
+    near = F.normalize(true + 1e-5 * torch.randn(true.shape, generator=generator, dtype=F64), dim=0)
+    assert torch.allclose(refined(inner, outer, near, pattern), true, atol=1e-12)
+
+
 @pytest.mark.parametrize("dense", [False, True])
 def test_null_vectors_equal_one_svd_each(dense: bool):
     generator = seeded(0)
