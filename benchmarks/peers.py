@@ -83,7 +83,7 @@ def main() -> None:
 
 def available(name: str) -> bool:
     """Whether the package that a peer needs is installed; says so if not."""
-    package = name.split()[0]
+    package = name.split()[0].strip(",")
     if package not in ("picard", "breaching"):
         return True
     try:

@@ -156,8 +156,12 @@ def certify(
     if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == b and separated):
         independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
         own_error = own_error / found.inputs.abs().max()
-        # where its zeros do not pin a sample down, or not sharply, the next layer may
-        error = torch.where(independent, torch.minimum(own_error, error), error) if separated else own_error
+        # where its zeros do not pin a sample down, or not sharply, the next layer may; what the next layer
+        # alone has found is as sharp as that layer makes it
+        if zeros is None or not separated:
+            error = own_error
+        else:
+            error = torch.where(independent, torch.minimum(own_error, error), error)
         unique = unique & independent if zeros is None else unique | independent
     agree = None if found.agreement is None else found.agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()

@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from spear_core import client, data
+from spear_core.attack import invert
 from spear_core.certificate import GRADIENT, REPLAY, UNIQUE, ZEROS, certify, expected_error
 from spear_core.metrics import compare
+from spear_core.networks import fully_connected
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward, reconstruct
 from spear_core.sparsity import zero_tolerance
@@ -174,3 +177,17 @@ def test_noise_that_blurs_is_not_called_exact():
     certificate, found = certificate_of(blurred)
     assert float(compare(found.inputs, case.inputs).psnr.min()) < 90
     assert not bool(certificate.certified_rows.any())
+
+
+def test_a_mixture_of_two_samples_just_behind_its_last_kink_is_not_certified():
+    """35 of one and −34 of another sample of one pattern: a unit has just flipped, and all holds to rounding."""
+    generator = seeded(2)
+    batch = data.load("photos", 4, size=16, generator=generator)
+    half = batch.inputs[:2]
+    inputs = torch.cat([half, half + 1e-3 * half.roll(1, dims=1)])
+    model = fully_connected(768, 100, 2, generator=generator)
+    found = invert(
+        model, client.gradients(model, inputs, batch.labels), method="consistency", generator=seeded(2)
+    )
+    proven = found.inputs[found.certified_rows]
+    assert int(compare(proven, inputs).exact.sum()) == len(proven)
