@@ -4,29 +4,22 @@ import html
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw
-from torch import Tensor
 
 import spear_core
 from spear_core import tracing
-from spear_core.certificate import GRADIENT, REPLAY, UNIQUE, ZEROS
-from spear_core.data import Batch
-from spear_core.metrics import compare
-from spear_core.reconstruction import reconstruct
 from spear_core.selection import greedy
-from spear_core.sparsity import default_threshold
 from spear_core.state import State
 from widgets import base, drawing
 from widgets.job import Job
 from widgets.low_rank import sample_pictures
 from widgets.scene import DATA, Scene, of_batch, scene
+from widgets.state_picture import PlotPanels, look, state_picture
 
 WIDTHS = (100, 200, 400)
 MOST_SAMPLES = 100_000  # draws after which the search gives up
@@ -34,22 +27,12 @@ NEAR = 0.02  # noise on the copy of a sample, in standard deviations of the data
 MOST_RUNS = 8  # that are kept, with their states, while the reader looks at other batches
 PLAY_SECONDS = 0.8  # for each state
 POLL_SECONDS = 0.03  # how often the page is looked after while a state is computed
-WORST, BEST = 0.0, -7.0  # powers of ten of the error map, black and white
 TWINS = (
     ("as it comes", "none"),
     ("1 and 2 nearly equal", "near"),
     ("1 and 2 with one activation pattern", "same"),
 )
-PARTS = (GRADIENT, ZEROS, UNIQUE, REPLAY)
 STAGES = ("low rank", "sampling", "selection", "certificate")
-TRACK = (
-    ("1 low rank", "low rank"),
-    ("2 sampling", "sampling"),
-    ("3 filter", "sampling"),
-    ("4 selection", "selection"),
-    ("5 reconstruction", "selection"),
-    ("certificate", "certificate"),
-)
 
 
 # ---------------------------------------------------------------- the batch
@@ -136,70 +119,6 @@ class Run:
             assert self._worker is not None
             self._worker.join(POLL_SECONDS)
             yield
-
-
-# ---------------------------------------------------------------- what a state shows
-@dataclass(frozen=True)
-class Look:
-    """The batch that a state amounts to, in the order of the private one.
-
-    Attributes:
-        title: what the pictures are.
-        inputs: rows, shape (k, n).
-        places: for each private sample the row that belongs to it, −1 for none, shape (b,).
-        errors: largest absolute error of each private sample, infinite where there is no row, shape (b,).
-    """
-
-    title: str
-    inputs: Tensor
-    places: Tensor
-    errors: Tensor
-
-
-def look(stage: Scene, state: State) -> Look:
-    """What the directions found so far make of the batch.
-
-    Before there are b of them, the pseudo-inverse stands for Q⁻¹: each sample is mixed with the missing ones.
-    Before there is any, the rows of R are all there is.
-    """
-    chosen = greedy(state.pool) if len(state.pool) else ()
-    truth = stage.batch.inputs.to(torch.float64)
-    b = len(truth)
-    if state.reconstruction is not None:
-        inputs, title = state.reconstruction.inputs, "recovered from the chosen directions"
-    elif chosen:
-        inputs = reconstruct(stage.forward, state.pool.directions[:, list(chosen)]).inputs
-        title = f"ghosts: what {len(chosen)} of {b} directions give"
-    else:
-        rows = state.low_rank.rows
-        inputs, title = rows / rows.std(dim=1, keepdim=True), "rows of R: mixtures of all samples"
-    if not inputs.isfinite().all():
-        inputs = inputs.nan_to_num()
-    places = compare(inputs, truth).order
-    errors = torch.full((b,), torch.inf, dtype=torch.float64)
-    there = places >= 0
-    errors[there] = (inputs[places[there]] - truth[there]).abs().amax(dim=1)
-    return Look(title, inputs, places, errors)
-
-
-def error_pictures(batch: Batch, errors: Tensor) -> np.ndarray:
-    """Absolute errors as grey pictures on a logarithmic scale, uint8 (k, H, W, 3): white is rounding.
-
-    Args:
-        batch: for the shape of its pictures.
-        errors: shape (k, n).
-    """
-    powers = errors.abs().clamp_min(10.0**BEST).log10().clamp(BEST, WORST)
-    shade = ((WORST - powers) / (WORST - BEST) * 255).round().to(torch.uint8)
-    if batch.shape is not None:
-        picture = shade.reshape(-1, *batch.shape).amin(dim=1)  # the worst of the colours
-    else:
-        n = shade.shape[1]
-        side = -(-n // 6)
-        picture = torch.full((len(shade), 6 * side), 255, dtype=torch.uint8)
-        picture[:, :n] = shade
-        picture = picture.reshape(-1, 6, side)
-    return picture[..., None].expand(*picture.shape, 3).numpy()
 
 
 # ---------------------------------------------------------------- the explorer
@@ -430,147 +349,6 @@ def film_positions(states: list[State]) -> list[int]:
     half = [k for k, s in enumerate(states) if s.reconstruction is None and b / 2 <= len(greedy(s.pool)) < b]
     selected = [k for k, state in enumerate(states) if state.step == "selection"]
     return list(dict.fromkeys([0, *(half or selected)[:1], len(states) - 1]))
-
-
-def state_picture(
-    stage: Scene, states: list[State], plot: "PlotPanels", *, whole: bool = True
-) -> Image.Image:
-    """One state: stages, private batch, what is made of it, its error, certificate, pool and λ.
-
-    Args:
-        stage: the client.
-        states: all up to the one to be drawn.
-        plot: draws pool and λ.
-        whole: whether to draw stages and certificate; without them, only what step 4 changes.
-    """
-    state = states[-1]
-    seen = look(stage, state)
-    batch, b = stage.batch, len(stage.batch.inputs)
-    private = sample_pictures(batch, batch.inputs)
-    blank = np.full_like(private, 235 if private.dtype == np.uint8 else 0.92)
-    made, wrong = blank.copy(), np.full((b, *private.shape[1:]), 235, dtype=np.uint8)
-    there = (seen.places >= 0).nonzero().flatten()
-    rows = seen.inputs[seen.places[there]]
-    made[there.numpy()] = sample_pictures(batch, rows)
-    wrong[there.numpy()] = error_pictures(batch, rows - batch.inputs[there])
-    labels = ["none yet" if not np.isfinite(e) else f"off by {_power(e)}" for e in seen.errors.tolist()]
-    side = min(84, (drawing.WIDTH - 8) // b - 8)
-    pictures = [
-        drawing.headline("the private batch, for comparison", 13, drawing.WIDTH),
-        drawing.picture_grid(private, side=side),
-        drawing.headline(seen.title, 13, drawing.WIDTH),
-        drawing.picture_grid(made, side=side),
-        drawing.headline("error: white is rounding, black is an error of one standard deviation or more", 13),
-        drawing.picture_grid(wrong, side=side, labels=labels, frames=[drawing.FAINT] * b),
-    ]
-    bands = [drawing.below(pictures, gap=0), plot.image(states)]
-    if whole:
-        track = [(name, "filled" if step == state.step else "empty") for name, step in TRACK]
-        bands = [_boxes(track), bands[0], _boxes(lamps(state)), bands[1]]
-    return drawing.below(bands, gap=4)
-
-
-def _power(error: float) -> str:
-    return "1e-7" if error < 1e-7 else f"{error:.0e}".replace("e-0", "e-").replace("e+00", "")
-
-
-def lamps(state: State) -> list[tuple[str, str]]:
-    """The certificate's parts with how they look: dark before the certificate, then lit or refused."""
-    parts = {} if state.certificate is None else state.certificate.parts
-    looks = {True: ("✓ ", "good"), False: ("✗ ", "bad"), None: ("– ", "empty")}
-    found = []
-    for name in PARTS:
-        mark, tint = looks[parts[name]] if name in parts else ("… ", "empty")
-        found.append((mark + name, tint))
-    return found
-
-
-def _boxes(items: list[tuple[str, str]]) -> Image.Image:
-    """Texts in boxes side by side over the whole width."""
-    fills = {"filled": drawing.BLUE, "empty": drawing.PAPER, "good": drawing.GREEN, "bad": drawing.ORANGE}
-    sheet = Image.new("RGB", (drawing.WIDTH, 34), drawing.PAPER)
-    draw = ImageDraw.Draw(sheet)
-    wide = (drawing.WIDTH - 8) / len(items)
-    for k, (text, tint) in enumerate(items):
-        left = 8 + k * wide
-        draw.rectangle((left, 4, left + wide - 8, 30), fill=fills[tint], outline=drawing.INK)
-        ink = drawing.INK if tint == "empty" else drawing.PAPER
-        draw.text((left + wide / 2 - 4, 17), text, fill=ink, font=drawing.font(13), anchor="mm")
-    return sheet
-
-
-class PlotPanels:
-    """The pool as a scatter of zeros, and λ over the states.
-
-    What moves is drawn on stored axes, which are drawn anew only when a limit changes: it keeps a step quick.
-    """
-
-    def __init__(self, counted: str = "state", first: int = 1) -> None:
-        """Make the axes.
-
-        Args:
-            counted: what the states are called on the axis.
-            first: number of the first one.
-        """
-        self._first = first
-        self._limits: tuple[float, ...] = ()
-        self._canvas = drawing.Canvas(drawing.WIDTH, 230)
-        self._pool = self._canvas.figure.add_axes((0.07, 0.2, 0.45, 0.66))
-        self._trace = self._canvas.figure.add_axes((0.62, 0.2, 0.36, 0.66))
-        looks = (
-            ("mixture?", "x", drawing.FAINT, 5),
-            ("unique", "o", drawing.BLUE, 6),
-            ("chosen", "D", drawing.ORANGE, 7),
-        )
-        self._kinds = [
-            self._pool.plot([], [], mark, color=tint, markersize=size, label=name)[0]
-            for name, mark, tint, size in looks
-        ]
-        self._pool.legend(fontsize=9, loc="upper right", ncols=3, framealpha=0.9)
-        (self._least,) = self._pool.plot([], [], "--", color=drawing.INK, linewidth=1)
-        self._pool.set(ylabel="zeros of L q", xlabel="directions in the pool, most zeros first (dashed: τ m)")
-        (self._match,) = self._trace.plot([], [], "D-", color=drawing.ORANGE, markersize=5, linewidth=1)
-        self._trace.axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
-        self._trace.set(xlabel=counted, ylabel="λ")
-        self._titles = [axes.set_title(" ", fontsize=11, loc="left") for axes in (self._pool, self._trace)]
-        for axes in (self._pool, self._trace):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.spines[["top", "right"]].set_visible(False)
-        self._canvas.moving(*self._kinds, self._least, self._match, *self._titles)
-
-    def image(self, states: list[State]) -> Image.Image:
-        """The pool of the last state, and λ of them all."""
-        values = [np.nan if state.reconstruction is None else state.sparsity_match for state in states]
-        self._set_limits(states[-1], values)
-        self._set_pool(states[-1])
-        self._match.set_data(range(self._first, self._first + len(values)), values)
-        self._titles[1].set_text("no batch chosen yet" if np.isnan(values[-1]) else f"λ = {values[-1]:.4f}")
-        return self._canvas.image()
-
-    def _set_limits(self, state: State, values: list[float]) -> None:
-        m = len(state.low_rank.factor)
-        members = 10 * max(1, -(-len(state.pool) // 10))  # in coarse steps, so that they seldom change
-        count = 8 * max(1, -(-len(values) // 8))
-        low = np.floor(20 * min([0.9, *(value for value in values if not np.isnan(value))])) / 20 - 0.01
-        limits: tuple[float, ...] = (m, members, count, low)
-        if self._limits == limits:
-            return
-        self._limits = limits
-        self._pool.set(xlim=(0, members + 1), ylim=(0, 0.75 * m))
-        self._trace.set(xlim=(self._first - 0.5, self._first + count - 0.5), ylim=(low, 1 + (1 - low) * 0.1))
-        self._canvas.redraw()
-
-    def _set_pool(self, state: State) -> None:
-        pool, chosen = state.pool, set(state.chosen)
-        places: list[list[tuple[int, int]]] = [[], [], []]
-        for place, k in enumerate(pool.zeros.argsort(descending=True).tolist(), 1):
-            kind = 2 if k in chosen else 1 if bool(pool.unique[k]) else 0
-            places[kind].append((place, int(pool.zeros[k])))
-        for line, points in zip(self._kinds, places):
-            line.set_data([x for x, _ in points], [y for _, y in points])
-        least = default_threshold(state.low_rank) * len(state.low_rank.factor)
-        self._least.set_data(self._pool.get_xlim(), [least, least])
-        self._titles[0].set_text(f"{state.samples_drawn:,} draws, pool of {len(pool)}")
 
 
 def words(run: Run, position: int) -> str:

@@ -11,7 +11,7 @@ from spear_core.selection import select
 from spear_core.state import State
 from widgets import base, drawing
 from widgets.scene import DATA, Scene, scene
-from widgets.stepper import PlotPanels, state_picture
+from widgets.state_picture import PlotPanels, state_picture
 
 SEED = 5  # of data and weights
 RANKINGS = (("most zeros first", 0), ("shuffled, 1st", 1), ("shuffled, 2nd", 2), ("shuffled, 3rd", 3))

@@ -11,6 +11,7 @@ from spear_core import selection, tracing
 from spear_core.metrics import compare
 from spear_core.reconstruction import reconstruct
 from spear_core.state import State
+from widgets import state_picture
 from widgets import stepper as explore
 from widgets.scene import scene
 
@@ -230,7 +231,7 @@ def test_every_kind_of_data(stepper, data: str, b: int):
     truth = stepper.run.stage.batch.inputs
     if stepper.state.certified:
         assert compare(stepper.state.reconstruction.inputs, truth).exact.all()
-    wrong = explore.error_pictures(stepper.run.stage.batch, truth - truth)
+    wrong = state_picture.error_pictures(stepper.run.stage.batch, truth - truth)
     assert (wrong == 255).all()
 
 
@@ -252,7 +253,7 @@ def test_twins_with_one_pattern_are_never_certified(monkeypatch):
     stepper.finish()
     assert not stepper.state.certified
     assert "Refused" in stepper.caption.value
-    assert ("✗ " + explore.UNIQUE, "bad") in explore.lamps(stepper.state)
+    assert ("✗ " + state_picture.UNIQUE, "bad") in state_picture.lamps(stepper.state)
 
 
 # ---------------------------------------------------------------- failing
@@ -327,14 +328,14 @@ def test_ghosts_are_what_the_directions_so_far_give():
 def test_error_pictures_are_logarithmic():
     batch = scene("photos", 2).batch
     errors = torch.tensor([1e-9, 1e-7, 10**-3.5, 1.0, 30.0])[:, None].expand(5, 3072)
-    shades = explore.error_pictures(batch, errors)[:, 0, 0, 0]
+    shades = state_picture.error_pictures(batch, errors)[:, 0, 0, 0]
     assert shades.tolist() == [255, 255, 128, 0, 0]
 
 
 def test_lamps_light_with_the_certificate(stepper):
-    assert [tint for _, tint in explore.lamps(stepper.state)] == ["empty"] * 4
+    assert [tint for _, tint in state_picture.lamps(stepper.state)] == ["empty"] * 4
     stepper.finish()
-    assert [tint for _, tint in explore.lamps(stepper.state)] == ["good"] * 4
+    assert [tint for _, tint in state_picture.lamps(stepper.state)] == ["good"] * 4
 
 
 def test_the_static_picture_is_a_film(stepper):
