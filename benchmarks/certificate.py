@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from _common import RESULTS, machine, seeded, store, stored, table
+from _common import RESULTS, machine, seeded, stop_after, store, stored, table
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -40,7 +40,7 @@ def main() -> int:
     )
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--method", default="auto")
-    parser.add_argument("--time-limit", type=float, default=2.0, help="wall seconds for each attack")
+    parser.add_argument("--time-limit", type=float, default=2.0, help="CPU seconds for each attack")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--fresh", action="store_true", help="forget the stored runs of this method")
     parser.add_argument("--show", nargs=2, metavar=("KIND", "SEED"), help="attack once and print the result")
@@ -80,7 +80,7 @@ def attack(kind: str, seed: int, method: str, time_limit: float) -> dict:
     began = time.process_time()
     try:
         found = spear_core.invert(
-            model, gradients, method=method, time_limit=time_limit, generator=seeded(seed)
+            model, gradients, method=method, progress=stop_after(time_limit), generator=seeded(seed)
         )
     except ValueError:
         return run
@@ -120,7 +120,9 @@ def merged_rows(rows: Tensor, inputs: Tensor, targets: Tensor) -> int:
 def show(kind: str, seed: int, method: str, time_limit: float) -> str:
     """One run, with the PSNR of every certified row."""
     model, gradients, inputs, _ = draw(kind, seed)
-    found = spear_core.invert(model, gradients, method=method, time_limit=time_limit, generator=seeded(seed))
+    found = spear_core.invert(
+        model, gradients, method=method, progress=stop_after(time_limit), generator=seeded(seed)
+    )
     score = metrics.compare(found.inputs[found.certified_rows], inputs)
     return f"{model}\n{found}\nPSNR of the certified rows: {[round(p) for p in score.psnr.tolist() if p > 0]}"
 

@@ -22,7 +22,7 @@ matplotlib.use("agg")
 
 import numpy as np
 import torch
-from _common import RESULTS, machine, seeded, store, stored, table
+from _common import RESULTS, machine, seeded, stop_after, store, stored, table
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tqdm.auto import tqdm
@@ -30,7 +30,6 @@ from tqdm.auto import tqdm
 import spear_core
 from spear_core import client, data, metrics
 from spear_core.networks import fully_connected
-from spear_core.state import State
 
 PATH = RESULTS / "success_map.json"
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "success_map.png"
@@ -78,13 +77,13 @@ def attack(b: int, m: int, depth: int, seed: int, limit: float) -> dict:
     model = fully_connected(batch.inputs.shape[1], m, depth, generator=seeded(10_000 + seed))
     gradients = client.gradients(model, batch.inputs, batch.labels)
     began = time.process_time()
-
-    def stop_when_over(state: State) -> None:
-        if time.process_time() - began > limit and state.step != "certificate":
-            raise KeyboardInterrupt
-
     found = spear_core.invert(
-        model, gradients, method="consistency", batch_size=b, generator=seeded(seed), progress=stop_when_over
+        model,
+        gradients,
+        method="consistency",
+        batch_size=b,
+        generator=seeded(seed),
+        progress=stop_after(limit),
     )
     seconds = time.process_time() - began
     proven = found.inputs[found.certified_rows]
