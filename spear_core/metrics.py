@@ -10,6 +10,23 @@ EXACT_DB = 90.0  # at 90 dB no pixel of an 8-bit image can differ
 FAR = 1e3  # times the longest true row: recovered rows further away are all equally wrong
 
 
+def share_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval for a probability of which `successes` of `trials` were seen (Wilson 1927).
+
+    Args:
+        successes: 0 … trials.
+        trials: at least 1.
+        confidence: how often the interval holds the truth, at least roughly.
+
+    >>> tuple(round(end, 3) for end in share_interval(10, 10))
+    (0.722, 1.0)
+    """
+    from scipy import stats  # takes half a second to import
+
+    found = stats.binomtest(successes, trials).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
 @dataclass(frozen=True)
 class Score:
     """Comparison of a recovered batch with the truth.

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spear_core import metrics
 from spear_core.metrics import EXACT_DB, compare
 from tests.core.zoo import seeded
 
@@ -111,3 +112,12 @@ def test_batches_of_other_shapes_are_refused(shapes):
         ValueError, match=r"both batches must be \(rows, 3\)|both batches must be \(rows, 4\)"
     ):
         compare(first, second)
+
+
+@pytest.mark.parametrize(("successes", "trials"), [(0, 10), (3, 10), (10, 10), (150, 300)])
+def test_share_interval_is_wilsons(successes: int, trials: int):
+    z, share = 1.959963984540054, successes / trials
+    middle = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
+    wanted = (max(0.0, middle - half), min(1.0, middle + half))
+    assert metrics.share_interval(successes, trials) == pytest.approx(wanted, abs=1e-9)

@@ -1,0 +1,214 @@
+"""Collect all b directions: what coin tosses predict before any draw, and what draws of real rows measure.
+
+A draw A of b − 1 rows gives q_i if all of them are silent for sample i and independent. Since L = (∂L/∂Z) Q⁻¹,
+the rows of L are independent where those of ∂L/∂Z are, so ∂L/∂Z decides both: this is the client's view, for
+comparison with theory; the server finds out by counting zeros (`spear_core.sparsity`).
+"""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from spear_core import theory
+
+CHUNK = 2**14  # draws at a time
+INDEPENDENT = (
+    1e-6  # least singular value of b − 1 unit rows that count as independent, relative to the largest
+)
+COINS = 2000  # random patterns behind `full_rank_probability`
+BATCHES = 200  # random batches behind `predicted_range` and `coin_failure`
+
+
+def live_columns(output_grads: Tensor) -> Tensor:
+    """∂L/∂Z without the units that are silent for the whole batch, rows of length one, shape (k, b), float64.
+
+    Args:
+        output_grads: (∂L/∂Z)ᵀ, shape (b, m).
+    """
+    D = output_grads.T.to(torch.float64)
+    lengths = D.norm(dim=1, keepdim=True)
+    alive = lengths.flatten() > 0
+    return D[alive] / lengths[alive]
+
+
+def independent(rows: Tensor) -> Tensor:
+    """Whether sets of rows are independent.
+
+    Args:
+        rows: unit rows, shape (sets, k, b), k ≤ b.
+
+    Returns:
+        Shape (sets,).
+
+    >>> independent(torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])).tolist()
+    [True, False]
+    """
+    values = torch.linalg.svdvals(rows)
+    return values[:, -1] > INDEPENDENT * values[:, 0]
+
+
+def random_sets(count: int, size: int, below: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Independent, uniform sets of different row numbers, shape (≤ count, size).
+
+    Rows are drawn with replacement and sets with a repetition dropped, so what is left is uniform.
+    """
+    sets = torch.randint(below, (count, size), generator=generator)
+    ordered = sets.sort(dim=1).values
+    return sets[(ordered[:, 1:] != ordered[:, :-1]).all(dim=1)]
+
+
+# ---------------------------------------------------------------- measured
+def first_hits(
+    output_grads: Tensor, runs: int, *, generator: torch.Generator | None = None, limit: int = 10**8
+) -> Tensor:
+    """Number of the draw that first gave each direction, over independent repetitions.
+
+    Args:
+        output_grads: (∂L/∂Z)ᵀ, shape (b, m), b ≥ 2.
+        runs: repetitions.
+        generator: source of the draws.
+        limit: draws in all, after which no further run is begun or finished.
+
+    Returns:
+        Shape (≤ runs, b); the largest number in a row is how many draws that run took.
+    """
+    rows = live_columns(output_grads)
+    k, b = rows.shape
+    silent = rows == 0
+    finished: list[Tensor] = []
+    met, began, drawn = torch.zeros(b, dtype=torch.int64), 0, 0
+    while len(finished) < runs and drawn < limit:
+        sets = random_sets(CHUNK, b - 1, k, generator=generator)
+        at, sample = silent[sets].all(dim=1).nonzero(as_tuple=True)
+        usable = independent(rows[sets[at]]) if len(at) else torch.zeros(0, dtype=torch.bool)
+        for draw, i in zip((at[usable] + drawn + 1).tolist(), sample[usable].tolist()):
+            if met[i] == 0:
+                met[i] = draw - began
+                if bool((met > 0).all()):
+                    finished.append(met)
+                    met, began = torch.zeros(b, dtype=torch.int64), draw
+        drawn += len(sets)
+    return torch.stack(finished[:runs]) if finished else torch.zeros(0, b, dtype=torch.int64)
+
+
+# ---------------------------------------------------------------- predicted for one batch
+def hit_probabilities(
+    output_grads: Tensor, *, sets: int = 400, generator: torch.Generator | None = None
+) -> list[float]:
+    """Probability p_i that a draw gives direction i, from the zeros of this batch.
+
+    C(k_i, b−1) of C(m, b−1) sets are silent for sample i; which share of those is independent is estimated by
+    drawing from them alone. So the cost does not grow with 2^b, and p_i can be known where no draw would hit.
+
+    Args:
+        output_grads: (∂L/∂Z)ᵀ, shape (b, m), b ≥ 2.
+        sets: drawn for each sample.
+        generator: source of these draws.
+    """
+    rows = live_columns(output_grads)
+    k, b = rows.shape
+    found = []
+    for silent in (rows == 0).T:
+        own = rows[silent]
+        if len(own) < b - 1:
+            found.append(0.0)
+            continue
+        chosen = torch.rand(sets, len(own), generator=generator).argsort(dim=1)[:, : b - 1]
+        share = float(independent(own[chosen]).to(torch.float64).mean())
+        found.append(theory.hit_probability(b, k, len(own)) * share)
+    return found
+
+
+def completed(draws: float, probabilities: Sequence[float]) -> float:
+    """Probability that every direction has been met, Π (1 − e^(−p_i N)).
+
+    >>> completed(0, [0.1, 0.2]), completed(1e6, [0.1, 0.2])
+    (0.0, 1.0)
+    """
+    return math.prod(-math.expm1(-p * draws) for p in probabilities)
+
+
+# ---------------------------------------------------------------- predicted before the batch is known
+@lru_cache(maxsize=64)
+def full_rank_probability(batch_size: int) -> float:
+    """Probability that b − 1 rows that are silent for one sample are independent, for coin tosses.
+
+    Each entry is zero with probability ½, no row is zero throughout. Nearly 1 for large b; for small b many
+    sets are lost, for example where two rows are active for the same single sample. Counted over `COINS`
+    random patterns, always the same ones.
+    """
+    generator = torch.Generator().manual_seed(batch_size)
+    size = batch_size - 1
+    if size == 1:
+        return 1.0
+    pattern = torch.rand(COINS, size, size, generator=generator) < 0.5
+    while bool((empty := ~pattern.any(dim=2)).any()):
+        pattern[empty] = torch.rand(int(empty.sum()), size, generator=generator) < 0.5
+    rows = torch.randn(pattern.shape, dtype=torch.float64, generator=generator) * pattern
+    return float(independent(rows / rows.norm(dim=2, keepdim=True)).to(torch.float64).mean())
+
+
+@lru_cache(maxsize=256)
+def coin_batches(batch_size: int, units: int) -> tuple[Tensor, Tensor]:
+    """Batches as they would be if every entry of ∂L/∂Z were zero by the toss of a fair coin.
+
+    Batches differ in their numbers of zeros, and a few zeros more or less count to the power of b − 1.
+
+    Args:
+        batch_size: b ≥ 2.
+        units: m.
+
+    Returns:
+        Zeros of each column, and the probability that a draw gives its direction, both of shape
+        (`BATCHES`, b).
+    """
+    generator = torch.Generator().manual_seed(units)
+    rank = full_rank_probability(batch_size)
+    zeros, hits = torch.zeros(BATCHES, batch_size), torch.zeros(BATCHES, batch_size, dtype=torch.float64)
+    for i in range(BATCHES):
+        zero = torch.rand(units, batch_size, generator=generator) < 0.5
+        zeros[i] = zero.sum(dim=0)
+        live = zero[~zero.all(dim=1)]
+        counts = [int(k) for k in live.sum(dim=0)]
+        hits[i] = torch.tensor([theory.hit_probability(batch_size, len(live), k) * rank for k in counts])
+    return zeros, hits
+
+
+@lru_cache(maxsize=256)
+def predicted_range(batch_size: int, units: int, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Range that holds the expected number of draws of most batches, if every unit is a fair coin.
+
+    Args:
+        batch_size: b ≥ 2.
+        units: m.
+        confidence: share of the batches inside the range.
+
+    Returns:
+        The central quantiles of `theory.expected_draws_each` over `coin_batches`.
+    """
+    expected = [theory.expected_draws_each(p.tolist()) for p in coin_batches(batch_size, units)[1]]
+    tail = (1 - confidence) / 2
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.tensor(expected, dtype=torch.float64).quantile(ends).tolist()
+    return low, high
+
+
+def coin_failure(batch_size: int, draws: float, units: int, threshold: float) -> float:
+    """Probability that some direction is never drawn, or rejected: `theory.failure_probability` for finite m.
+
+    Args:
+        batch_size: b ≥ 2.
+        draws: N.
+        units: m.
+        threshold: τ, the least share of zeros.
+
+    Returns:
+        The mean over `coin_batches`.
+    """
+    zeros, hits = coin_batches(batch_size, units)
+    kept = (zeros >= theory.least_zeros(units, threshold)).all(dim=1)
+    met = -torch.expm1(-hits * draws)
+    return 1 - float((met.prod(dim=1) * kept).mean())

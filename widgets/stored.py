@@ -1,0 +1,24 @@
+"""Measurements that took too long for a notebook: written by a script in benchmarks/, read here."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
+
+
+@cache
+def results(script: str, part: str) -> list[dict[str, Any]]:
+    """The rows that `python benchmarks/<script>.py` has stored for one of its parts.
+
+    Raises:
+        FileNotFoundError: if they are not there; the message names the command that makes them.
+    """
+    path = RESULTS / f"{script}.json"
+    rows = json.loads(path.read_text(encoding="utf-8")).get(part) if path.exists() else None
+    if not rows:
+        raise FileNotFoundError(
+            f"{path.name} must hold the part {part!r}, got none: run python benchmarks/{script}.py --part {part}"
+        )
+    return list(rows.values())
