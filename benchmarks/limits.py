@@ -49,7 +49,7 @@ def main() -> int:
     for part in PARTS if options.part == "all" else [options.part]:
         cases, measure, line, seeds = PARTS[part]
         rows = {} if options.fresh else stored_results().get(part, {})
-        todo = [(case, seed) for seed in range(options.seeds or seeds) for case in cases()]
+        todo = [(case, seed) for case in cases() for seed in range(options.seeds or seeds)]
         for case, seed in tqdm(todo):
             key = json.dumps([case, seed])
             if key not in rows:
@@ -149,10 +149,48 @@ def fedavg_line(case: dict, runs: list[dict]) -> dict:
     }
 
 
+# ---------------------------------------------------------------- noise
+def noise_cases() -> Iterator[dict]:
+    for b in (8, 16):
+        for relative in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
+            for clip in (None, 0.5):
+                yield {"b": b, "noise": relative, "clip": clip}
+
+
+def noise(case: dict, seed: int, limit: float) -> dict:
+    b, clip = case["b"], case["clip"]
+    batch = data.load("photos", b, generator=seeded(seed))
+    model = fully_connected(batch.inputs.shape[1], 400, 4, generator=seeded(10_000 + seed))
+    if clip is None:
+        sent = client.gradients(model, batch.inputs, batch.labels)
+    else:
+        sent = client.clipped(model, batch.inputs, batch.labels, norm=clip)
+    sent = client.noised(sent, case["noise"], generator=seeded(20_000 + seed))
+    return outcome(lambda: spear_core.invert(model, sent, batch_size=b, time_limit=limit), batch.inputs)
+
+
+def noise_line(case: dict, runs: list[dict]) -> dict:
+    psnr = sorted(p for run in runs for p in run["psnr"])
+    return {
+        "b": case["b"],
+        "noise / rms": f"{case['noise']:.0e}",
+        "clipped to": case["clip"] or "not",
+        "batches": len(runs),
+        "median PSNR": f"{statistics.median(psnr):.0f} dB",
+        "worst decile": f"{psnr[len(psnr) // 10]:.0f} dB",
+        "certified": certified(runs),
+        "false": sum(run["false"] for run in runs),
+        "median time": f"{statistics.median(run['seconds'] for run in runs):.2f} s",
+    }
+
+
 Part = tuple[
     Callable[[], Iterator[dict]], Callable[[dict, int, float], dict], Callable[[dict, list[dict]], dict], int
 ]
-PARTS: dict[str, Part] = {"fedavg": (fedavg_cases, fedavg, fedavg_line, 20)}
+PARTS: dict[str, Part] = {
+    "fedavg": (fedavg_cases, fedavg, fedavg_line, 20),
+    "noise": (noise_cases, noise, noise_line, 20),
+}
 
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -21,6 +21,7 @@ from spear_core.inversion import Inversion, restore_precision
 from spear_core.local_training import LocalTraining, local_training
 from spear_core.low_rank import LowRank, split
 from spear_core.methods import check_method, obstacles
+from spear_core.noisy import is_noisy, noisy_states
 from spear_core.problem import Problem
 from spear_core.progress import reporter
 from spear_core.search import conclude, sampling_states, timed
@@ -183,6 +184,9 @@ def states(
             max_samples=max_samples,
             deadline=deadline,
         )
+        return
+    if batch_size is not None and method in ("auto", "consistency") and is_noisy(problem, low_rank):
+        yield from noisy_states(problem, low_rank, state, generator=generator, deadline=deadline)
         return
     best, team = state, Team.gather(generator)
     for name, b in _plan(method, problem, low_rank, count):
