@@ -18,9 +18,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from spear_core import census
+
 SKIMAGE_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "immunohistochemistry")
 SKLEARN_PHOTOS = ("china", "flower")
 TABLES = ("breast_cancer", "wine", "iris", "diabetes")
+MIXED_TABLES = ("people", "adult")
+PEOPLE = 2000  # rows of the made table
 TORCHVISION_SETS = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder")
 
 
@@ -75,7 +79,8 @@ def load(
     """A batch of real data by name.
 
     Args:
-        name: "photos", "digits", a table ("breast_cancer", "wine", "iris", "diabetes") or a torchvision set
+        name: "photos", "digits", a table ("breast_cancer", "wine", "iris", "diabetes"; "people", made, or "adult"
+            from the file adult.data, with continuous and one-hot columns) or a torchvision set
             ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder"), which needs files or a network.
         batch_size: b ≥ 1.
         size: side of the photographs in pixels; pictures of a torchvision folder are cropped to it.
@@ -101,10 +106,12 @@ def load(
         pixels, labels, classes = _digits(batch_size, generator)
     elif name in TABLES:
         return _table(name, batch_size, standardize, generator, dtype)
+    elif name in MIXED_TABLES:
+        return _mixed(name, batch_size, standardize, generator, dtype, Path(root))
     elif name in TORCHVISION_SETS:
         pixels, labels, classes = _torchvision(name, batch_size, size, generator, Path(root))
     else:
-        known = ", ".join(("photos", "digits", *TABLES, *TORCHVISION_SETS))
+        known = ", ".join(("photos", "digits", *TABLES, *MIXED_TABLES, *TORCHVISION_SETS))
         raise ValueError(f"name must be one of {known}, got {name!r}")
     pixels = pixels.to(dtype)
     shift = pixels.mean() if standardize else torch.zeros((), dtype=dtype)
@@ -172,6 +179,26 @@ def _table(
     inputs = ((data[rows] - shift) / scale).to(dtype)
     labels, classes = target[rows].to(torch.int64), int(target.max()) + 1
     return Batch(inputs, labels, classes, None, shift.to(dtype), scale.to(dtype), tuple(table.feature_names))
+
+
+def _mixed(
+    name: str,
+    count: int,
+    standardize: bool,
+    generator: torch.Generator | None,
+    dtype: torch.dtype,
+    root: Path,
+) -> Batch:
+    """One-hot columns stay 0 and 1; continuous ones are standardised."""
+    made = torch.Generator().manual_seed(0)  # the table is one and the same; which rows are drawn is not
+    values, target = census.people(PEOPLE, made) if name == "people" else census.read(root / "adult.data")
+    rows = _choose(len(values), count, name, generator)
+    shift, scale = torch.zeros_like(values[0]), torch.ones_like(values[0])
+    if standardize:
+        measured = slice(len(census.CONTINUOUS))
+        shift[measured], scale[measured] = values[:, measured].mean(dim=0), values[:, measured].std(dim=0)
+    inputs = ((values[rows] - shift) / scale).to(dtype)
+    return Batch(inputs, target[rows], 2, None, shift.to(dtype), scale.to(dtype), census.COLUMNS)
 
 
 def _torchvision(
