@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 import spear_core
 from spear_core import census, client, data, metrics
 from spear_core.networks import fully_connected
+from spear_core.training import train
 
 RESULTS = Path(__file__).parent / "results" / "limits.json"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -151,8 +152,8 @@ def fedavg_line(case: dict, runs: list[dict]) -> dict:
 
 # ---------------------------------------------------------------- noise
 def noise_cases() -> Iterator[dict]:
-    for b in (8, 16):
-        for relative in (1e-5, 1e-4, 1e-3, 1e-2, 1e-1):
+    for relative in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
+        for b in (8, 16):
             for clip in (None, 0.5):
                 yield {"b": b, "noise": relative, "clip": clip}
 
@@ -226,6 +227,65 @@ def table_line(case: dict, runs: list[dict]) -> dict:
     }
 
 
+# ---------------------------------------------------------------- layers
+def layer_cases() -> Iterator[dict]:
+    for width in (100, 400, 1000, 4000):
+        for depth in (2, 4, 6, 10) if width < 4000 else (2, 4):
+            for is_trained in (False, True):
+                yield {"width": width, "depth": depth, "trained": is_trained}
+
+
+def layers(case: dict, seed: int, limit: float) -> dict:
+    """Every linear layer but the last of one network attacked, with b = 8; rows of all layers together."""
+    batch = data.load("photos", 8, size=16, generator=seeded(seed))
+    model = fully_connected(
+        batch.inputs.shape[1], case["width"], case["depth"], generator=seeded(10_000 + seed)
+    )
+    accuracy = 0.1
+    if case["trained"]:
+        accuracy = train(model, "photos", size=16, samples=200, generator=seeded(20_000 + seed))
+    sent = client.gradients(model, batch.inputs, batch.labels)
+    rows = []
+    for position in range(0, len(model) - 1, 2):
+        with torch.no_grad():
+            truth = model[:position](batch.inputs)
+
+        def attack(name: str = str(position)) -> spear_core.Inversion:
+            return spear_core.invert(model, sent, layer=name, time_limit=limit)
+
+        try:
+            rows.append(outcome(attack, truth))
+        except ValueError as refusal:  # a layer whose gradient says nothing, by name
+            rows.append(
+                {"psnr": [-99.0] * 8, "certified": 0, "false": 0, "seconds": 0.0, "refused": str(refusal)}
+            )
+    return {
+        "psnr": [p for row in rows for p in row["psnr"]],
+        "first": rows[0]["psnr"],
+        "certified": sum(row["certified"] for row in rows),
+        "false": sum(row["false"] for row in rows),
+        "seconds": round(sum(row["seconds"] for row in rows), 3),
+        "refused": [row["refused"][:80] for row in rows if "refused" in row],
+        "accuracy": accuracy,
+    }
+
+
+def layer_line(case: dict, runs: list[dict]) -> dict:
+    firsts = [{"psnr": run["first"]} for run in runs]
+    return {
+        "width": case["width"],
+        "depth": case["depth"],
+        "network": "trained" if case["trained"] else "fresh",
+        "batches": len(runs),
+        "network inputs exact": share(firsts, metrics.EXACT_DB),
+        "inputs of all layers exact": share(runs, metrics.EXACT_DB),
+        "certified": certified(runs),
+        "false": sum(run["false"] for run in runs),
+        "layers refused": sum(len(run["refused"]) for run in runs),
+        "median time for all layers": f"{statistics.median(run['seconds'] for run in runs):.2f} s",
+    }
+
+
 Part = tuple[
     Callable[[], Iterator[dict]], Callable[[dict, int, float], dict], Callable[[dict, list[dict]], dict], int
 ]
@@ -233,6 +293,7 @@ PARTS: dict[str, Part] = {
     "fedavg": (fedavg_cases, fedavg, fedavg_line, 20),
     "noise": (noise_cases, noise, noise_line, 20),
     "tables": (table_cases, tables, table_line, 20),
+    "layers": (layer_cases, layers, layer_line, 10),
 }
 
 if __name__ == "__main__":
