@@ -41,6 +41,6 @@ def train(
             grads = torch.autograd.grad(loss, parameters)
             with torch.no_grad():
                 for parameter, grad in zip(parameters, grads, strict=True):
-                    parameter -= lr * grad
+                    parameter.sub_(lr * grad)
     with torch.no_grad():
         return float((model(batch.inputs).argmax(dim=1) == batch.labels).to(torch.float64).mean())
