@@ -241,7 +241,11 @@ def exact_line(b: int, m: int, dtype: str, runs: list[dict]) -> dict:
         "dtype": dtype,
         "exact and certified": f"{sum(c and e for c, e in zip(certified, exact))}/{len(runs)}",
         "certified, not exact": sum(c and not e for c, e in zip(certified, exact)),
-        "worst PSNR": "samples missing" if worst < -1e3 else f"{worst:.0f} dB" if worst < 1e3 else "bit by bit",
+        "worst PSNR": "samples missing"
+        if worst < -1e3
+        else f"{worst:.0f} dB"
+        if worst < 1e3
+        else "bit by bit",
         "median time": f"{statistics.median(run['cpu'] for run in runs):.2f} s",
         "longest": f"{max(run['cpu'] for run in runs):.1f} s",
         "draws / (H_b 2^(b−1))": f"{draws:.2g}",
