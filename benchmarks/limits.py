@@ -77,7 +77,14 @@ def save(part: str, rows: dict) -> None:
     """Write one part beside the others; an interruption leaves a whole file."""
     RESULTS.parent.mkdir(exist_ok=True)
     draft = RESULTS.with_suffix(".part")
-    draft.write_text(json.dumps(stored_results() | {part: rows}, indent=1) + "\n")
+    parts = (stored_results() | {part: rows}).items()
+    lines = [  # one run a line
+        f"{json.dumps(name)}: {{\n"
+        + ",\n".join(f"{json.dumps(key)}: {json.dumps(row)}" for key, row in runs.items())
+        + "\n}"
+        for name, runs in parts
+    ]
+    draft.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     draft.replace(RESULTS)
 
 
