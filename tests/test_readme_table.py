@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import spear_core
+from spear_core import client
 from spear_core.__main__ import main
 from spear_core.errors import InputError
 from spear_core.metrics import compare
@@ -95,6 +96,15 @@ def decayed(tmp_path):
     exact(spear_core.invert(model, [change - factor * old for change, old in zip(update, before)]))
 
 
+def fedavg(tmp_path):
+    model = mlp()
+    update = client.update(model, INPUTS, LABELS, steps=5, lr=0.01)
+    exact(spear_core.invert(model, update, local_steps=5, lr=0.01))
+    update = client.update(model, INPUTS, LABELS, steps=4, lr=0.01, batch_size=2)
+    found = spear_core.invert(model, update, local_steps=4, lr=0.01, local_batch_size=2)
+    assert float(compare(found.inputs, INPUTS).psnr.min()) > 150
+
+
 def sums(tmp_path):
     model = mlp()
     before = [p.detach().clone() for p in model.parameters()]
@@ -168,6 +178,7 @@ CHECKS = {
     "NumPy arrays, sparse tensors, None where a branch was unused": representations,
     "weights before and after a client's step of SGD": difference,
     "the same, with weight decay in it": decayed,
+    "a FedAvg update: the difference after several local steps of SGD": fedavg,
     "the sum of several local steps, or of several clients": sums,
     "gradients with noise on them": noisy,
     "one linear layer only": one_layer,
