@@ -1,6 +1,5 @@
 """Exercises of notebook 05, with the mistakes that people make in them."""
 
-import math
 from typing import Any
 
 import torch
@@ -73,13 +72,13 @@ def wilson(successes, trials):  # type: ignore[no-untyped-def]  # shown as the s
     """Both ends of Wilson's 95 % interval."""
     z, share = 1.96, successes / trials
     middle = share + z**2 / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    half = z * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
     return torch.tensor([middle - half, middle + half]) / (1 + z**2 / trials)
 
 
 def _normal(successes: int, trials: int) -> Tensor:
     share = successes / trials
-    half = 1.96 * math.sqrt(share * (1 - share) / trials)
+    half = 1.96 * (share * (1 - share) / trials) ** 0.5
     return torch.tensor([share - half, share + half])
 
 

@@ -46,9 +46,11 @@ def _of_the_zeros(output_grads: Tensor, preactivations: Tensor) -> float:
 def _patterns() -> Cases:
     stage = scene("photos", 3, 60)
     D, Z = stage.output_grads, stage.preactivations
+    another = scene("photos", 5, 80, 1)
     return [
         ("the true batch", (D, Z)),
         ("two samples exchanged", (D[[1, 0, 2]], Z)),
+        ("five samples exchanged", (another.output_grads.flip(0), another.preactivations)),
         ("pre-activations of another batch", (D, scene("photos", 3, 60, 5).preactivations)),
         ("one sample, a z of exactly 0", (torch.tensor([[0.0, 0.0, 2.0]]), torch.tensor([[0.0, 1.0, 1.0]]))),
     ]

@@ -244,25 +244,6 @@ def test_questions_measure_one_of_their_choices(question):
     assert posed.reveal.value == ""
 
 
-EXERCISES = [sampling_exercises.FALSE_REJECTION, sampling_exercises.DRAWS_UNTIL_ALL]
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.reference.__name__)
-def test_the_reference_passes(exercise):
-    assert exercise.check(exercise.reference).passed
-
-
-@pytest.mark.parametrize(
-    ("exercise", "mistake"),
-    [(e, m) for e in EXERCISES for m in e.mistakes],
-    ids=lambda x: getattr(getattr(x, "function", None), "__name__", ""),
-)
-def test_each_mistake_gets_its_own_hint(exercise, mistake):
-    verdict = exercise.check(mistake.function)
-    assert not verdict.passed
-    assert verdict.hint == mistake.hint
-
-
 def test_the_reference_agrees_with_theory():
     for m, tau in [(20, 0.25), (30, 0.3125), (64, 0.375)]:
         assert sampling_exercises.false_rejection(m, tau) == pytest.approx(theory.false_rejection(m, tau))

@@ -6,8 +6,8 @@ from traitlets import TraitError
 
 from spear_core import metrics
 from widgets import scale as explore
-from widgets import scale_exercises, stored
 from widgets import scale_questions as questions
+from widgets import stored
 
 
 @pytest.fixture(scope="module")
@@ -145,30 +145,3 @@ def test_questions_know_their_answer(make):
     assert [question.commit(choice) for choice in question.choices] == [
         choice == measured for choice in question.choices
     ]
-
-
-@pytest.mark.parametrize("exercise", [scale_exercises.PSNR, scale_exercises.WILSON])
-def test_solutions_pass_and_mistakes_get_their_hints(exercise):
-    assert exercise.check(exercise.reference).passed
-    hints = [exercise.check(mistake.function).hint for mistake in exercise.mistakes]
-    assert hints == [mistake.hint for mistake in exercise.mistakes]
-    assert len(set(hints)) == len(hints)
-
-
-def test_the_exercises_agree_with_the_library():
-    truth = torch.randn(1, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    guess = truth + 0.01
-    assert float(scale_exercises.psnr(truth[0], guess[0])) == pytest.approx(
-        float(metrics.compare(guess, truth).psnr[0])
-    )
-    assert scale_exercises.wilson(3, 20).tolist() == pytest.approx(metrics.share_interval(3, 20), abs=1e-4)
-
-
-def test_guesses_of_the_race_arrive_end_beside_or_stay_near():
-    """What the notebook tells of DLG for one, two and four photographs."""
-    ends = {}
-    for b in explore.BATCHES:
-        state = explore.race(b, explore.SEED)
-        score = metrics.compare(state.guesses["DLG, L-BFGS"][-1], state.stage.batch.inputs)
-        ends[b] = float(score.psnr.median())
-    assert ends[1] > metrics.EXACT_DB > 60 > ends[4] > 25 > ends[2]

@@ -23,25 +23,6 @@ def test_questions_measure_what_the_prose_says(question, answer: str):
     assert posed.reveal.value.startswith("<b>Right.</b>")
 
 
-EXERCISES = [selection_exercises.SPARSITY_MATCH, selection_exercises.SCALES]
-
-
-@pytest.mark.parametrize("exercise", EXERCISES, ids=lambda e: e.reference.__name__)
-def test_the_reference_passes(exercise):
-    assert exercise.check(exercise.reference).passed
-
-
-@pytest.mark.parametrize(
-    ("exercise", "mistake"),
-    [(e, m) for e in EXERCISES for m in e.mistakes],
-    ids=lambda x: getattr(getattr(x, "function", None), "__name__", ""),
-)
-def test_each_mistake_gets_its_own_hint(exercise, mistake):
-    verdict = exercise.check(mistake.function)
-    assert not verdict.passed
-    assert verdict.hint == mistake.hint
-
-
 def test_the_references_agree_with_the_library():
     stage = scene("photos", 5)
     directions = true_directions(stage)

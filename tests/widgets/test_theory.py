@@ -1,13 +1,11 @@
 """The explorers of the theory: what is drawn as measured is measured, and lies on the line that is drawn."""
 
-import dataclasses
-
 import pytest
 import torch
 from traitlets import TraitError
 
 from spear_core import collecting, metrics, theory
-from widgets import stored, theory_exercises
+from widgets import stored
 from widgets import theory as explore
 from widgets import theory_questions as questions
 
@@ -239,17 +237,3 @@ def test_questions_know_their_answer(make):
     question = make()
     for choice in question.choices:
         assert question.commit(choice) == (choice == question.measure())
-
-
-@pytest.mark.parametrize("exercise", [theory_exercises.STILL_MISSING, theory_exercises.DRAWS_FOR_RISK])
-def test_solutions_pass_and_mistakes_get_their_hints(exercise):
-    assert exercise.check(exercise.reference).passed
-    hints = [exercise.check(mistake.function).hint for mistake in exercise.mistakes]
-    assert hints == [mistake.hint for mistake in exercise.mistakes]
-    assert len(set(hints)) == len(hints)
-    assert not exercise.check(lambda *arguments: None).passed
-
-
-def test_odds_are_immutable(odds):
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        odds.state.expected = 0.0
