@@ -1,8 +1,7 @@
 """When is a result proven? Four parts, each of which a wrong batch would fail.
 
 (a) The recovered batch gives the observed gradient of the attacked layer, to rounding.
-(b) λ = 1: every zero of ∂L/∂Z is where the forward pass of the recovered sample says it must be, but for entries that
-    back-propagation itself makes too small to tell from zero.
+(b) λ = 1: every zero of ∂L/∂Z is where the forward pass of the recovered sample says it must be.
 (c) Every direction is unique: its zeros have rank b − 1 in L, even with two of them left out. (λ alone is no
     proof: two samples with the same activation pattern mix freely without touching it.)
 (d) Where the rest of the network is known, replaying the client gives the gradient of every other layer.
@@ -164,10 +163,7 @@ def certify(
         else:
             error = torch.where(independent, torch.minimum(own_error, error), error)
         unique = unique & independent if zeros is None else unique | independent
-    agreement = found.agreement
-    if agreement is not None and played is not None:
-        agreement = agreement | _vanishing(low_rank, found, played)
-    agree = None if agreement is None else agreement.all(dim=1)
+    agree = None if found.agreement is None else found.agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()
     return Certificate(
         batch_size=b,
@@ -184,16 +180,6 @@ def certify(
         uneven=played is not None and played.uneven,
         output_grads=output_grads,
     )
-
-
-def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tensor:
-    """Active units whose ∂L/∂z back-propagation, too, finds too small to tell from zero, shape (k, m).
-
-    Among b m entries some are so small by chance; of a wrong direction, back-propagation knows nothing of the zero.
-    """
-    limit = zero_tolerance(low_rank, found.directions).T * found.lengths.abs()[:, None]
-    tiny = (found.output_grads.abs() <= limit) & (played.output_grads.abs() <= limit)
-    return tiny & (found.preactivations > 0)
 
 
 def _replay_residual(played: Replay | None, found: Reconstruction) -> float:
