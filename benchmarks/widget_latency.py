@@ -13,6 +13,7 @@ import platform
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -133,9 +134,8 @@ def run_to_the_end(lab: Lab, widget: Widget) -> None:
             lab.wait_quiet()
 
 
-def measure_notebook(browser: Browser, server: Server, name: str, presses: int) -> list[Row]:
+def measure_notebook(browser: Browser, server: Server, name: str, presses: int) -> Iterator[Row]:
     lab = Lab(browser, server)
-    rows = []
     try:
         lab.open_notebook(name)
         lab.run_all()
@@ -149,24 +149,20 @@ def measure_notebook(browser: Browser, server: Server, name: str, presses: int) 
                     run_to_the_end(lab, widget)
                     slider.press("End")
                     times, unchanged = measure_slider(lab, widget, slider, presses)
-                    rows.append(Row(lab.name, widget.name, slider.label, times, unchanged))
+                    yield Row(lab.name, widget.name, slider.label, times, unchanged)
     finally:
         lab.close()
-    return rows
 
 
-def print_table(rows: list[Row]) -> None:
-    print(f"{'notebook':24} {'widget':28} {'slider':20} {'n':>4} {'median':>8} {'95 %':>8}  aim")
-    for row in rows:
-        names = f"{row.notebook:24.24} {row.widget:28.28} {row.slider:20.20} {len(row.milliseconds):4}"
-        if row.milliseconds:
-            print(f"{names} {row.median:5.0f} ms {row.p95:5.0f} ms  {'met' if row.met() else 'MISSED'}")
-        else:
-            print(f"{names} {'changes no picture':>17}")
-    measured = [row for row in rows if row.milliseconds]
-    print(
-        f"{sum(row.met() for row in measured)} of {len(measured)} sliders meet median < {MEDIAN_AIM:.0f} ms"
-    )
+HEAD = f"{'notebook':24} {'widget':28} {'slider':20} {'n':>4} {'median':>8} {'95 %':>8}  aim"
+
+
+def line(row: Row) -> str:
+    """One line of the table."""
+    names = f"{row.notebook:24.24} {row.widget:28.28} {row.slider:20.20} {len(row.milliseconds):4}"
+    if not row.milliseconds:
+        return f"{names} {'changes no picture':>17}"
+    return f"{names} {row.median:5.0f} ms {row.p95:5.0f} ms  {'met' if row.met() else 'MISSED'}"
 
 
 def machine() -> str:
@@ -190,14 +186,20 @@ def main() -> None:
     if not notebooks:
         parser.error(f"no notebook in {options.folder.name}/ has {options.notebook!r} in its name")
 
-    rows = []
+    rows: list[Row] = []
     with lab_server(notebooks) as server, sync_playwright() as playwright:
         browser = launch(playwright)
-        print(f"{machine()}, Chromium {browser.version}")
+        print(f"{machine()}, Chromium {browser.version}\n{HEAD}", flush=True)
         for path in notebooks:
-            rows += measure_notebook(browser, server, path.name, options.presses)
+            for row in measure_notebook(browser, server, path.name, options.presses):
+                rows.append(row)
+                print(line(row), flush=True)
         browser.close()
-    print_table(rows)
+    measured = [row for row in rows if row.milliseconds]
+    print(
+        f"{sum(row.met() for row in measured)} of {len(measured)} sliders meet "
+        f"median < {MEDIAN_AIM:.0f} ms and 95 % < {P95_AIM:.0f} ms"
+    )
 
 
 if __name__ == "__main__":

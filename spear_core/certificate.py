@@ -1,7 +1,8 @@
 """When is a result proven? Four parts, each of which a wrong batch would fail.
 
 (a) The recovered batch gives the observed gradient of the attacked layer, to rounding.
-(b) λ = 1: every zero of ∂L/∂Z is where the forward pass of the recovered sample says it must be.
+(b) λ = 1: every zero of ∂L/∂Z is where the forward pass of the recovered sample says it must be. Where the loss is
+    known to be cross-entropy, so does back-propagation: entries that it makes too small to tell from zero agree too.
 (c) Every direction is unique: its zeros have rank b − 1 in L, even with two of them left out. (λ alone is no
     proof: two samples with the same activation pattern mix freely without touching it.)
 (d) Where the rest of the network is known, replaying the client gives the gradient of every other layer.
@@ -163,7 +164,10 @@ def certify(
         else:
             error = torch.where(independent, torch.minimum(own_error, error), error)
         unique = unique & independent if zeros is None else unique | independent
-    agree = None if found.agreement is None else found.agreement.all(dim=1)
+    agreement = found.agreement
+    if agreement is not None and played is not None and played.named:
+        agreement = agreement | _vanishing(low_rank, found, played)
+    agree = None if agreement is None else agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()
     return Certificate(
         batch_size=b,
@@ -180,6 +184,17 @@ def certify(
         uneven=played is not None and played.uneven,
         output_grads=output_grads,
     )
+
+
+def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tensor:
+    """Active units whose ∂L/∂z back-propagation, too, finds too small to tell from zero, shape (k, m).
+
+    Among b m entries some are so small by chance. Of a wrong direction, back-propagation knows nothing of the zero; and
+    a fitted loss is no witness (`Replay.named`).
+    """
+    limit = zero_tolerance(low_rank, found.directions).T * found.lengths.abs()[:, None]
+    tiny = (found.output_grads.abs() <= limit) & (played.output_grads.abs() <= limit)
+    return tiny & (found.preactivations > 0)
 
 
 def _replay_residual(played: Replay | None, found: Reconstruction) -> float:

@@ -19,6 +19,7 @@ class Inversion:
         certified: whether all b samples are certified.
         certified_rows: which rows are proven exact (to rounding), shape (k,).
         sparsity_match: λ, the share of (sample, unit) pairs with [∂L/∂z = 0] = [z ≤ 0]; NaN without ReLU.
+            A certified batch may fall short of 1 by entries that are too small by chance to tell from zero.
         gradient_residual: relative distance of the recovered batch's gradient from the observed one.
         samples_drawn: candidates tested by sampling, or random starts of the other methods.
         seconds: time by step.

@@ -26,6 +26,8 @@ class Replay:
     Attributes:
         labels: class of each sample where the loss is cross-entropy, shape (b,); else None.
         output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
+        named: whether δ is that of cross-entropy itself, up to one factor for the whole batch; otherwise it was
+            fitted, and back-propagation says nothing that the gradients do not.
         uneven: whether the samples' δ are those of cross-entropy with a factor of their own each.
         residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
             after the attacked one.
@@ -34,6 +36,7 @@ class Replay:
     labels: Tensor | None
     output_grads: Tensor
     residual: float
+    named: bool = False
     uneven: bool = False
 
 
@@ -59,14 +62,14 @@ def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
         z = y @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
     if len(z) > inputs[-1].shape[1] + 1:
         return None
-    labels, deltas, uneven = _output_errors(layers[-1], inputs[-1], z)
+    labels, deltas, named, uneven = _output_errors(layers[-1], inputs[-1], z)
     residual, grads = 0.0, deltas
     for layer, y, slope in zip(layers[:0:-1], inputs[::-1], slopes[::-1], strict=True):
         for replayed, observed in ((grads.T @ y, layer.weight_grad), (grads.sum(dim=0), layer.bias_grad)):
             observed = observed.to(z.dtype)
             residual = max(residual, float((replayed - observed).norm() / observed.norm()))
         grads = slope * (grads @ layer.weight.to(z.dtype))
-    return Replay(labels, grads, residual, uneven)
+    return Replay(labels, grads, residual, named, uneven)
 
 
 def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,8 +83,11 @@ def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor, bool]:
-    """Labels, if the loss is cross-entropy; δ of every sample, shape (b, classes); whether they weigh unevenly.
+def _output_errors(
+    layer: LinearLayer, y: Tensor, output: Tensor
+) -> tuple[Tensor | None, Tensor, bool, bool]:
+    """Labels, if the loss is cross-entropy; δ of every sample, shape (b, classes); whether it is cross-entropy's own
+    and not fitted; whether the samples weigh unevenly.
 
     ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ, so δ is known whatever the loss. Cross-entropy says
     more, δ = c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing, and is taken at its word
@@ -91,7 +97,7 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     observed = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
     fitted = torch.linalg.lstsq(with_bias.T, observed.T).solution
     if fitted.shape[1] < 2:  # a single output has no classes
-        return None, fitted, False
+        return None, fitted, False, False
     best: tuple[float, Tensor | None, Tensor] = (LABEL_MATCH, None, fitted)
     # all gradients may carry a common factor of either sign
     for labels in (fitted.argmin(dim=1), fitted.argmax(dim=1)):
@@ -106,8 +112,8 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     agrees = misses <= max(LOSS_ROUNDING * precision(layer.weight_grad.dtype), 2 * fits)
     if best[1] is None:
         uneven = _uneven_labels(output, fitted)
-        return uneven, fitted, uneven is not None
-    return best[1], best[2] if agrees else fitted, False
+        return uneven, fitted, False, uneven is not None
+    return best[1], best[2] if agrees else fitted, agrees, False
 
 
 def _uneven_labels(output: Tensor, fitted: Tensor) -> Tensor | None:
