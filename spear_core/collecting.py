@@ -78,20 +78,19 @@ def first_hits(
     rows = live_columns(output_grads)
     k, b = rows.shape
     silent = rows == 0
-    finished: list[Tensor] = []
-    met, began, drawn = torch.zeros(b, dtype=torch.int64), 0, 0
+    finished: list[list[int]] = []
+    met: dict[int, int] = {}
+    began = drawn = 0
     while len(finished) < runs and drawn < limit:
         sets = random_sets(CHUNK, b - 1, k, generator=generator)
         at, sample = silent[sets].all(dim=1).nonzero(as_tuple=True)
         usable = independent(rows[sets[at]]) if len(at) else torch.zeros(0, dtype=torch.bool)
         for draw, i in zip((at[usable] + drawn + 1).tolist(), sample[usable].tolist()):
-            if met[i] == 0:
-                met[i] = draw - began
-                if bool((met > 0).all()):
-                    finished.append(met)
-                    met, began = torch.zeros(b, dtype=torch.int64), draw
+            if met.setdefault(i, draw - began) == draw - began and len(met) == b:
+                finished.append([met[k] for k in range(b)])
+                met, began = {}, draw
         drawn += len(sets)
-    return torch.stack(finished[:runs]) if finished else torch.zeros(0, b, dtype=torch.int64)
+    return torch.tensor(finished[:runs], dtype=torch.int64).reshape(-1, b)
 
 
 # ---------------------------------------------------------------- predicted for one batch
@@ -189,10 +188,11 @@ def predicted_range(batch_size: int, units: int, *, confidence: float = 0.95) ->
     Returns:
         The central quantiles of `theory.expected_draws_each` over `coin_batches`.
     """
-    expected = [theory.expected_draws_each(p.tolist()) for p in coin_batches(batch_size, units)[1]]
+    expected = theory.expected_draws_of_batches(coin_batches(batch_size, units)[1].numpy())
     tail = (1 - confidence) / 2
-    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    low, high = torch.tensor(expected, dtype=torch.float64).quantile(ends).tolist()
+    low, high = (
+        torch.from_numpy(expected).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    )
     return low, high
 
 

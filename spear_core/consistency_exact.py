@@ -59,18 +59,35 @@ def _exact_for_pattern(
     """`exact_null_vectors` for given patterns."""
     if start.shape[0] <= DENSE_SIZE or start.shape[1] <= FEW:
         return _by_factors(inner, outer, start, pattern, generator)
-    small, kick = (
-        (inner.to(torch.float32), outer.to(torch.float32)),
-        random_units(start.shape, start, generator),
-    )
-    kicked = units(start + KICK * kick).to(torch.float32)
-    back = null_vectors(*small, kicked, pattern.to(torch.float32), KICK_STEPS)
-    # a random vector stands for the weakest where nothing is weak: A shrinks no kick that so few steps undo
+    # a random vector stands for the weakest where nothing is weak
+    kick = random_units(start.shape, start, generator)
     exact, weak = refined(inner, outer, start, pattern), kick
-    slow = ((back - exact).norm(dim=0) > RETURNED * KICK).nonzero().flatten()
+    slow = _slow(inner, outer, exact, pattern, kick)
     if len(slow):  # similar samples
         exact[:, slow], weak[:, slow] = _by_factors(inner, outer, start[:, slow], pattern[:, slow], generator)
     return exact, weak
+
+
+def _slow(inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, kick: Tensor) -> Tensor:
+    """Indices of the null vectors to which a few float32 steps do not return from a kick: A shrinks something."""
+    kicked = units(exact + KICK * kick).to(torch.float32)
+    small = inner.to(torch.float32), outer.to(torch.float32)
+    back = null_vectors(*small, kicked, pattern.to(torch.float32), KICK_STEPS)
+    return ((back - exact).norm(dim=0) > RETURNED * KICK).nonzero().flatten()
+
+
+def weakest_changes(inner: Tensor, outer: Tensor, exact: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """For given null vectors, as unit columns, the direction in which A determines each least."""
+    pattern = active(inner, exact)
+    if exact.shape[0] <= DENSE_SIZE or exact.shape[1] <= FEW:
+        weak = smallest(factorise(inner, outer, pattern, exact), generator)
+    else:
+        weak = random_units(exact.shape, exact, generator)
+        slow = _slow(inner, outer, exact, pattern, weak)
+        if len(slow):
+            lower = factorise(inner, outer, pattern[:, slow], exact[:, slow])
+            weak[:, slow] = smallest(lower, generator)
+    return _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
 
 
 def _by_factors(

@@ -16,6 +16,7 @@ from spear_core.problem import LinearLayer, Problem
 from spear_core.tolerances import noise_per_entry, precision
 
 MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
+SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
 BIAS_COUNTS = 1e3  # rounding errors by which β must stick out of span M to count as a dimension of its own
 
 

@@ -9,11 +9,13 @@ import time
 import torch
 from torch import Tensor
 
+from spear_core import consistency_exact
 from spear_core.consistency_exact import exact_null_vectors
 from spear_core.consistency_finish import pattern_newton
-from spear_core.consistency_relation import Relation
+from spear_core.consistency_relation import SPARE_EQUATIONS, Relation
 from spear_core.consistency_walk import crowding, starts_per_sample, walk
 from spear_core.deflation import determined, orthogonal_complement
+from spear_core.masked_least_squares import active, null_vectors, units
 
 NEAR = 0.15  # misfit below which a walker sits in the basin of a sample
 CONVERGED = 1e-3  # misfit in float32 below which the finish has arrived; anything else is not worth float64
@@ -21,6 +23,7 @@ FEWEST_STARTS = 32
 STEPS = 8  # of conjugate gradients for one pattern
 FIRST_PASSES, PASSES = 2, 6  # new patterns before and after duplicates are dropped
 UNLIKE = 0.03  # unit vectors closer than this after the first passes are mostly one sample
+LEAST_CHANGE_STEPS = 60  # of conjugate gradients from a start that is right to single precision
 AT_ONCE = 64  # candidates finished between two looks at the clock
 CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
 
@@ -63,22 +66,53 @@ def candidates(
     steps = STEPS if idle == 0 else 3 * STEPS
     near = pattern_newton(small_inner, small_outer, near, passes=PASSES, steps=steps)
     near = near[:, _distinct(small_inner, small_outer, near, NEAR, CONVERGED_APART)]
-    near = relation.inner.T @ (inner @ near.to(torch.float64))
-    near = near[:, _converged(relation, near)]
+    near = near[:, _converged(relation, inner @ near.to(torch.float64))].to(torch.float64)
     parts = [p for p in near.split(AT_ONCE, dim=1) if time.monotonic() <= deadline] or [near[:, :0]]
-    pairs = [exact_null_vectors(relation.inner, relation.outer, part, generator) for part in parts]
+    pairs = [_exact(relation, inner, part, generator) for part in parts]
     exact, weak = (torch.cat(tensors, dim=1) for tensors in zip(*pairs, strict=True))
     c, scale_agrees = _scaled(relation, exact)
-    return small_inner @ walkers, c[:, scale_agrees], relation.inner @ weak[:, scale_agrees]
+    return small_inner @ walkers, c[:, scale_agrees], weak[:, scale_agrees]
+
+
+def _exact(
+    relation: Relation, inner: Tensor, near: Tensor, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Converged rays, in what deflation has left of span[M, β], to full precision: in the whole of it, where it can be.
+
+    A sample with fewer active units than there are unknowns is determined only together with those found before.
+    There, what its own equations say nothing about stays as duality with the others has it.
+
+    Returns:
+        u as unit columns in Φ, shape (r, K), and the changes of z that are excluded least, shape (m, K).
+    """
+    rays = relation.inner.T @ (inner @ near)
+    alone = stands_alone(relation, inner @ near)
+    exact, weak = torch.zeros_like(rays), torch.zeros_like(inner @ near)
+    exact[:, alone], own_weak = exact_null_vectors(relation.inner, relation.outer, rays[:, alone], generator)
+    weak[:, alone] = relation.inner @ own_weak
+    if not alone.all():
+        left, left_weak = exact_null_vectors(inner, relation.outer, near[:, ~alone], generator)
+        pattern = active(inner, left)
+        lifted = units(relation.inner.T @ (inner @ left))
+        exact[:, ~alone] = null_vectors(relation.inner, relation.outer, lifted, pattern, LEAST_CHANGE_STEPS)
+        weak[:, ~alone] = inner @ left_weak
+    return exact, weak
+
+
+def stands_alone(relation: Relation, z: Tensor) -> Tensor:
+    """Whether a sample's own equations can determine it: more active units than unknowns, shape (k,).
+
+    Args:
+        relation: the two layers.
+        z: as columns, shape (m, k).
+    """
+    return (z > 0).sum(dim=0) >= relation.inner.shape[1] + SPARE_EQUATIONS
 
 
 def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | None) -> Tensor:
     """For given samples c (as columns): the unit changes of z that their equations exclude least, (m, k)."""
-    rays = relation.inner.T @ relation.hidden(c.T)
-    return (
-        relation.inner
-        @ exact_null_vectors(relation.inner, relation.outer, rays / rays.norm(dim=0), generator)[1]
-    )
+    rays = units(relation.inner.T @ relation.hidden(c.T))
+    return relation.inner @ consistency_exact.weakest_changes(relation.inner, relation.outer, rays, generator)
 
 
 def starts(triangle: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
@@ -128,9 +162,8 @@ def _distinct(inner: Tensor, outer: Tensor, u: Tensor, near: float, apart: float
     return order[~(earlier & (distance < apart)).any(dim=1)]
 
 
-def _converged(relation: Relation, u: Tensor) -> Tensor:
-    """Which rays have a misfit at the rounding of float32, or at the noise of the gradients: mask, shape (K,)."""
-    z = relation.inner @ u
+def _converged(relation: Relation, z: Tensor) -> Tensor:
+    """Which z have a misfit at the rounding of float32, or at the noise of the gradients: mask, shape (K,)."""
     allowed = relation.believable_misfit(z).clamp(CONVERGED, NEAR)
     return relation.misfit(torch.relu(z)) < allowed
 

@@ -156,12 +156,18 @@ def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[T
 
 
 def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
+    images, labels = _all_digits()
+    rows = _choose(len(images), count, "digits", generator)
+    return images[rows, None] / 16, labels[rows], 10
+
+
+@cache
+def _all_digits() -> tuple[Tensor, Tensor]:
+    """scikit-learn's 8×8 digits, 0 to 16, and what they show; it parses a text file each time."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    rows = _choose(len(digits.images), count, "digits", generator)
-    pixels = torch.as_tensor(digits.images)[rows, None] / 16
-    return pixels, torch.as_tensor(digits.target)[rows], 10
+    return torch.as_tensor(digits.images), torch.as_tensor(digits.target)
 
 
 def _table(

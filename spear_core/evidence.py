@@ -10,13 +10,12 @@ from torch import Tensor
 
 from spear_core import consistency_relu, consistency_smooth
 from spear_core.consistency_judge import judge as judged
-from spear_core.consistency_relation import relate, value_and_slope
+from spear_core.consistency_relation import SPARE_EQUATIONS, relate, value_and_slope
 from spear_core.low_rank import LowRank
 from spear_core.masked_least_squares import factorise, gain
 from spear_core.problem import Problem
 
 BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
-SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
 
 
 def judge(

@@ -83,9 +83,7 @@ def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def _output_errors(
-    layer: LinearLayer, y: Tensor, output: Tensor
-) -> tuple[Tensor | None, Tensor, bool, bool]:
+def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor, bool, bool]:
     """Labels, if the loss is cross-entropy; δ of every sample, shape (b, classes); whether it is cross-entropy's own
     and not fitted; whether the samples weigh unevenly.
 

@@ -29,6 +29,7 @@ RUNS = 30  # repetitions of collecting all directions
 MOST_DRAWS = 100_000  # after which all repetitions together give up
 SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
 MOST_SEARCHED = 10_000  # draws after which one of them gives up
+TALLEST = 0.75  # share of zeros at which the axis ends; right directions have about a half
 NEGLIGIBLE = 1e-5  # share in a direction below which a sample is not in it: float32 gradients leave less
 
 
@@ -127,6 +128,7 @@ class DrawExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
+        self._panels = DrawPanels(len(scene().low_rank.factor))
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
@@ -163,7 +165,7 @@ class DrawExplorer(base.Explorer):
         self.state = candidates(self.stage, DRAWS)
         m = len(self.stage.low_rank.factor)
         self.threshold = theory.least_zeros(m, default_threshold(self.stage.low_rank))
-        plot = draw_panels(values["data"], b).image(number, self.threshold)
+        plot = self._panels.image(self.state, number, self.threshold)
         first = first_finds(self.state, b, number)
         picture = drawing.below([plot, met_pictures(self.stage, first)])
         self.show("picture", drawing.encode(picture, "jpeg"))
@@ -188,20 +190,14 @@ def met_pictures(stage: Scene, first: list[int | None]) -> Image.Image:
     return drawing.picture_grid(np.stack(shown), side=72, labels=labels, frames=frames)
 
 
-@lru_cache(maxsize=12)  # so that going back to a batch does not draw it anew
-def draw_panels(name: str, batch_size: int) -> "DrawPanels":
-    """The panels of one batch."""
-    return DrawPanels(candidates(scene(name, batch_size), DRAWS))
-
-
 class DrawPanels:
     """The entries of L q of one draw, above the zeros of all draws so far."""
 
-    def __init__(self, found: Candidates) -> None:
-        self._found = found
+    def __init__(self, m: int) -> None:
+        """Make the axes for m units; all batches share them."""
         self._canvas = drawing.Canvas(drawing.WIDTH, 400)
-        figure, m = self._canvas.figure, found.zero.shape[1]
-        self._top = 1.15 * float(found.zeros.max())
+        figure = self._canvas.figure
+        self._top = TALLEST * m
         upper = figure.add_axes((0.06, 0.6, 0.92, 0.33))
         upper.set(xlim=(0, m + 1), ylim=(-1.25, 1.1), yticks=[0], xlabel=f"unit 1 to {m}", ylabel="L q")
         upper.axhline(0, color=drawing.FAINT, linewidth=0.8)
@@ -226,14 +222,14 @@ class DrawPanels:
             self._here, self._limit,
         )  # fmt: skip
 
-    def image(self, draw: int, threshold: int) -> Image.Image:
+    def image(self, found: Candidates, draw: int, threshold: int) -> Image.Image:
         """Both panels for one draw.
 
         Args:
+            found: all draws.
             draw: its number, from 1.
             threshold: zeros that a candidate must have.
         """
-        found = self._found
         entries, zero = found.entries[draw - 1].numpy(), found.zero[draw - 1].numpy()
         units, rows = np.arange(1, len(entries) + 1), found.rows[draw - 1].numpy() + 1
         self._nonzero.set_data(units[~zero], entries[~zero] / np.abs(entries).max())

@@ -213,9 +213,9 @@ class PlotPanels:
 
     def _set_limits(self, state: State, values: list[float]) -> None:
         m = len(state.low_rank.factor)
-        members = 10 * max(1, -(-len(state.pool) // 10))  # in coarse steps, so that they seldom change
+        members = 20 * max(1, -(-len(state.pool) // 20))  # in coarse steps, so that they seldom change
         count = 8 * max(1, -(-len(values) // 8))
-        low = np.floor(20 * min([0.9, *(value for value in values if not np.isnan(value))])) / 20 - 0.01
+        low = np.floor(10 * min([0.9, *(value for value in values if not np.isnan(value))])) / 10 - 0.01
         limits: tuple[float, ...] = (m, members, count, low)
         if self._limits == limits:
             return
