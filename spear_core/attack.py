@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from spear_core import theory
+from spear_core.certificate import GRADIENT, REPLAY
 from spear_core.checks import check_layer, check_options
 from spear_core.counting import CONVINCING, Count, count_samples
 from spear_core.distributed import Team, shared_states
@@ -207,7 +208,7 @@ def states(
         best = max(state, best, key=_worth)
         late = time.monotonic() >= deadline if team is None or team.alone else team.stopped
         explained = count.otherwise is not None and _convinces(state)
-        if state.certified or explained or late or _as_good_as_noise_allows(best):
+        if state.certified or explained or late or _as_good_as_noise_allows(best) or _replays(state):
             break
     if count.note and not best.certified:
         best = replace(best, notes=(*best.notes, count.note))
@@ -242,6 +243,12 @@ def _as_good_as_noise_allows(state: State) -> bool:
     """Whether all samples are there, of a gradient too noisy to prove them: no other method would do better."""
     complete = state.certificate is not None and state.certificate.complete
     return complete and state.low_rank.noise > NOISY
+
+
+def _replays(state: State) -> bool:
+    """Whether the batch gives the gradients of all layers, so that no other method could find another one."""
+    certificate = state.certificate
+    return certificate is not None and all(certificate.parts[part] is True for part in (GRADIENT, REPLAY))
 
 
 def _worth(state: State) -> tuple[int, float]:

@@ -76,7 +76,9 @@ def _slow(inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, kick: Te
     return ((back - exact).norm(dim=0) > RETURNED * KICK).nonzero().flatten()
 
 
-def weakest_changes(inner: Tensor, outer: Tensor, exact: Tensor, generator: torch.Generator | None = None) -> Tensor:
+def weakest_changes(
+    inner: Tensor, outer: Tensor, exact: Tensor, generator: torch.Generator | None = None
+) -> Tensor:
     """For given null vectors, as unit columns, the direction in which A determines each least."""
     pattern = active(inner, exact)
     if exact.shape[0] <= DENSE_SIZE or exact.shape[1] <= FEW:

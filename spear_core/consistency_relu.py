@@ -86,7 +86,7 @@ def _exact(
         u as unit columns in Φ, shape (r, K), and the changes of z that are excluded least, shape (m, K).
     """
     rays = relation.inner.T @ (inner @ near)
-    alone = stands_alone(relation, inner @ near)
+    alone = stands_alone(inner @ near, relation.inner.shape[1])
     exact, weak = torch.zeros_like(rays), torch.zeros_like(inner @ near)
     exact[:, alone], own_weak = exact_null_vectors(relation.inner, relation.outer, rays[:, alone], generator)
     weak[:, alone] = relation.inner @ own_weak
@@ -99,14 +99,14 @@ def _exact(
     return exact, weak
 
 
-def stands_alone(relation: Relation, z: Tensor) -> Tensor:
+def stands_alone(z: Tensor, unknowns: int) -> Tensor:
     """Whether a sample's own equations can determine it: more active units than unknowns, shape (k,).
 
     Args:
-        relation: the two layers.
         z: as columns, shape (m, k).
+        unknowns: dimension of what z is sought in.
     """
-    return (z > 0).sum(dim=0) >= relation.inner.shape[1] + SPARE_EQUATIONS
+    return (z > 0).sum(dim=0) >= unknowns + SPARE_EQUATIONS
 
 
 def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | None) -> Tensor:

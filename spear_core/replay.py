@@ -84,8 +84,7 @@ def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor, bool, bool]:
-    """Labels, if the loss is cross-entropy; δ of every sample, shape (b, classes); whether it is cross-entropy's own
-    and not fitted; whether the samples weigh unevenly.
+    """Labels, δ of every sample, shape (b, classes), whether it is cross-entropy's own, whether it weighs unevenly.
 
     ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ, so δ is known whatever the loss. Cross-entropy says
     more, δ = c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing, and is taken at its word

@@ -1,0 +1,129 @@
+"""Step 5, once more: a complete batch, sharpened by the gradients of all layers.
+
+Samples are found one by one, each from a part of what was sent, and rounding grows where the parts are barely enough
+(b close to half the width). Once activation patterns and labels are known, the gradient of every layer is a smooth
+function of the coefficients C of the batch, X = C R. Gauss–Newton's steps on all of them at once, by conjugate
+gradients through the client's own forward and backward pass, bring the rounding back to that of the gradient.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spear_core.problem import Problem
+from spear_core.reconstruction import Forward
+
+PASSES = 2  # Gauss–Newton steps
+STEPS = 16  # of conjugate gradients for each; more of them fit the rounding itself
+SHORTER = (1.0, 0.5, 0.25)
+SETTLED = 1e-3  # of the first residual, at which they end
+
+
+def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Tensor) -> Tensor:
+    """C that explains the gradients of all layers best, from one that nearly does.
+
+    Args:
+        problem: layers from the attacked one to the output layer, one after the other.
+        forward: the attacked layer in the row space of its gradient.
+        coefficients: C, shape (b, b), float64.
+        labels: class of each sample; the loss is cross-entropy, up to a factor.
+
+    Returns:
+        C, shape (b, b); the given one if nothing explains the gradients better.
+    """
+    low_rank, layers = forward.low_rank, problem.layers
+    scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
+    weights = [
+        (forward.weights / scale[:, None]).T,
+        *(layer.weight.to(torch.float64) for layer in layers[1:]),
+    ]
+    biases = [layer.bias.to(torch.float64) for layer in layers]
+    observed = [low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in layers[1:])]
+    observed += [layer.bias_grad.to(torch.float64) for layer in layers]
+    sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
+    target = F.one_hot(labels, len(biases[-1])).to(scale)
+
+    def gradients(c: Tensor) -> tuple[Tensor, ...]:
+        values, preactivations = [c], []
+        for layer, weight, bias in zip(layers, weights, biases, strict=True):
+            z = values[-1] @ weight.T + bias
+            preactivations.append(z)
+            values.append(z if layer.activation is None else layer.activation(z.clone()))
+        delta = z.softmax(dim=1) - target
+        rows = []
+        for k in range(len(layers) - 1, -1, -1):
+            rows.append(delta)
+            if k:
+                delta = delta @ weights[k]
+                activation = layers[k - 1].activation
+                if activation is not None:
+                    delta = delta * _slope(activation, preactivations[k - 1])
+        rows.reverse()
+        both = [d.T @ y for d, y in zip(rows, values[:-1], strict=True)] + [d.sum(dim=0) for d in rows]
+        return tuple(g / size for g, size in zip(both, sizes, strict=True))
+
+    wanted = [g / size for g, size in zip(observed, sizes, strict=True)]
+
+    def missing(c: Tensor) -> list[Tensor]:
+        sent = [g.detach() for g in gradients(c)]
+        factor = sum((s * w).sum() for s, w in zip(sent, wanted)) / sum(s.square().sum() for s in sent)
+        return [w / factor - s for s, w in zip(sent, wanted)]
+
+    best = coefficients * scale
+    least = missing(best)
+    for _ in range(PASSES):
+        step = _least_squares(gradients, best, least)
+        for shorten in SHORTER:  # a whole step may carry a unit across its kink
+            tried = missing(best + shorten * step)
+            if _norm(tried) < _norm(least):
+                best, least = best + shorten * step, tried
+                break
+        else:
+            break
+    return best / scale
+
+
+def _slope(activation: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
+    """σ'(z), differentiable where σ' is."""
+    with torch.enable_grad():
+        z = z if z.requires_grad else z.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(activation(z.clone()).sum(), z, create_graph=True)
+    return slope
+
+
+def _norm(tensors: list[Tensor]) -> float:
+    return float(torch.stack([t.norm() for t in tensors]).norm())
+
+
+def _least_squares(
+    function: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor, wanted: list[Tensor]
+) -> Tensor:
+    """The change of `at` that comes closest to changing the function's values by `wanted`, to first order (CGLS)."""
+    at = at.detach().requires_grad_()
+    values = function(at)
+    u = [torch.zeros_like(v, requires_grad=True) for v in values]
+    # Jᵀ u is linear in u, so its own derivative is J: both passes are recorded once
+    (transposed,) = torch.autograd.grad(values, at, u, create_graph=True)
+
+    def forward(change: Tensor) -> tuple[Tensor, ...]:
+        return torch.autograd.grad(transposed, u, change, retain_graph=True)
+
+    def backward(change: list[Tensor]) -> Tensor:
+        return torch.autograd.grad(values, at, change, retain_graph=True)[0]
+
+    step, residual = torch.zeros_like(at), wanted
+    s = along = backward(residual)
+    size = first = s.square().sum()
+    for _ in range(STEPS):
+        change = forward(along)
+        length = size / sum(part.square().sum() for part in change)
+        step = step + length * along
+        residual = [r - length * part for r, part in zip(residual, change, strict=True)]
+        s = backward(residual)
+        new_size = s.square().sum()
+        if new_size <= SETTLED**2 * first:
+            break
+        along, size = s + along * (new_size / size), new_size
+    return step.detach()
