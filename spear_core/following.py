@@ -108,5 +108,9 @@ def _first_of_tuple(node: fx.Node) -> fx.Node:
 
 
 def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: torch.device) -> Effect:
+    if end.op == "call_module" and end.all_input_nodes == [start]:
+        module = traced.root.get_submodule(str(end.target))
+        if type(module) is nn.ReLU and "forward" not in vars(module):  # no need to ask the commonest of all
+            return Effect("elementwise", function=torch.relu, name="ReLU")
     part = part_between(traced, start, end)
     return Effect("other") if part is None else probe(part, width, device)

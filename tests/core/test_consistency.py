@@ -12,7 +12,7 @@ from spear_core import client, data, invert, metrics
 from spear_core.consistency import Found, search
 from spear_core.consistency_exact import refined
 from spear_core.consistency_finish import gauss_newton
-from spear_core.consistency_relation import relate, value_and_slope
+from spear_core.consistency_relation import SPARE_EQUATIONS, relate, value_and_slope
 from spear_core.consistency_relu import starts
 from spear_core.consistency_walk import nearest_on_graph, nearest_on_relu, walk
 from spear_core.deflation import (
@@ -403,3 +403,17 @@ def test_value_and_slope():
     z = torch.linspace(-2, 2, 9, dtype=F64)
     value, slope = value_and_slope(torch.tanh, z)
     assert torch.allclose(value, z.tanh()) and torch.allclose(slope, 1 - z.tanh() ** 2)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+def test_samples_with_few_active_units_stand_with_the_help_of_others(seed):
+    """b = 0.42 m: equations that hardly determine most of the samples, unless those found before are taken out."""
+    generator = torch.Generator().manual_seed(seed)
+    batch = data.load("photos", 34, size=16, generator=generator)
+    model = fully_connected(768, 80, 6, generator=generator)
+    with torch.no_grad():
+        few = (model[0](batch.inputs) > 0).sum(dim=1) < 35 + SPARE_EQUATIONS
+    assert few.sum() > 17
+    found = invert(model, client.gradients(model, batch.inputs, batch.labels), time_limit=60)
+    assert found.certified
+    assert float(metrics.compare(found.inputs, batch.inputs).psnr.min()) > 110
