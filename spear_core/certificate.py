@@ -164,6 +164,8 @@ def certify(
         else:
             error = torch.where(independent, torch.minimum(own_error, error), error)
         unique = unique & independent if zeros is None else unique | independent
+    elif k and judged:
+        error = torch.maximum(error, _own_error(problem, low_rank, found, generator))
     agreement = found.agreement
     if agreement is not None and played is not None and played.named:
         agreement = agreement | _vanishing(low_rank, found, played)
@@ -184,6 +186,16 @@ def certify(
         uneven=played is not None and played.uneven,
         output_grads=output_grads,
     )
+
+
+def _own_error(
+    problem: Problem, low_rank: LowRank, found: Reconstruction, generator: torch.Generator | None
+) -> Tensor:
+    """What rounding may have done to samples that the next layer's row space told, relative to the largest input."""
+    inputs = found.inputs
+    if found.errors is None:
+        return judge(problem, low_rank, found.coefficients, generator=generator)[1] / inputs.abs().max()
+    return found.errors * inputs.square().mean(dim=1).sqrt() / inputs.abs().max()
 
 
 def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tensor:

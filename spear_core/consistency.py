@@ -57,6 +57,7 @@ class Found:
             samples, and these are the `next_directions`. NaN where not yet determined.
         next_directions: the same for the next layer, in the basis of the factor of its gradient.
         misfit: distance of σ(z_i) from the row space 𝒴, relative to its length, shape (k,).
+        error: what the noise of the gradients may have done to z_i, relative to its length, shape (k,).
         candidates: the walkers z as columns, shape (m, K), for drawing.
         rounds: rounds so far.
         starts: random starts so far.
@@ -66,6 +67,7 @@ class Found:
     directions: Tensor
     next_directions: Tensor
     misfit: Tensor
+    error: Tensor
     candidates: Tensor
     rounds: int
     starts: int
@@ -100,9 +102,9 @@ def search(
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
     relation = relate(problem, low_rank, batch_size=batch_size)
-    candidates = consistency_relu.candidates if problem.attacked.has_relu else consistency_smooth.candidates
+    candidates = (consistency_relu if problem.attacked.has_relu else consistency_smooth).candidates
     max_starts = max_starts or STARTS_PER_SAMPLE * relation.batch_size
-    state = _beginning(relation, known)
+    state = _beginning(relation, known, generator)
     idle = only_mixtures = 0
     while True:
         c = relation.to_sources(state.coefficients)
@@ -129,17 +131,18 @@ def search(
             return
 
 
-def _beginning(relation: Relation, known: Tensor | None) -> Found:
+def _beginning(relation: Relation, known: Tensor | None, generator: torch.Generator | None) -> Found:
     empty = relation.basis.new_empty
     m, b = relation.outer.shape
     state = Found(
-        empty(0, relation.basis.shape[1]), empty(b, 0), empty(b, 0), empty(0), empty(m, 0), rounds=0, starts=0
+        empty(0, relation.basis.shape[1]), empty(b, 0), empty(b, 0), empty(0), empty(0), empty(m, 0), 0, 0
     )
     if known is None or len(known) == 0:
         return state
     c = relation.to_sources(known.to(relation.basis)).T
-    misfit = relation.misfit(relation.activation(relation.hidden(c.T)))
-    return _merge(relation, state, c, misfit, torch.zeros_like(misfit))
+    module = consistency_relu if relation.layers[0].has_relu else consistency_smooth
+    _, misfit, error, _ = judge(relation, c, module.weakest_changes(relation, c, generator))
+    return _merge(relation, state, c, misfit, error)
 
 
 def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, error: Tensor) -> Found:
@@ -151,14 +154,14 @@ def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, error: T
         return state
     known = relation.to_sources(state.coefficients)
     together = torch.cat([known, c.T])
-    misfit = torch.cat([state.misfit, misfit])
+    misfit, errors = torch.cat([state.misfit, misfit]), torch.cat([state.error, error])
     z = relation.hidden(together).T
     inside = z @ relation.inner  # distances are the same in coordinates of span [M, β]
     blur = (ERROR_MARGIN * error).clamp_min(SAME_SAMPLE)
     reach = torch.cat([z.new_zeros(len(known)), blur]) * z.norm(dim=1)
     apart = torch.cdist(inside, inside, compute_mode="use_mm_for_euclid_dist")
     first = ~(apart < reach[:, None]).tril(-1).any(dim=1)
-    together, misfit = together[first][: relation.batch_size], misfit[first][: relation.batch_size]
+    together, misfit, errors = (t[first][: relation.batch_size] for t in (together, misfit, errors))
     directions, next_directions = found_directions(relation, together)
     return replace(
         state,
@@ -166,4 +169,5 @@ def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, error: T
         directions=next_directions if relation.crowded else directions,
         next_directions=next_directions,
         misfit=misfit,
+        error=errors,
     )

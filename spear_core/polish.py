@@ -16,7 +16,7 @@ from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
 
 PASSES = 2  # Gauss–Newton steps
-STEPS = 16  # of conjugate gradients for each; more of them fit the rounding itself
+STEPS = 24  # of conjugate gradients for each; more of them fit the rounding itself
 SHORTER = (1.0, 0.5, 0.25)
 SETTLED = 1e-3  # of the first residual, at which they end
 

@@ -31,6 +31,8 @@ class Reconstruction:
         preactivations: Z as rows, shape (k, m), float64.
         agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (k, m); None where σ is not
             ReLU, or where layer 1 does not separate the samples (b > n).
+        errors: what rounding may have done to each sample, relative to its length, where each was found on its own,
+            shape (k,); else None.
     """
 
     low_rank: LowRank
@@ -39,6 +41,7 @@ class Reconstruction:
     coefficients: Tensor
     preactivations: Tensor
     agreement: Tensor | None
+    errors: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -127,7 +130,9 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     )
 
 
-def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor) -> Reconstruction:
+def from_coefficients(
+    forward: Forward, coefficients: Tensor, directions: Tensor, errors: Tensor | None = None
+) -> Reconstruction:
     """The batch of samples that were found one by one, x_i = c_i R.
 
     Args:
@@ -136,6 +141,7 @@ def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor
         directions: unit columns q_i, shape (r, k), NaN where not known; used if samples are missing. Any
             other
             number of rows means that layer 1 does not separate the samples (b > r).
+        errors: as in `Reconstruction`.
     """
     low_rank, layer = forward.low_rank, forward.layer
     k, rank = coefficients.shape
@@ -155,6 +161,7 @@ def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor
         coefficients=coefficients,
         preactivations=preactivations,
         agreement=agreement(low_rank, directions, preactivations, layer) if zeros_speak else None,
+        errors=errors,
     )
 
 

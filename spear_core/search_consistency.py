@@ -18,7 +18,7 @@ from spear_core.search import timed
 from spear_core.state import State
 from spear_core.tolerances import ALLOWED_ERROR
 
-POLISHES = 3  # at most; each brings what the one before has left out
+POLISHES = 6  # at most; each brings what the one before has left out
 CHANGE_MARGIN = 2.0  # errors after a polish, in sizes of the change that it made
 NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth polishing
 
@@ -60,7 +60,7 @@ def consistency_states(
         max_starts=max_samples,
     )
     for found in rounds:
-        reconstruction = from_coefficients(forward, found.coefficients, found.directions)
+        reconstruction = from_coefficients(forward, found.coefficients, found.directions, found.error)
         state = replace(
             state, samples_drawn=found.starts, reconstruction=reconstruction, walkers=found.candidates
         )
@@ -118,7 +118,7 @@ def _polished(
         coefficients = polish(problem, forward, sharp.coefficients, certificate.labels)
         if torch.equal(coefficients, sharp.coefficients):
             break
-        before, sharp = sharp, from_coefficients(forward, coefficients, found.directions)
+        before, sharp = sharp, from_coefficients(forward, coefficients, found.directions, found.errors)
         change = (sharp.inputs - before.inputs).square().mean(dim=1).sqrt() / sharp.inputs.abs().max()
         error = torch.minimum(error, CHANGE_MARGIN * change)
         if bool((error <= ALLOWED_ERROR).all()):
