@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from spear_core import theory
 from spear_core.certificate import certify
 from spear_core.completion import Completion
 from spear_core.low_rank import LowRank
+from spear_core.polish import sharpened
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
 from spear_core.sampling import chunk_sizes, draw_directions, live_rows
@@ -161,8 +163,10 @@ def selected(
     state = timed(state, "selection", began)
     began = time.perf_counter()
     assert state.reconstruction is not None
-    certificate = certify(problem, state.low_rank, state.reconstruction, generator=generator)
-    yield timed(replace(state, step="certificate", certificate=certificate), "certificate", began)
+    check = partial(certify, problem, state.low_rank, generator=generator)
+    found, certificate = sharpened(problem, state.reconstruction, check)
+    state = replace(state, step="certificate", reconstruction=found, certificate=certificate)
+    yield timed(state, "certificate", began)
 
 
 def timed(state: State, step: str, began: float) -> State:

@@ -1,26 +1,21 @@
 """The consistency method as states: search with two layers, reconstruct and certify what was found."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
 import torch
 
 from spear_core import consistency
-from spear_core.certificate import Certificate, certify
+from spear_core.certificate import certify
 from spear_core.consistency_relu import stands_alone
 from spear_core.low_rank import LowRank
-from spear_core.polish import polish
+from spear_core.polish import sharpened
 from spear_core.problem import Problem
-from spear_core.reconstruction import Forward, Reconstruction, from_coefficients
+from spear_core.reconstruction import Forward, from_coefficients
 from spear_core.search import timed
 from spear_core.state import State
-from spear_core.tolerances import ALLOWED_ERROR
-
-POLISHES = 6  # at most; each brings what the one before has left out
-CHANGE_MARGIN = 2.0  # errors after a polish, in sizes of the change that it made
-NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth polishing
 
 
 def consistency_states(
@@ -90,43 +85,9 @@ def certified(state: State, problem: Problem, *, generator: torch.Generator | No
     check = partial(
         certify, problem, state.low_rank, batch_size=state.batch_size, judged=alone, generator=generator
     )
-    certificate = check(found)
-    if _nearly_replayed(certificate):
-        found, certificate = _polished(problem, found, certificate, check)
+    found, certificate = sharpened(problem, found, check)
     state = replace(state, step="certificate", reconstruction=found, certificate=certificate)
     return timed(state, "certificate", began)
-
-
-def _nearly_replayed(certificate: Certificate) -> bool:
-    """Whether rounding alone may stand between a complete batch and its certificate."""
-    if not certificate.complete or certificate.labels is None or bool(certificate.certified_rows.all()):
-        return False
-    return certificate.replay_residual < NEARLY
-
-
-def _polished(
-    problem: Problem, found: Reconstruction, certificate: Certificate, check: Callable[..., Certificate]
-) -> tuple[Reconstruction, Certificate]:
-    """The batch that the gradients of all layers make of this one, if more of it is proven.
-
-    What a polish changes is what was wrong before, and shows how much may still be.
-    """
-    assert certificate.labels is not None
-    forward, sharp = Forward.of(found.low_rank, problem.attacked), found
-    error = certificate.expected_error
-    for _ in range(POLISHES):
-        coefficients = polish(problem, forward, sharp.coefficients, certificate.labels)
-        if torch.equal(coefficients, sharp.coefficients):
-            break
-        before, sharp = sharp, from_coefficients(forward, coefficients, found.directions, found.errors)
-        change = (sharp.inputs - before.inputs).square().mean(dim=1).sqrt() / sharp.inputs.abs().max()
-        error = torch.minimum(error, CHANGE_MARGIN * change)
-        if bool((error <= ALLOWED_ERROR).all()):
-            break
-    better = replace(check(sharp), expected_error=error)
-    if better.certified_rows.sum() > certificate.certified_rows.sum():
-        return sharp, better
-    return found, certificate
 
 
 def spans_batch(problem: Problem, low_rank: LowRank) -> bool:
