@@ -1,0 +1,327 @@
+"""A client with one defence and one knob, and the attack on what it sends: what the benchmark and notebook 08 share.
+
+Unless the knob says otherwise: b = 8, four linear layers of width 400, ReLU, plain gradients in float32.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spear_core import client, data, defences, metrics
+from spear_core.attack import invert, invert_layer
+from spear_core.inversion import Inversion
+from spear_core.networks import fully_connected
+
+BATCH, WIDTH, DEPTH, SIDE = 8, 400, 4, 32
+CLIP = 1.0  # norm of an example's gradient under DP-SGD
+STEPS, LR = 5, 0.1  # of FedAvg, where the knob is another one
+FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+HIDDEN = {
+    "nothing": (),
+    "first layer": ("0.",),
+    "second layer": ("2.",),
+    "all but the first": ("2.", "4.", "6."),
+}
+
+
+@dataclass(frozen=True)
+class Message:
+    """What a client sends, and what it would rather keep.
+
+    Attributes:
+        batch: the private batch.
+        model: which the server knows.
+        gradients: sent, by parameter name.
+        options: of `spear_core.invert`: what the server knows beside the gradients.
+    """
+
+    batch: data.Batch
+    model: nn.Sequential
+    gradients: Mapping[str, Tensor]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def attack(self, **limits: Any) -> Inversion:
+        """Invert; where the second layer is hidden, the first one alone.
+
+        Raises:
+            ValueError: the refusal, by name.
+        """
+        first = self.model[0]
+        assert isinstance(first, nn.Linear)
+        hidden = "2.weight" not in self.gradients and isinstance(self.model[1], nn.ReLU)
+        if "0.weight" in self.gradients and hidden:
+            sent = self.gradients["0.weight"], self.gradients["0.bias"]
+            return invert_layer(*sent, first.weight.detach(), first.bias.detach(), **limits)
+        return invert(self.model, self.gradients, **self.options, **limits)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the attack on a message gave, seen by one who has the private batch.
+
+    Attributes:
+        psnr: of every private sample, −inf where nothing came back, shape (b,).
+        order: recovered row of every private sample, −1 where there is none, shape (b,).
+        certified: which private samples are proven, shape (b,).
+        false: certified rows that are not exact; must be 0.
+        words: the refusal, where the attack did not begin; or what came back that is no batch; else empty.
+        inversion: the result, None after a refusal.
+    """
+
+    psnr: Tensor
+    order: Tensor
+    certified: Tensor
+    false: int
+    words: str
+    inversion: Inversion | None
+
+
+def outcome(sent: Message, **limits: Any) -> Outcome:
+    """Attack a message, and compare with what its client kept.
+
+    Args:
+        sent: the message.
+        limits: of `spear_core.invert`, for example `time_limit`.
+    """
+    truth = sent.batch.inputs
+    b = len(truth)
+    none = torch.full((b,), -torch.inf, dtype=torch.float64), torch.full((b,), -1), torch.zeros(b) > 0
+    try:
+        found = sent.attack(**limits)
+    except ValueError as refusal:
+        return Outcome(*none, 0, str(refusal), None)
+    if found.inputs.shape[1] != truth.shape[1]:
+        words = f"Only the inputs of a later layer came back: {found.inputs.shape[1]} numbers, no pictures."
+        return Outcome(*none, 0, words, found)
+    score = metrics.compare(found.inputs, truth)
+    rows = found.certified_rows.cpu()
+    certified = (score.order >= 0) & rows[score.order.clamp_min(0)] if len(rows) else none[2]
+    false = int(rows.sum()) - int((certified & score.exact).sum())
+    return Outcome(score.psnr, score.order, certified, false, "", found)
+
+
+@dataclass(frozen=True)
+class Defence:
+    """One defence.
+
+    Attributes:
+        name: in words.
+        knob: what its values are.
+        values: from no defence to a strong one.
+        send: (load, network, value, generator) → message; load takes b, network the keywords of `fully_connected`.
+    """
+
+    name: str
+    knob: str
+    values: tuple[Any, ...]
+    send: Callable[[Callable[[int], data.Batch], Callable[..., nn.Sequential], Any, torch.Generator], Message]
+
+
+def message(defence: str, value: Any, kind: str = "photos", seed: int = 0) -> Message:
+    """The message of a client that uses a defence at one value of its knob.
+
+    Args:
+        defence: key of `DEFENCES`.
+        value: of its knob.
+        kind: of the data, see `spear_core.data.load`.
+        seed: of batch, network and noise.
+
+    Raises:
+        KeyError: no such defence.
+    """
+
+    def load(b: int) -> data.Batch:
+        return data.load(kind, b, size=SIDE, generator=torch.Generator().manual_seed(seed))
+
+    def network(batch: data.Batch, **options: Any) -> nn.Sequential:
+        generator = torch.Generator().manual_seed(10_000 + seed)
+        options = {"width": WIDTH, "depth": DEPTH, "classes": batch.classes} | options
+        return fully_connected(batch.inputs.shape[1], generator=generator, **options)
+
+    return DEFENCES[defence].send(load, network, value, torch.Generator().manual_seed(20_000 + seed))
+
+
+# ---------------------------------------------------------------- what is sent
+def plain(batch: data.Batch, model: nn.Sequential) -> Message:
+    """A message without any defence."""
+    return Message(batch, model, client.gradients(model, batch.inputs, batch.labels))
+
+
+def _changed(change: Callable[[dict[str, Tensor], Any, torch.Generator], Mapping[str, Tensor]]) -> Any:
+    """A defence that changes the gradients; the server is told b."""
+
+    def send(load: Any, network: Any, value: Any, generator: torch.Generator) -> Message:
+        batch = load(BATCH)
+        sent = plain(batch, network(batch))
+        changed = change(dict(sent.gradients), value, generator)
+        return replace(sent, gradients=changed, options={"batch_size": BATCH})
+
+    return send
+
+
+def _clipped(norm_of: Callable[[Any], float], noise_of: Callable[[Any], float]) -> Any:
+    def send(load: Any, network: Any, value: Any, generator: torch.Generator) -> Message:
+        batch = load(BATCH)
+        model = network(batch)
+        norm, noise = norm_of(value), noise_of(value)
+        sent = client.clipped(
+            model, batch.inputs, batch.labels, norm=norm, noise_multiplier=noise, generator=generator
+        )
+        return Message(batch, model, sent, {"batch_size": BATCH})
+
+    return send
+
+
+def _fedavg(training_of: Callable[[Any], dict[str, Any]]) -> Any:
+    def send(load: Any, network: Any, value: Any, generator: torch.Generator) -> Message:
+        batch = load(BATCH)
+        model = network(batch)
+        training = {"steps": STEPS, "lr": LR, "batch_size": None} | training_of(value)
+        sent = client.update(model, batch.inputs, batch.labels, **training)
+        known = {"local_steps": training["steps"], "lr": training["lr"]}
+        return Message(batch, model, sent, known | {"local_batch_size": training["batch_size"]})
+
+    return send
+
+
+def _sized(load: Any, network: Any, b: int, generator: torch.Generator) -> Message:
+    batch = load(b)
+    return plain(batch, network(batch))
+
+
+def _network(options_of: Callable[[Any], dict[str, Any]]) -> Any:
+    def send(load: Any, network: Any, value: Any, generator: torch.Generator) -> Message:
+        batch = load(BATCH)
+        return plain(batch, network(batch, **options_of(value)))
+
+    return send
+
+
+def _labels(load: Any, network: Any, count: int, generator: torch.Generator) -> Message:
+    batch = load(BATCH)
+    batch = replace(batch, labels=torch.arange(BATCH) % count)
+    return plain(batch, network(batch))
+
+
+def _copies(load: Any, network: Any, copies: int, generator: torch.Generator) -> Message:
+    batch = load(BATCH)
+    rows = torch.arange(BATCH)
+    rows[:copies] = 0  # the same picture with the same label, `copies` times
+    batch = replace(batch, inputs=batch.inputs[rows], labels=batch.labels[rows])
+    return plain(batch, network(batch))
+
+
+def _near(load: Any, network: Any, distance: float, generator: torch.Generator) -> Message:
+    batch = load(BATCH)
+    inputs = batch.inputs.clone()
+    noise = torch.randn(inputs[0].shape, generator=generator)
+    inputs[1] = inputs[0] + distance * inputs[0].square().mean().sqrt() * noise
+    batch = replace(batch, inputs=inputs)
+    return plain(batch, network(batch))
+
+
+def _dropout(load: Any, network: Any, p: float, generator: torch.Generator) -> Message:
+    """Dropout behind every activation; the server does not see which units were dropped."""
+    batch = load(BATCH)
+    modules = []
+    for module in network(batch):
+        modules += [module] if isinstance(module, nn.Linear) else [module, nn.Dropout(p)]
+    model = nn.Sequential(*modules).train()
+    with torch.random.fork_rng(devices=[]):  # nn.Dropout takes no generator
+        torch.manual_seed(generator.initial_seed())
+        return plain(batch, model)
+
+
+def _batch_norm(load: Any, network: Any, mode: str, generator: torch.Generator) -> Message:
+    batch = load(BATCH)
+    modules = []
+    for module in network(batch):
+        modules += [module]
+        if mode != "none" and isinstance(module, nn.Linear) and module.out_features == WIDTH:
+            modules += [nn.BatchNorm1d(WIDTH)]
+    return plain(batch, nn.Sequential(*modules).train(mode == "train"))
+
+
+def _hide(grads: dict[str, Tensor], what: str, generator: torch.Generator) -> dict[str, Tensor]:
+    return {name: grad for name, grad in grads.items() if not name.startswith(HIDDEN[what] or ("–",))}
+
+
+ACTIVATIONS = ("ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "Hardtanh")
+DEFENCES = {
+    "noise": Defence(
+        "gaussian noise",
+        "noise / rms of the gradient",
+        (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        _changed(lambda grads, value, generator: client.noised(grads, value, generator=generator)),
+    ),
+    "clip": Defence(
+        "clipping per example",
+        "largest norm C",
+        (10.0, 1.0, 0.1, 0.01, 0.001),
+        _clipped(lambda norm: norm, lambda norm: 0.0),
+    ),
+    "dp": Defence(
+        "DP-SGD: clipping and noise",
+        "noise multiplier σ, C = 1",
+        (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        _clipped(lambda sigma: CLIP, lambda sigma: sigma),
+    ),
+    "bits": Defence(
+        "quantisation",
+        "bits for each number",
+        (16, 12, 8, 6, 4, 3, 2),
+        _changed(lambda grads, bits, generator: defences.quantised(grads, bits)),
+    ),
+    "top": Defence(
+        "top-k sparsification",
+        "share of entries kept",
+        (1.0, 0.9, 0.5, 0.1, 0.01, 0.001),
+        _changed(lambda grads, share, generator: defences.sparsified(grads, share)),
+    ),
+    "format": Defence(
+        "shorter numbers",
+        "format",
+        tuple(FORMATS),
+        _changed(lambda grads, name, generator: defences.rounded(grads, FORMATS[name])),
+    ),
+    "steps": Defence(
+        "FedAvg: local steps", "steps, lr 0.1", (1, 2, 5, 10, 20), _fedavg(lambda steps: {"steps": steps})
+    ),
+    "lr": Defence(
+        "FedAvg: learning rate", "lr, 5 steps", (0.001, 0.01, 0.1, 0.3, 1.0), _fedavg(lambda lr: {"lr": lr})
+    ),
+    "minibatch": Defence(
+        "FedAvg: minibatches",
+        "samples per step, one epoch, lr 0.1",
+        (8, 4, 2, 1),
+        _fedavg(lambda size: {"batch_size": size, "steps": BATCH // size}),
+    ),
+    "batch": Defence("larger batches", "batch size b", (8, 24, 64, 120, 160, 200, 240), _sized),
+    "clients": Defence(
+        "secure aggregation",
+        "clients of 8 samples each",
+        (1, 2, 5, 10, 20, 25, 30),
+        lambda load, network, clients, generator: _sized(load, network, BATCH * clients, generator),
+    ),
+    "width": Defence(
+        "narrower layers",
+        "width m",
+        (400, 100, 50, 24, 16, 12, 8),
+        _network(lambda width: {"width": width}),
+    ),
+    "activation": Defence(
+        "other activations",
+        "activation",
+        ACTIVATIONS,
+        _network(lambda name: {"activation": getattr(nn, name)}),
+    ),
+    "labels": Defence("one-label batches", "different labels", (8, 4, 2, 1), _labels),
+    "copies": Defence("duplicates", "copies of one sample", (1, 2, 4, 8), _copies),
+    "near": Defence("near-duplicates", "distance / rms of the sample", (1.0, 0.1, 1e-2, 1e-3, 1e-4), _near),
+    "dropout": Defence("dropout", "share dropped", (0.0, 0.1, 0.3, 0.5, 0.8), _dropout),
+    "norm": Defence("batch norm", "mode", ("none", "eval", "train"), _batch_norm),
+    "hidden": Defence("hiding layers", "hidden gradient", tuple(HIDDEN), _changed(_hide)),
+}

@@ -1,0 +1,71 @@
+"""Questions of notebook 08. They stand here so that the cell does not tell the answer."""
+
+from typing import Any
+
+from spear_core import metrics
+from widgets.limits import FOUND_DB, attacked
+from widgets.predict import Prediction
+
+
+def outcome_of(defence: str, value: Any) -> str:
+    """Exact, recognisable or lost: the median sample of the first batch of photographs."""
+    median = float(attacked(defence, value, "photos", 0)[1].psnr.median())
+    return "exact" if median >= metrics.EXACT_DB else "recognisable" if median >= FOUND_DB else "lost"
+
+
+def noise() -> Prediction:
+    """One per cent of noise."""
+    choices = {
+        "lost": "nobody recognises them",
+        "recognisable": "recognisable, but not exact",
+        "exact": "exact, to 90 dB",
+    }
+    return Prediction(
+        "Gaussian noise, one per cent of the gradient's rms, on every entry. The eight photographs come back…",
+        list(choices.values()),
+        lambda: choices[outcome_of("noise", 1e-2)],
+        "Each photograph is an average over hundreds of noisy rows, and an average suppresses noise. The zeros are "
+        "gone, so nothing can be proven.",
+    )
+
+
+def clipping() -> Prediction:
+    """Clipping without noise."""
+    choices = {"lost": "lost", "recognisable": "darker, but recognisable", "exact": "exact"}
+    return Prediction(
+        "Every example's gradient is clipped to a thousandth of the norm 1, without noise. The photographs come back…",
+        list(choices.values()),
+        lambda: choices[outcome_of("clip", 1e-3)],
+        "Clipping multiplies a sample's gradient by one number. Directions, zeros and the quotient "
+        "∂L/∂W over ∂L/∂β stay what they were.",
+    )
+
+
+def aggregation() -> Prediction:
+    """A sum over ten clients."""
+    choices = ["none", "the 8 of one client", "all 80"]
+
+    def answer() -> str:
+        exact = int((attacked("clients", 10, "photos", 0)[1].psnr >= metrics.EXACT_DB).sum())
+        return choices[0] if exact < 4 else choices[1] if exact < 40 else choices[2]
+
+    return Prediction(
+        "Ten clients with 8 photographs each; the server sees only the sum of their gradients. m = 400. How many "
+        "photographs come back?",
+        choices,
+        answer,
+        "The sum over clients is the gradient of one batch of 80. Below about m/2 samples that is no protection. "
+        "What the server no longer knows is which client a photograph belongs to.",
+    )
+
+
+def short_numbers() -> Prediction:
+    """Eight bits a number."""
+    choices = {"lost": "lost", "recognisable": "recognisable, but not exact", "exact": "exact"}
+    return Prediction(
+        "Every number of the gradient is sent with 8 bits instead of 32. The photographs come back…",
+        list(choices.values()),
+        lambda: choices[outcome_of("bits", 8)],
+        "Rounding acts as noise of half a step, and every parameter has many small entries beside a few large ones "
+        "that set the step.",
+    )
