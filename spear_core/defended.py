@@ -66,7 +66,7 @@ class Outcome:
         psnr: of every private sample, −inf where nothing came back, shape (b,).
         order: recovered row of every private sample, −1 where there is none, shape (b,).
         certified: which private samples are proven, shape (b,).
-        false: certified rows that are not exact; must be 0.
+        false: certified rows that are not exact.
         words: the refusal, where the attack did not begin; or what came back that is no batch; else empty.
         inversion: the result, None after a refusal.
     """

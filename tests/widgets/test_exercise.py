@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from widgets import (
+    limits_exercises,
     low_rank_exercises,
     sampling_exercises,
     scale_exercises,
@@ -27,6 +28,7 @@ EXERCISES = {
         scale_exercises,
         theory_exercises,
         two_shadows_exercises,
+        limits_exercises,
     )
     for name, value in vars(module).items()
     if isinstance(value, Exercise)
