@@ -34,7 +34,8 @@ def test_each_step_of_the_knob_shows_what_the_attack_finds(explorer, name: str):
         assert explorer.status.value == ""
         wanted = outcome(message(name, DEFENCES[name].values[knob]), time_limit=explore.SECONDS)
         assert torch.allclose(explorer.found.psnr, wanted.psnr, rtol=1e-3)  # threads add up in another order
-        assert wanted.words in explorer.caption.value.replace("&#x27;", "'")
+        said = wanted.words.split(", got")[0]  # what was got may be rounding, which threads do not repeat
+        assert said in explorer.caption.value.replace("&#x27;", "'")
         assert ("nothing certified" in explorer.caption.value) == (
             not wanted.words and not wanted.certified.any()
         )
