@@ -63,6 +63,7 @@ def sharpened(
     return (sharp, better) if better.certified_rows.sum() > proven.sum() else (found, certificate)
 
 
+@torch.enable_grad()
 def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Tensor) -> Tensor:
     """C that explains the gradients of all layers best, from one that nearly does.
 
@@ -77,34 +78,23 @@ def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Ten
     """
     low_rank, layers = forward.low_rank, problem.layers
     scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
-    weights = [
-        (forward.weights / scale[:, None]).T,
-        *(layer.weight.to(torch.float64) for layer in layers[1:]),
-    ]
-    biases = [layer.bias.to(torch.float64) for layer in layers]
+    weights = [(forward.weights / scale[:, None]).T, *(layer.weight for layer in layers[1:])]
+    weights, biases = (
+        [p.detach().to(torch.float64).requires_grad_() for p in group]
+        for group in (weights, [layer.bias for layer in layers])
+    )
     observed = [low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in layers[1:])]
     observed += [layer.bias_grad.to(torch.float64) for layer in layers]
     sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
-    target = F.one_hot(labels, len(biases[-1])).to(scale)
 
-    def gradients(c: Tensor) -> tuple[Tensor, ...]:
-        values, preactivations = [c], []
+    def gradients(c: Tensor) -> list[Tensor]:
+        y = c
         for layer, weight, bias in zip(layers, weights, biases, strict=True):
-            z = values[-1] @ weight.T + bias
-            preactivations.append(z)
-            values.append(z if layer.activation is None else layer.activation(z.clone()))
-        delta = z.softmax(dim=1) - target
-        rows = []
-        for k in range(len(layers) - 1, -1, -1):
-            rows.append(delta)
-            if k:
-                delta = delta @ weights[k]
-                activation = layers[k - 1].activation
-                if activation is not None:
-                    delta = delta * _slope(activation, preactivations[k - 1])
-        rows.reverse()
-        both = [d.T @ y for d, y in zip(rows, values[:-1], strict=True)] + [d.sum(dim=0) for d in rows]
-        return tuple(g / size for g, size in zip(both, sizes, strict=True))
+            z = y @ weight.T + bias
+            y = z if layer.activation is None else layer.activation(z.clone())
+        loss = F.cross_entropy(z, labels, reduction="sum")
+        sent = torch.autograd.grad(loss, weights + biases, create_graph=True)
+        return [g / size for g, size in zip(sent, sizes, strict=True)]
 
     wanted = [g / size for g, size in zip(observed, sizes, strict=True)]
 
@@ -127,21 +117,11 @@ def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Ten
     return best / scale
 
 
-def _slope(activation: Callable[[Tensor], Tensor], z: Tensor) -> Tensor:
-    """σ'(z), differentiable where σ' is."""
-    with torch.enable_grad():
-        z = z if z.requires_grad else z.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(activation(z.clone()).sum(), z, create_graph=True)
-    return slope
-
-
 def _norm(tensors: list[Tensor]) -> float:
     return float(torch.stack([t.norm() for t in tensors]).norm())
 
 
-def _least_squares(
-    function: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor, wanted: list[Tensor]
-) -> Tensor:
+def _least_squares(function: Callable[[Tensor], list[Tensor]], at: Tensor, wanted: list[Tensor]) -> Tensor:
     """The change of `at` that comes closest to changing the function's values by `wanted`, to first order (CGLS)."""
     at = at.detach().requires_grad_()
     values = function(at)
