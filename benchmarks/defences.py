@@ -21,7 +21,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from spear_core import client, data, defences, metrics
-from spear_core.defended import CLIP, DEFENCES, FORMATS, message, outcome
+from spear_core.defended import BATCH, CLIP, DEFENCES, FORMATS, message, outcome
 from spear_core.networks import fully_connected
 
 PATH = RESULTS / "defences.json"
@@ -67,7 +67,7 @@ def accuracy(name: str, value: object, seed: int) -> dict:
     if extra is not None and value != "none":
         modules = [[m, extra()] if isinstance(m, nn.ReLU) else [m] for m in model]
         model = nn.Sequential(*(m for group in modules for m in group))
-    size = {"batch": value, "clients": 8 * value if name == "clients" else 0}.get(name, MINIBATCH)
+    size = {"batch": value, "clients": BATCH * value if name == "clients" else 0}.get(name, MINIBATCH)
     generator = seeded(200 + seed)
     torch.manual_seed(seed)  # of dropout
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -160,7 +160,7 @@ def line(name: str, value: object, runs: list[dict], right: list[dict]) -> list[
         DEFENCES[name].name,
         value,
         f"{sum(p >= metrics.EXACT_DB for p in psnr) / len(psnr):.0%}",
-        f"{sum(p >= 40 for p in psnr) / len(psnr):.0%}",
+        f"{sum(p >= metrics.FOUND_DB for p in psnr) / len(psnr):.0%}",
         f"{statistics.median(psnr):.0f} dB",
         f"{sum(run['certified'] for run in runs)} of {len(psnr)}",
         sum(run["false"] for run in runs),

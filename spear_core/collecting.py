@@ -86,7 +86,8 @@ def first_hits(
         at, sample = silent[sets].all(dim=1).nonzero(as_tuple=True)
         usable = independent(rows[sets[at]]) if len(at) else torch.zeros(0, dtype=torch.bool)
         for draw, i in zip((at[usable] + drawn + 1).tolist(), sample[usable].tolist()):
-            if met.setdefault(i, draw - began) == draw - began and len(met) == b:
+            met.setdefault(i, draw - began)
+            if len(met) == b:
                 finished.append([met[k] for k in range(b)])
                 met, began = {}, draw
         drawn += len(sets)
@@ -190,9 +191,8 @@ def predicted_range(batch_size: int, units: int, *, confidence: float = 0.95) ->
     """
     expected = theory.expected_draws_of_batches(coin_batches(batch_size, units)[1].numpy())
     tail = (1 - confidence) / 2
-    low, high = (
-        torch.from_numpy(expected).quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
-    )
+    ends = torch.tensor([tail, 1 - tail], dtype=torch.float64)
+    low, high = torch.from_numpy(expected).quantile(ends).tolist()
     return low, high
 
 

@@ -24,6 +24,7 @@ method does not apply.
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -34,7 +35,7 @@ from spear_core.consistency_relation import Relation, relate
 from spear_core.consistency_walk import CROWDED, crowding
 from spear_core.deflation import found_directions
 from spear_core.low_rank import LowRank
-from spear_core.problem import Problem
+from spear_core.problem import LinearLayer, Problem
 
 ERROR_MARGIN = 10.0  # two finds of one sample may differ by so many expected errors
 SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample in any case
@@ -102,7 +103,7 @@ def search(
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
     relation = relate(problem, low_rank, batch_size=batch_size)
-    candidates = (consistency_relu if problem.attacked.has_relu else consistency_smooth).candidates
+    candidates = moves_for(problem.attacked).candidates
     max_starts = max_starts or STARTS_PER_SAMPLE * relation.batch_size
     state = _beginning(relation, known, generator)
     idle = only_mixtures = 0
@@ -131,6 +132,11 @@ def search(
             return
 
 
+def moves_for(layer: LinearLayer) -> ModuleType:
+    """`consistency_relu` or `consistency_smooth`, whichever suits the activation behind a layer."""
+    return consistency_relu if layer.has_relu else consistency_smooth
+
+
 def _beginning(relation: Relation, known: Tensor | None, generator: torch.Generator | None) -> Found:
     empty = relation.basis.new_empty
     m, b = relation.outer.shape
@@ -140,8 +146,8 @@ def _beginning(relation: Relation, known: Tensor | None, generator: torch.Genera
     if known is None or len(known) == 0:
         return state
     c = relation.to_sources(known.to(relation.basis)).T
-    module = consistency_relu if relation.layers[0].has_relu else consistency_smooth
-    _, misfit, error, _ = judge(relation, c, module.weakest_changes(relation, c, generator))
+    weakest = moves_for(relation.layers[0]).weakest_changes(relation, c, generator)
+    _, misfit, error, _ = judge(relation, c, weakest)
     return _merge(relation, state, c, misfit, error)
 
 

@@ -23,7 +23,9 @@ FEWEST_STARTS = 32
 STEPS = 8  # of conjugate gradients for one pattern
 FIRST_PASSES, PASSES = 2, 6  # new patterns before and after duplicates are dropped
 UNLIKE = 0.03  # unit vectors closer than this after the first passes are mostly one sample
-LEAST_CHANGE_STEPS = 12  # of conjugate gradients from a start that is right to single precision
+LEAST_CHANGE_STEPS = (
+    12  # of conjugate gradients: few, since more would follow the noise of equations that say little
+)
 AT_ONCE = 64  # candidates finished between two looks at the clock
 CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
 

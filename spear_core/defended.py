@@ -162,14 +162,11 @@ def _changed(change: Callable[[dict[str, Tensor], Any, torch.Generator], Mapping
     return send
 
 
-def _clipped(norm_of: Callable[[Any], float], noise_of: Callable[[Any], float]) -> Any:
+def _clipped(options_of: Callable[[Any], dict[str, Any]]) -> Any:
     def send(load: Any, network: Any, value: Any, generator: torch.Generator) -> Message:
         batch = load(BATCH)
         model = network(batch)
-        norm, noise = norm_of(value), noise_of(value)
-        sent = client.clipped(
-            model, batch.inputs, batch.labels, norm=norm, noise_multiplier=noise, generator=generator
-        )
+        sent = client.clipped(model, batch.inputs, batch.labels, generator=generator, **options_of(value))
         return Message(batch, model, sent, {"batch_size": BATCH})
 
     return send
@@ -200,27 +197,31 @@ def _network(options_of: Callable[[Any], dict[str, Any]]) -> Any:
     return send
 
 
-def _labels(load: Any, network: Any, count: int, generator: torch.Generator) -> Message:
-    batch = load(BATCH)
-    batch = replace(batch, labels=torch.arange(BATCH) % count)
-    return plain(batch, network(batch))
+def _batch(change: Callable[[data.Batch, Any, torch.Generator], data.Batch]) -> Any:
+    """Nothing is changed but the data themselves."""
+
+    def send(load: Any, network: Any, value: Any, generator: torch.Generator) -> Message:
+        batch = change(load(BATCH), value, generator)
+        return plain(batch, network(batch))
+
+    return send
 
 
-def _copies(load: Any, network: Any, copies: int, generator: torch.Generator) -> Message:
-    batch = load(BATCH)
+def _labels(batch: data.Batch, count: int, generator: torch.Generator) -> data.Batch:
+    return replace(batch, labels=torch.arange(BATCH) % count)
+
+
+def _copies(batch: data.Batch, copies: int, generator: torch.Generator) -> data.Batch:
     rows = torch.arange(BATCH)
     rows[:copies] = 0  # the same picture with the same label, `copies` times
-    batch = replace(batch, inputs=batch.inputs[rows], labels=batch.labels[rows])
-    return plain(batch, network(batch))
+    return replace(batch, inputs=batch.inputs[rows], labels=batch.labels[rows])
 
 
-def _near(load: Any, network: Any, distance: float, generator: torch.Generator) -> Message:
-    batch = load(BATCH)
+def _near(batch: data.Batch, distance: float, generator: torch.Generator) -> data.Batch:
     inputs = batch.inputs.clone()
     noise = torch.randn(inputs[0].shape, generator=generator)
     inputs[1] = inputs[0] + distance * inputs[0].square().mean().sqrt() * noise
-    batch = replace(batch, inputs=inputs)
-    return plain(batch, network(batch))
+    return replace(batch, inputs=inputs)
 
 
 def _dropout(load: Any, network: Any, p: float, generator: torch.Generator) -> Message:
@@ -261,13 +262,13 @@ DEFENCES = {
         "clipping per example",
         "largest norm C",
         (10.0, 1.0, 0.1, 0.01, 0.001),
-        _clipped(lambda norm: norm, lambda norm: 0.0),
+        _clipped(lambda norm: {"norm": norm}),
     ),
     "dp": Defence(
         "DP-SGD: clipping and noise",
         "noise multiplier σ, C = 1",
         (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-        _clipped(lambda sigma: CLIP, lambda sigma: sigma),
+        _clipped(lambda sigma: {"norm": CLIP, "noise_multiplier": sigma}),
     ),
     "bits": Defence(
         "quantisation",
@@ -318,9 +319,11 @@ DEFENCES = {
         ACTIVATIONS,
         _network(lambda name: {"activation": getattr(nn, name)}),
     ),
-    "labels": Defence("one-label batches", "different labels", (8, 4, 2, 1), _labels),
-    "copies": Defence("duplicates", "copies of one sample", (1, 2, 4, 8), _copies),
-    "near": Defence("near-duplicates", "distance / rms of the sample", (1.0, 0.1, 1e-2, 1e-3, 1e-4), _near),
+    "labels": Defence("one-label batches", "different labels", (8, 4, 2, 1), _batch(_labels)),
+    "copies": Defence("duplicates", "copies of one sample", (1, 2, 4, 8), _batch(_copies)),
+    "near": Defence(
+        "near-duplicates", "distance / rms of the sample", (1.0, 0.1, 1e-2, 1e-3, 1e-4), _batch(_near)
+    ),
     "dropout": Defence("dropout", "share dropped", (0.0, 0.1, 0.3, 0.5, 0.8), _dropout),
     "norm": Defence("batch norm", "mode", ("none", "eval", "train"), _batch_norm),
     "hidden": Defence("hiding layers", "hidden gradient", tuple(HIDDEN), _changed(_hide)),

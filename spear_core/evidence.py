@@ -8,7 +8,7 @@ there are clearly more of them than unknowns.
 import torch
 from torch import Tensor
 
-from spear_core import consistency_relu, consistency_smooth
+from spear_core.consistency import moves_for
 from spear_core.consistency_judge import judge as judged
 from spear_core.consistency_relation import SPARE_EQUATIONS, relate, value_and_slope
 from spear_core.low_rank import LowRank
@@ -44,8 +44,8 @@ def judge(
         return nobody, unknown
     m, b = relation.outer.shape
     c = relation.to_sources(coefficients.to(relation.basis))
-    module = consistency_relu if problem.attacked.has_relu else consistency_smooth
-    proven = judged(relation, c.T, module.weakest_changes(relation, c.T, generator))[0]
+    weakest = moves_for(problem.attacked).weakest_changes(relation, c.T, generator)
+    proven = judged(relation, c.T, weakest)[0]
     z = relation.hidden(c)
     y, slope = value_and_slope(relation.activation, z)
     p = relation.next_coefficients(y)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -160,13 +161,23 @@ def selected(
             certificate=None,
         )
         yield state
-    state = timed(state, "selection", began)
+    yield certified(timed(state, "selection", began), problem, generator=generator)
+
+
+def certified(state: State, problem: Problem, **options: Any) -> State:
+    """The state with the certificate of its batch, sharpened where that proves more of it.
+
+    Args:
+        state: one that holds a batch.
+        problem: the attacked layer and what follows it.
+        options: of `certify`.
+    """
     began = time.perf_counter()
     assert state.reconstruction is not None
-    check = partial(certify, problem, state.low_rank, generator=generator)
+    check = partial(certify, problem, state.low_rank, **options)
     found, certificate = sharpened(problem, state.reconstruction, check)
     state = replace(state, step="certificate", reconstruction=found, certificate=certificate)
-    yield timed(state, "certificate", began)
+    return timed(state, "certificate", began)
 
 
 def timed(state: State, step: str, began: float) -> State:

@@ -3,15 +3,12 @@
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 
-from spear_core import consistency
-from spear_core.certificate import certify
+from spear_core import consistency, search
 from spear_core.consistency_relu import stands_alone
 from spear_core.low_rank import LowRank
-from spear_core.polish import sharpened
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward, from_coefficients
 from spear_core.search import timed
@@ -75,19 +72,12 @@ def certified(state: State, problem: Problem, *, generator: torch.Generator | No
         problem: the attacked layer and what follows it.
         generator: CPU generator.
     """
-    began = time.perf_counter()
-    found = state.reconstruction
-    assert found is not None  # every round yields one, if only of no samples
+    assert state.reconstruction is not None  # every round yields one, if only of no samples
     # samples that stand only with the help of others are judged by their zeros as well
     alone = not problem.attacked.has_relu or bool(
-        stands_alone(found.preactivations.T, state.low_rank.batch_size).all()
+        stands_alone(state.reconstruction.preactivations.T, state.low_rank.batch_size).all()
     )
-    check = partial(
-        certify, problem, state.low_rank, batch_size=state.batch_size, judged=alone, generator=generator
-    )
-    found, certificate = sharpened(problem, found, check)
-    state = replace(state, step="certificate", reconstruction=found, certificate=certificate)
-    return timed(state, "certificate", began)
+    return search.certified(state, problem, batch_size=state.batch_size, judged=alone, generator=generator)
 
 
 def spans_batch(problem: Problem, low_rank: LowRank) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
@@ -98,10 +98,10 @@ class Canvas:
         return encode(self.image(), "jpeg")
 
 
-def plain_ticks(axes: Axes, at: Sequence[float]) -> None:
-    """Plain numbers on a logarithmic y axis: powers are typeset, which takes longer than all the rest."""
-    axes.set_yticks(list(at), [f"{tick:,g}" for tick in at])
-    axes.minorticks_off()
+def plain_ticks(axis: Axis, at: Sequence[float]) -> None:
+    """Plain numbers on a logarithmic axis: powers are typeset, which takes longer than all the rest."""
+    axis.set_ticks(list(at), labels=[f"{tick:,g}" for tick in at])
+    axis.axes.minorticks_off()
 
 
 def encode(image: Image.Image, format: str = "png") -> bytes:

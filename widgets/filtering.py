@@ -199,7 +199,7 @@ class ThresholdPanels:
                 edgecolor="white", linewidth=0.3, label=name,
             )  # fmt: skip
         axes.set(yscale="log", xlim=(0, 0.75), ylim=(LEAST_COUNT, 2 * CANDIDATES))
-        drawing.plain_ticks(axes, (1, 10, 100, 1000))
+        drawing.plain_ticks(axes.yaxis, (1, 10, 100, 1000))
         axes.set(xlabel="zeros of L q, as a share of m", ylabel="candidates")
         axes.set_title(f"{len(found):,} draws", fontsize=11, loc="left")
         self._legend(axes, 0.06)
@@ -217,7 +217,7 @@ class ThresholdPanels:
         ):
             axes.plot(THRESHOLDS, heights, style, color=tint, label=name, markersize=size, markevery=2)
         axes.set(yscale="log", xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
-        drawing.plain_ticks(axes, (0.0001, 0.001, 0.01, 0.1, 1))
+        drawing.plain_ticks(axes.yaxis, (0.0001, 0.001, 0.01, 0.1, 1))
         self._legend(axes, 0.42)
 
     def _legend(self, axes: Axes, left: float) -> None:

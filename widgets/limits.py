@@ -15,7 +15,6 @@ from widgets.stored import results
 from widgets.theory import Chart, Style
 
 SECONDS = 2.0  # after which an attack returns the best so far
-FOUND_DB = 40.0  # from here on nobody mistakes the picture
 KINDS = (("photographs", "photos"), ("handwritten digits", "digits"))
 SEEDS = 9
 PSNR_SHOWN = (-5.0, 185.0)  # dB on the axis
@@ -37,11 +36,9 @@ def attacked(defence: str, value: Any, kind: str, seed: int) -> tuple[Message, O
     return sent, outcome(sent, time_limit=SECONDS)
 
 
-def measured(defence: str, value: Any) -> list[dict[str, Any]]:
-    """Stored attacks on one defence at one value."""
-    return [
-        row for row in results("defences", "attack") if (row["defence"], row["value"]) == (defence, value)
-    ]
+def measured(defence: str, value: Any, part: str = "attack") -> list[dict[str, Any]]:
+    """Stored attacks on one defence at one value, or networks trained with it (part "accuracy")."""
+    return [row for row in results("defences", part) if (row["defence"], row["value"]) == (defence, value)]
 
 
 def counted(defence: str, value: Any, decibel: float = metrics.EXACT_DB) -> tuple[int, int]:
@@ -57,12 +54,13 @@ def median_psnr(defence: str, value: Any) -> float:
 
 def accuracy(defence: str, value: Any) -> float | None:
     """Mean stored accuracy on unseen digits, from 0 to 1; None where it was not measured."""
-    rows = [
-        row["accuracy"]
-        for row in results("defences", "accuracy")
-        if (row["defence"], row["value"]) == (defence, value)
-    ]
-    return statistics.mean(rows) if rows else None
+    rows = measured(defence, value, "accuracy")
+    return statistics.mean(row["accuracy"] for row in rows) if rows else None
+
+
+def shown(value: Any) -> str:
+    """A value of a knob, as text."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class DefenceExplorer(base.Explorer):
@@ -109,8 +107,7 @@ class DefenceExplorer(base.Explorer):
         self.sent, self.found = attacked(key, value, values["kind"], values["seed"])
         self.show("picture", drawing.encode(result_picture(self.sent.batch, self.found)))
         self._draw_curves(key, knob)
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-        self.say(f"{defence.name}, {defence.knob}: <b>{shown}</b>. {verdict(self.found)}")
+        self.say(f"{defence.name}, {defence.knob}: <b>{shown(value)}</b>. {verdict(self.found)}")
 
     def _draw_curves(self, key: str, knob: int) -> None:
         if key not in self._charts:
@@ -130,14 +127,14 @@ def verdict(found: Outcome) -> str:
     if found.words:
         what = "Refused" if found.inversion is None else "No pictures"
         return f"<b>{what}, nothing of the batch comes back.</b> {found.words}"
-    near = int((found.psnr >= FOUND_DB).sum())
+    near = int((found.psnr >= metrics.FOUND_DB).sum())
     kind = "exact" if exact == b else "approximate" if near else "lost"
     median = float(found.psnr.median())
     level = f"median {median:.0f} dB" if np.isfinite(median) else "most did not come back"
     proven = int(found.certified.sum())
     return (
-        f"<b>{kind}</b>: {level}; {exact} of {b} exact (90 dB or more), {near} of {b} at {FOUND_DB:.0f} dB or more, "
-        f"{proven or 'nothing'} certified."
+        f"<b>{kind}</b>: {level}; {exact} of {b} exact (90 dB or more), "
+        f"{near} of {b} at {metrics.FOUND_DB:.0f} dB or more, {proven or 'nothing'} certified."
     )
 
 
@@ -149,8 +146,7 @@ def charts(key: str) -> tuple[Chart, Chart]:
     shares = Chart(SHARES, height=260, ylim=(-0.05, 1.08), ylabel="share", **axes)
     decibels = Chart(DECIBELS, height=260, ylim=PSNR_SHOWN, ylabel="PSNR in dB", **axes)
     for chart in (shares, decibels):
-        names = [f"{value:g}" if isinstance(value, float) else str(value) for value in defence.values]
-        chart.axes.set_xticks(list(at), names)
+        chart.axes.set_xticks(list(at), [shown(value) for value in defence.values])
     decibels.axes.axhline(metrics.EXACT_DB, color=drawing.INK, linewidth=0.8, linestyle=":")
     counts = [counted(key, value) for value in defence.values]
     ends = [metrics.share_interval(*pair) for pair in counts]
@@ -167,18 +163,18 @@ def result_picture(batch: data.Batch, found: Outcome) -> Image.Image:
     """The first private pictures, and what came back of each; grey where nothing did."""
     count = min(BATCH, len(batch.labels))
     truth = sample_pictures(batch, batch.inputs[:count])
-    shown = np.full_like(truth, 0.85)
+    made = np.full_like(truth, 0.85)
     labels, frames = [], []
     for i in range(count):
         row, proven = int(found.order[i]), bool(found.certified[i])
         if row < 0 or found.inversion is None:
             labels.append("nothing")
         else:
-            shown[i] = sample_pictures(batch, found.inversion.inputs[row : row + 1].cpu())[0]
+            made[i] = sample_pictures(batch, found.inversion.inputs[row : row + 1].cpu())[0]
             labels.append(f"{float(found.psnr[i]):.0f} dB{' ✓' if proven else ''}")
         frames.append(drawing.GREEN if proven else None)
     private = drawing.picture_grid(truth, side=76, columns=count)
-    back = drawing.picture_grid(shown, side=76, columns=count, labels=labels, frames=frames)
+    back = drawing.picture_grid(made, side=76, columns=count, labels=labels, frames=frames)
     rows = [("private", private), ("comes back", back)]
     return drawing.below(
         [drawing.beside([drawing.headline(name, 14, 110), grid]) for name, grid in rows], gap=2

@@ -3,41 +3,46 @@
 from typing import Any
 
 from spear_core import metrics
-from widgets.limits import FOUND_DB, attacked
+from widgets.limits import attacked
 from widgets.predict import Prediction
+
+LEVELS = {"lost": "lost", "recognisable": "recognisable, but not exact", "exact": "exact"}
 
 
 def outcome_of(defence: str, value: Any) -> str:
     """Exact, recognisable or lost: the median sample of the first batch of photographs."""
     median = float(attacked(defence, value, "photos", 0)[1].psnr.median())
-    return "exact" if median >= metrics.EXACT_DB else "recognisable" if median >= FOUND_DB else "lost"
+    return "exact" if median >= metrics.EXACT_DB else "recognisable" if median >= metrics.FOUND_DB else "lost"
+
+
+def _level(question: str, defence: str, value: Any, why: str, **words: str) -> Prediction:
+    """Which of three levels comes back; `words` replace those for a level."""
+    choices = LEVELS | words
+    return Prediction(question, list(choices.values()), lambda: choices[outcome_of(defence, value)], why)
 
 
 def noise() -> Prediction:
     """One per cent of noise."""
-    choices = {
-        "lost": "nobody recognises them",
-        "recognisable": "recognisable, but not exact",
-        "exact": "exact, to 90 dB",
-    }
-    return Prediction(
+    return _level(
         "Gaussian noise, one per cent of the gradient's rms, on every entry. The eight photographs come back…",
-        list(choices.values()),
-        lambda: choices[outcome_of("noise", 1e-2)],
+        "noise",
+        1e-2,
         "Each photograph is an average over hundreds of noisy rows, and an average suppresses noise. The zeros are "
         "gone, so nothing can be proven.",
+        lost="nobody recognises them",
+        exact="exact, to 90 dB",
     )
 
 
 def clipping() -> Prediction:
     """Clipping without noise."""
-    choices = {"lost": "lost", "recognisable": "darker, but recognisable", "exact": "exact"}
-    return Prediction(
+    return _level(
         "Every example's gradient is clipped to a thousandth of the norm 1, without noise. The photographs come back…",
-        list(choices.values()),
-        lambda: choices[outcome_of("clip", 1e-3)],
+        "clip",
+        1e-3,
         "Clipping multiplies a sample's gradient by one number. Directions, zeros and the quotient "
         "∂L/∂W over ∂L/∂β stay what they were.",
+        recognisable="darker, but recognisable",
     )
 
 
@@ -61,11 +66,10 @@ def aggregation() -> Prediction:
 
 def short_numbers() -> Prediction:
     """Eight bits a number."""
-    choices = {"lost": "lost", "recognisable": "recognisable, but not exact", "exact": "exact"}
-    return Prediction(
+    return _level(
         "Every number of the gradient is sent with 8 bits instead of 32. The photographs come back…",
-        list(choices.values()),
-        lambda: choices[outcome_of("bits", 8)],
+        "bits",
+        8,
         "Rounding acts as noise of half a step, and every parameter has many small entries beside a few large ones "
         "that set the step.",
     )

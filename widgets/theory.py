@@ -74,8 +74,7 @@ class Chart:
 
     def ticks(self, at: Sequence[int]) -> None:
         """Plain numbers on a logarithmic x axis."""
-        self.axes.set_xticks(list(at), [f"{tick:,}" for tick in at])
-        self.axes.minorticks_off()
+        drawing.plain_ticks(self.axes.xaxis, at)
 
     def put(
         self, label: str, x: Sequence[float], y: Sequence[float], ends: Sequence[tuple[float, float]] = ()
