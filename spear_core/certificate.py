@@ -8,7 +8,8 @@
 (d) Where the rest of the network is known, replaying the client gives the gradient of every other layer.
 
 And rounding must not have been amplified beyond what "exact" allows: near-duplicates can be found and still
-be blurred.
+be blurred. A row that weighs as much as several stands for copies, or for samples that float32 cannot tell from copies
+and between which it lies: it is not certified.
 """
 
 from dataclasses import dataclass
@@ -23,7 +24,14 @@ from spear_core.problem import Problem
 from spear_core.reconstruction import Reconstruction, gradient_residual
 from spear_core.replay import Replay, replay
 from spear_core.sparsity import zero_tolerance
-from spear_core.tolerances import ALLOWED_ERROR, ZERO_MARGIN, noise_per_entry, precision, rounding_residual
+from spear_core.tolerances import (
+    ALLOWED_ERROR,
+    WEIGHT_MATCH,
+    ZERO_MARGIN,
+    noise_per_entry,
+    precision,
+    rounding_residual,
+)
 
 GRADIENT, ZEROS = "gradient reproduced", "zeros agree (λ = 1)"
 UNIQUE, REPLAY = "samples unique", "client replayed"
@@ -45,6 +53,7 @@ class Certificate:
         expected_error: what rounding may have done to each row, relative to the largest input, shape (k,).
         labels: class of each sample, or None.
         output_grads: (∂L/∂Z)ᵀ, shape (k, m).
+        plural_rows: which rows may stand for several samples, and lie between them, shape (k,).
         uneven: whether cross-entropy explains each sample with a factor of its own only.
     """
 
@@ -58,6 +67,7 @@ class Certificate:
     expected_error: Tensor
     labels: Tensor | None
     output_grads: Tensor
+    plural_rows: Tensor
     uneven: bool = False
 
     @property
@@ -91,7 +101,7 @@ class Certificate:
         if not self.complete:
             return self.independent_rows & self.unique_rows & self.sharp_rows
         proven = all(part is not False for part in self.parts.values())
-        return self.sharp_rows & proven
+        return self.sharp_rows & ~self.plural_rows & proven
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -114,7 +124,12 @@ class Certificate:
             notes.append(
                 f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
             )
-        if self.uneven:
+        if self.plural_rows.any():
+            notes.append(
+                f"{int(self.plural_rows.sum())} of {k} samples weigh as much as several of the others: copies of one, "
+                "or samples so alike that this gradient shows one row between them"
+            )
+        elif self.uneven:
             notes.append(
                 "samples weigh differently: one may be in the batch several times, which inputs cannot tell "
                 "from gradients that were clipped one by one"
@@ -171,6 +186,7 @@ def certify(
         agreement = agreement | _vanishing(low_rank, found, played)
     agree = None if agreement is None else agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()
+    weights = None if played is None else played.weights
     return Certificate(
         batch_size=b,
         gradient_residual=gradient_residual(found, layer, None if separated else output_grads)
@@ -183,9 +199,27 @@ def certify(
         replay_residual=_replay_residual(played, found),
         expected_error=error,
         labels=None if played is None else played.labels,
-        uneven=played is not None and played.uneven,
+        plural_rows=plural_rows(low_rank, weights) if weights is not None else torch.zeros_like(unique),
+        uneven=weights is not None,
         output_grads=output_grads,
     )
+
+
+def plural_rows(low_rank: LowRank, weights: Tensor) -> Tensor:
+    """Which rows may stand for several samples, shape (k,): those that weigh a whole multiple of the lightest.
+
+    Samples of one label and one activation pattern whose ∂L/∂z hardly differ send what their mean would send that many
+    times: their distance enters G squared. So rounding hides distances up to about its square root, which
+    in float32 is more than "exact" allows, and in float64 is not.
+
+    Args:
+        low_rank: the split of G.
+        weights: of each sample, the lightest 1, shape (k,).
+    """
+    if low_rank.noise**0.5 <= ALLOWED_ERROR:
+        return torch.zeros_like(weights, dtype=torch.bool)
+    times = weights.round()
+    return (times >= 2) & ((weights - times).abs() <= WEIGHT_MATCH * times)
 
 
 def _own_error(

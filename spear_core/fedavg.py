@@ -138,6 +138,7 @@ def replayed(
         expected_error=expected_error(low_rank, found, zeros),
         labels=labels,
         output_grads=found.output_grads,
+        plural_rows=torch.zeros_like(unique),
     )
 
 

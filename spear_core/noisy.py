@@ -149,6 +149,7 @@ def _concluded(problem: Problem, forward: Forward, state: State) -> State:
         expected_error=error,
         labels=None if played is None else played.labels,
         output_grads=found.output_grads,
+        plural_rows=nobody,
     )
     noise = noise_per_entry(low_rank.floor, problem.attacked.weight_grad.shape)
     typical = float(error.median()) if len(error) else torch.inf

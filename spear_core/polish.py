@@ -45,7 +45,7 @@ def sharpened(
     if (
         not certificate.complete
         or labels is None
-        or bool(proven.all())
+        or bool((proven | certificate.plural_rows).all())
         or certificate.replay_residual > NEARLY
     ):
         return found, certificate

@@ -28,7 +28,8 @@ class Replay:
         output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
         named: whether δ is that of cross-entropy itself, up to one factor for the whole batch; otherwise it was
             fitted, and back-propagation says nothing that the gradients do not.
-        uneven: whether the samples' δ are those of cross-entropy with a factor of their own each.
+        weights: where the samples' δ are those of cross-entropy with a factor of their own each, these factors,
+            shape (b,), the smallest 1; else None.
         residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
             after the attacked one.
     """
@@ -37,7 +38,7 @@ class Replay:
     output_grads: Tensor
     residual: float
     named: bool = False
-    uneven: bool = False
+    weights: Tensor | None = None
 
 
 def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
@@ -62,14 +63,14 @@ def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
         z = y @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
     if len(z) > inputs[-1].shape[1] + 1:
         return None
-    labels, deltas, named, uneven = _output_errors(layers[-1], inputs[-1], z)
+    labels, deltas, named, weights = _output_errors(layers[-1], inputs[-1], z)
     residual, grads = 0.0, deltas
     for layer, y, slope in zip(layers[:0:-1], inputs[::-1], slopes[::-1], strict=True):
         for replayed, observed in ((grads.T @ y, layer.weight_grad), (grads.sum(dim=0), layer.bias_grad)):
             observed = observed.to(z.dtype)
             residual = max(residual, float((replayed - observed).norm() / observed.norm()))
         grads = slope * (grads @ layer.weight.to(z.dtype))
-    return Replay(labels, grads, residual, named, uneven)
+    return Replay(labels, grads, residual, named, weights)
 
 
 def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,8 +84,10 @@ def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
     return y.detach(), slope
 
 
-def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tensor | None, Tensor, bool, bool]:
-    """Labels, δ of every sample, shape (b, classes), whether it is cross-entropy's own, whether it weighs unevenly.
+def _output_errors(
+    layer: LinearLayer, y: Tensor, output: Tensor
+) -> tuple[Tensor | None, Tensor, bool, Tensor | None]:
+    """Labels, δ of every sample, shape (b, classes), whether it is cross-entropy's own, weights (see `Replay`).
 
     ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i are linear in δ, so δ is known whatever the loss. Cross-entropy says
     more, δ = c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing, and is taken at its word
@@ -94,7 +97,7 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     observed = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
     fitted = torch.linalg.lstsq(with_bias.T, observed.T).solution
     if fitted.shape[1] < 2:  # a single output has no classes
-        return None, fitted, False, False
+        return None, fitted, False, None
     best: tuple[float, Tensor | None, Tensor] = (LABEL_MATCH, None, fitted)
     # all gradients may carry a common factor of either sign
     for labels in (fitted.argmin(dim=1), fitted.argmax(dim=1)):
@@ -108,13 +111,13 @@ def _output_errors(layer: LinearLayer, y: Tensor, output: Tensor) -> tuple[Tenso
     fits = float((fitted.T @ with_bias - observed).norm() / observed.norm())
     agrees = misses <= max(LOSS_ROUNDING * precision(layer.weight_grad.dtype), 2 * fits)
     if best[1] is None:
-        uneven = _uneven_labels(output, fitted)
-        return uneven, fitted, False, uneven is not None
-    return best[1], best[2] if agrees else fitted, agrees, False
+        labels, weights = _weighted_labels(output, fitted) or (None, None)
+        return labels, fitted, False, weights
+    return best[1], best[2] if agrees else fitted, agrees, None
 
 
-def _uneven_labels(output: Tensor, fitted: Tensor) -> Tensor | None:
-    """Labels where each sample's δ is softmax − one-hot with a positive factor of its own; else None.
+def _weighted_labels(output: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Labels and weights where each sample's δ is softmax − one-hot with a positive factor of its own; else None.
 
     So it is where a sample is in the batch several times, or each one's gradient was clipped on its own.
     """
@@ -126,7 +129,7 @@ def _uneven_labels(output: Tensor, fitted: Tensor) -> Tensor | None:
         factors = (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
         distance = (factors[:, None] * errors - fitted).norm(dim=1) / fitted.norm(dim=1)
         if bool((sign * factors > 0).all()) and float(distance.max()) < LABEL_MATCH:
-            return labels
+            return labels, factors / factors[factors.abs().argmin()]
     return None
 
 

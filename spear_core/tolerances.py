@@ -10,6 +10,7 @@ ZERO_MARGIN = 1024.0  # a zero of L q is allowed this many times its expected ro
 FLAT_TAIL = 6  # singular values that must be seen below the rank before the floor is believed
 CLEAR_DROP = 50.0  # drop of a spectrum that is believed without so many values behind it
 
+WEIGHT_MATCH = 1e-3  # how far a sample's weight may be from a whole number and still count as one, relative
 ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
 
 

@@ -252,6 +252,20 @@ def test_a_sample_that_is_twice_in_the_batch_comes_back_once_and_it_is_said():
     assert any("several times" in note for note in inversion.notes)
 
 
+def test_near_duplicates_of_one_label_that_float32_shows_as_one_row_are_not_certified():
+    for distance in (0.0, 1e-3):
+        near = X[:1] + distance * X[:1].square().mean().sqrt() * torch.randn(X[:1].shape, generator=seeded(8))
+        model = copy.deepcopy(MODEL).float()
+        sent = client.gradients(model, torch.cat([X, near]).float(), torch.cat([Y, Y[:1]]))
+        inversion = invert(model, sent, max_samples=DRAWS)
+        assert inversion.batch_size == len(X)
+        nearest = torch.cdist(X[:1], inversion.inputs.double())[0].argmin()
+        expected = torch.ones(len(X), dtype=torch.bool)
+        expected[nearest] = False
+        assert torch.equal(inversion.certified_rows, expected)
+        assert any("weigh as much as several" in note for note in inversion.notes)
+
+
 def test_a_sample_that_is_twice_with_two_labels_has_none():
     twice = torch.cat([X, X[:1]])
     inversion = invert(
