@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.evidence import judge
+from spear_core.evidence import judge, told_by_patterns
 from spear_core.halfspace_zeros import masked_grams, weigh
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
@@ -168,6 +168,8 @@ def certify(
     unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
     if zeros is not None:
         unique = weigh(low_rank, found.directions, generator=generator).firm
+        if played is not None and played.named and not unique.all():
+            unique = unique | told_by_patterns(problem, low_rank, found.preactivations)
     independent = torch.zeros_like(unique)
     if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == b and separated):
         independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)

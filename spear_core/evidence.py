@@ -15,7 +15,50 @@ from spear_core.low_rank import LowRank
 from spear_core.masked_least_squares import factorise, gain
 from spear_core.problem import Problem
 
+OTHER_ANGLE = (
+    1e-2  # sine of the angle from which a second direction is none; the first one's is as small to it
+)
 BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
+
+
+def told_by_patterns(problem: Problem, low_rank: LowRank, preactivations: Tensor) -> Tensor:
+    """Which directions are the only ones that back-propagation through their activation patterns allows, shape (k,).
+
+    Whatever the loss, ∂L/∂z = A δ with A from the patterns of all layers and δ the error of the output: m − b
+    equations, A δ ∈ span L, for as many unknowns as there are outputs. The second smallest angle between span A and
+    span L tells whether they leave a second direction; of samples that share all patterns they do. Zeros alone
+    tell a direction only while b < m/2.
+
+    Args:
+        problem: layers from the attacked one to the output layer, one after the other, all with ReLU between them.
+        low_rank: the split of the attacked layer's gradient.
+        preactivations: Z as rows, shape (k, m), float64.
+    """
+    layers, L = problem.layers, low_rank.factor
+    m, b = L.shape
+    outputs = len(layers[-1].bias)
+    if (
+        problem.branches
+        or m - b < outputs + SPARE_EQUATIONS
+        or not all(layer.has_relu for layer in layers[:-1])
+    ):
+        return torch.zeros(len(preactivations), dtype=torch.bool, device=L.device)
+    z, patterns = preactivations, []
+    for layer in layers[1:]:
+        patterns.append((z > 0).to(z.dtype))
+        z = torch.relu(z) @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
+    grads = torch.eye(outputs, dtype=z.dtype, device=z.device).expand(len(z), outputs, outputs)
+    for layer, pattern in zip(layers[:0:-1], patterns[::-1], strict=True):
+        grads = pattern[:, :, None] * (layer.weight.to(z.dtype).T @ grads)
+    outside = grads - L @ (L.T @ grads)
+    whole = grads.mT @ grads
+    whole.diagonal(dim1=1, dim2=2).add_(
+        torch.finfo(z.dtype).eps * whole.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None]
+    )
+    lower = torch.linalg.cholesky_ex(whole)[0]
+    turned = torch.linalg.solve_triangular(lower, outside.mT, upper=False)
+    sines = torch.linalg.eigvalsh(turned @ turned.mT).clamp_min(0).sqrt()
+    return (sines[:, 0] < OTHER_ANGLE * sines[:, 1]) & (sines[:, 1] > OTHER_ANGLE)
 
 
 def judge(

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from spear_core import consistency, search
+from spear_core import consistency, coupled, search
 from spear_core.consistency_relu import stands_alone
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward, from_coefficients
 from spear_core.search import timed
+from spear_core.search_coupled import coupled_states
 from spear_core.state import State
 
 
@@ -24,7 +25,7 @@ def consistency_states(
     max_samples: int | None = None,
     deadline: float = float("inf"),
 ) -> Iterator[State]:
-    """Samples round by round from the gradients of two consecutive layers.
+    """Samples round by round from the gradients of two consecutive layers, or of more where that pays.
 
     Args:
         problem: the attacked layer and at least one layer behind it.
@@ -37,8 +38,13 @@ def consistency_states(
     Yields:
         A state after every round of starts; the last one holds the certificate.
     """
-    began = time.perf_counter()
     batch_size = before.batch_size
+    if batch_size == low_rank.batch_size and coupled.pays(problem, batch_size):
+        yield from coupled_states(
+            problem, low_rank, before, generator=generator, max_samples=max_samples, deadline=deadline
+        )
+        return
+    began = time.perf_counter()
     known = None if before.reconstruction is None else before.reconstruction.coefficients
     state = replace(before, step="consistency", method="consistency")
     forward = Forward.of(low_rank, problem.attacked)

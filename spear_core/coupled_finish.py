@@ -1,0 +1,125 @@
+"""Coupled relations, second move: from near a sample to the sample, with its direction in every layer.
+
+With the activation patterns fixed, a_j ∘ z_j = y_j is linear in all unknowns. A unit on the wrong side of its kink is
+the equation without which the others fit: it is found by leaving each out (its squared residual over 1 − its leverage)
+and turned over. The rest is the network itself: y_1 goes forward to the output, cross-entropy gives ∂L/∂(output) for
+each label, and back-propagation gives ∂L/∂z_j = L_j q_j for all layers, without an unknown. Past b = m/2, zeros no
+longer tell q.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from spear_core.coupled_chain import Chain, Space
+from spear_core.coupled_walk import stacked
+from spear_core.tolerances import rounding_residual
+
+TURNS = 12  # units that may be on the wrong side
+NEAR = 0.1  # relative residual above which a candidate is near nothing
+FITS = 1e-6  # below which no unit is on the wrong side
+RIDGE = 1e-9  # relative: inactive units leave part of c open, which then stays where it is
+REFINEMENTS = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as layers 1 … k + 1 see it.
+
+    Attributes:
+        activation: y_1, shape (m,), exactly zero where inactive.
+        directions: q_j in each of the k + 1 layers, unit length, shape (k + 1, b).
+    """
+
+    activation: Tensor
+    directions: Tensor
+
+
+def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sample | None:
+    """The sample near a walker, or None if there is none.
+
+    Args:
+        chain: the relations.
+        spaces: of the k + 1 layers, float64.
+        z: of one walker, weighted, on the graph of relu, shape (k, m).
+        y: the same for the activations.
+    """
+    active = z > 0
+    point = torch.cat([s.basis.T @ part for s, part in zip(spaces, stacked(z, y), strict=True)])
+    for _ in range(TURNS):
+        matrix, constant = _equations(spaces, active)
+        gram = matrix.T @ matrix
+        gram.diagonal().add_(RIDGE * gram.diagonal().mean() if len(gram) else 0.0)
+        lower = torch.linalg.cholesky_ex(gram)[0]
+        for _ in range(REFINEMENTS):
+            residual = matrix @ point + constant
+            point = point - torch.cholesky_solve((matrix.T @ residual)[:, None], lower)[:, 0]
+        residual = matrix @ point + constant
+        y_1 = _activation(spaces, point, len(active[0])) / chain.weights[0]
+        misses = residual.norm() / (y_1.norm() * chain.weights.norm())
+        if not misses < NEAR:
+            return None
+        sample = _judged(chain, torch.where(active[0], y_1, 0.0).clamp_min(0), active[0])
+        if sample is not None or misses < FITS:
+            return sample
+        leverage = torch.linalg.solve_triangular(lower, matrix.T, upper=False).square().sum(dim=0)
+        suspect = (residual.square() / (1 - leverage).clamp_min(RIDGE)).argmax()
+        active.view(-1)[suspect] ^= True
+    return None
+
+
+def _equations(spaces: tuple[Space, ...], active: Tensor) -> tuple[Tensor, Tensor]:
+    """a_j ∘ z_j − y_j = A v + r in the coordinates v of all spaces: A, shape (k m, Σ d), and r."""
+    k, m = active.shape
+    ends = torch.tensor([s.basis.shape[1] for s in spaces]).cumsum(0).tolist()
+    starts = [0, *ends]
+    matrix = spaces[0].basis.new_zeros(k * m, ends[-1])
+    constant = matrix.new_zeros(k * m)
+    for j, (before, after) in enumerate(pairwise(spaces)):
+        rows = slice(j * m, (j + 1) * m)
+        matrix[rows, starts[j] : ends[j]] = active[j][:, None] * before.basis[-m:]
+        matrix[rows, starts[j + 1] : ends[j + 1]] = -after.basis[:m]
+        constant[rows] = active[j] * before.offset[-m:] - after.offset[:m]
+    return matrix, constant
+
+
+def _activation(spaces: tuple[Space, ...], point: Tensor, m: int) -> Tensor:
+    """Weighted y_1 at the coordinates of all spaces."""
+    first, second = (s.basis.shape[1] for s in spaces[:2])
+    return spaces[1].offset[:m] + spaces[1].basis[:m] @ point[first : first + second]
+
+
+def _judged(chain: Chain, y_1: Tensor, active: Tensor) -> Sample | None:
+    """The sample with activation y_1, if all relations hold and one label explains the gradients of all layers."""
+    tolerance = rounding_residual(max(part.noise for part in chain.splits))
+    y, actives = y_1, [active]
+    for j, layer in enumerate(chain.layers[1:]):
+        if j < chain.relations:
+            part = chain.splits[j + 1]
+            rows = part.rows / part.singular_values[: part.batch_size, None]  # orthonormal
+            if (y - rows.T @ (rows @ y)).norm() > tolerance * y.norm():
+                return None
+        z = layer.weight.to(y.dtype) @ y + layer.bias.to(y.dtype)
+        y = torch.relu(z)
+        actives.append(z > 0)
+    classes = torch.eye(len(z), dtype=z.dtype, device=z.device)
+    grads = z.softmax(dim=0)[:, None] - classes  # a column for each label
+    found: list[Tensor] = []
+    for j in range(len(chain.layers) - 1, 0, -1):
+        grads = actives[j - 1][:, None] * (chain.layers[j].weight.to(z.dtype).T @ grads)
+        if j <= len(chain.splits):
+            found.insert(0, grads)
+    inside = [part.factor.T @ g for part, g in zip(chain.splits, found, strict=True)]
+    left = torch.stack(
+        [
+            (g - part.factor @ q).norm(dim=0) / g.norm(dim=0)
+            for part, g, q in zip(chain.splits, found, inside, strict=True)
+        ]
+    ).amax(dim=0)
+    label = left.argmin()
+    if not left[label] < tolerance:
+        return None
+    directions = torch.stack([q[:, label] for q in inside])
+    return Sample(y_1, directions / directions.norm(dim=1, keepdim=True))
