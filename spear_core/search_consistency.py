@@ -50,6 +50,7 @@ def consistency_states(
         deadline=deadline,
         known=known,
         max_starts=max_samples,
+        forward=forward,
     )
     for found in rounds:
         reconstruction = from_coefficients(forward, found.coefficients, found.directions, found.error)
