@@ -51,7 +51,9 @@ def expected_rank(problem: Problem, method: str, batch_size: int | None) -> int:
     if method not in ("auto", "consistency") or batch_size is not None:
         return FIRST_RANK
     told = batch_by_next_layer(problem)
-    if told is None or told > min(problem.layers[1].weight_grad.shape) / 2:  # an output layer tells its classes
+    if (
+        told is None or told > min(problem.layers[1].weight_grad.shape) / 2
+    ):  # an output layer tells its classes
         return FIRST_RANK
     return told
 

@@ -131,13 +131,13 @@ def _least_squares(function: Callable[[Tensor], list[Tensor]], at: Tensor, wante
     values = function(at)
     u = [torch.zeros_like(v, requires_grad=True) for v in values]
     # Jᵀ u is linear in u, so its own derivative is J: both passes are recorded once
-    (transposed,) = torch.autograd.grad(values, at, u, create_graph=True)
+    (transposed,) = torch.autograd.grad(_inner(values, u), at, create_graph=True)
 
     def forward(change: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(transposed, u, change, retain_graph=True)
+        return torch.autograd.grad((transposed * change).sum(), u, retain_graph=True)
 
     def backward(change: list[Tensor]) -> Tensor:
-        return torch.autograd.grad(values, at, change, retain_graph=True)[0]
+        return torch.autograd.grad(_inner(values, change), at, retain_graph=True)[0]
 
     step, residual = torch.zeros_like(at), wanted
     s = along = backward(residual)
@@ -153,3 +153,8 @@ def _least_squares(function: Callable[[Tensor], list[Tensor]], at: Tensor, wante
             break
         along, size = s + along * (new_size / size), new_size
     return step.detach()
+
+
+def _inner(left: list[Tensor], right: list[Tensor]) -> Tensor:
+    """The scalar product; given as `grad_outputs` instead, the first call would import a computer algebra system."""
+    return torch.stack([(a * b).sum() for a, b in zip(left, right, strict=True)]).sum()
