@@ -6,19 +6,24 @@
 
 Exact means 90 dB or more; *certified* counts batches of which every sample is proven. Times are those of the whole
 `invert` call, split to certificate, beside one float32 `torch.linalg.svd` of the same gradient, measured in the same
-way and at the same moment. CPU seconds on one thread by default, since wall time on a shared machine measures the
-neighbours; `--wall` with `--threads 2` on a quiet one.
+way and at the same moment; of wide gradients, also beside two thin products with G in its own precision, and with the
+peak of memory beyond model and gradient. CPU seconds on one thread by default, since wall time on a shared machine
+measures the neighbours; `--wall` with `--threads 2` on a quiet one.
 """
 
 import argparse
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from _common import RESULTS, machine, seeded, store, stored, table
-from torch import nn
+from _tokens import LAYER, LENGTH, tokens
+from sampling import held_memory, thin_products
+from torch import Tensor, nn
 from tqdm import tqdm
 
 import spear_core
@@ -27,6 +32,9 @@ from spear_core.networks import fully_connected
 
 PATH = RESULTS / "consistency.json"
 FIRST_SEED = 1000
+TOKENS = "tokens of a transformer"
+LOOK = 0.002  # seconds between two looks at the memory
+WIDE = 2**16  # inputs from which on a gradient is hardly held twice
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ class Case:
         size: side of the photographs.
         alone: whether the attacker sees one layer only.
         limit: seconds after which an attack ends.
+        dtype: of the gradients.
     """
 
     b: int
@@ -56,6 +65,7 @@ class Case:
     size: int = 32
     alone: bool = False
     limit: float = 60.0
+    dtype: str = "float32"
 
     @property
     def key(self) -> str:
@@ -66,6 +76,7 @@ class Case:
         parts += [] if self.standardize else ["raw"]
         parts += [f"{self.size}×{self.size}"] if self.size != 32 else []
         parts += ["one layer alone"] if self.alone else []
+        parts += [self.dtype] if self.dtype != "float32" else []
         return " ".join(parts)
 
 
@@ -90,12 +101,36 @@ CASES = (
     Case(50, 1000, (4,), "95 % of samples, 2 s", activation="GELU"),
     Case(24, 400, (4,), "90 % of samples", activation="Sigmoid"),
     Case(24, 400, (4,), "90 % of samples", activation="Hardtanh"),
-    Case(24, 400, (4,), "all", size=224),
+    Case(24, 400, (4,), "all, memory of 3 gradients", size=224),
+    *(
+        Case(48, 256, (2,), "as far as it goes", "GELU", TOKENS, dtype=dtype)
+        for dtype in ("float32", "float64")
+    ),
 )
 
 
-def measure(case: Case, seed: int, clock: Callable[[], float]) -> dict:
-    """One batch: how many of its samples came back, how many certified rows are not exact, and the times."""
+@dataclass(frozen=True)
+class Attacked:
+    """One gradient to invert.
+
+    Attributes:
+        invert: the attack.
+        truth: the rows that are wanted.
+        weight_grad: G of the attacked layer.
+    """
+
+    invert: Callable[[], spear_core.Inversion]
+    truth: Tensor
+    weight_grad: Tensor
+
+
+def attacked(case: Case, seed: int) -> Attacked:
+    """The batch of a case and a seed, and how to invert its gradient."""
+    if case.source == TOKENS:
+        dtype = getattr(torch, case.dtype)
+        transformer, sent, truth = tokens(case.b // LENGTH, dtype, seed)
+        attack = partial(spear_core.invert, transformer, sent, LAYER, time_limit=case.limit)
+        return Attacked(attack, truth, sent[f"{LAYER}.weight"])
     generator = seeded(seed)
     batch = data.load(case.source, case.b, size=case.size, standardize=case.standardize, generator=generator)
     model = fully_connected(
@@ -106,20 +141,25 @@ def measure(case: Case, seed: int, clock: Callable[[], float]) -> dict:
         generator=generator,
     )
     gradients = client.gradients(model, batch.inputs, batch.labels)
-    start = clock()
+    attack = partial(spear_core.invert, model, gradients, time_limit=case.limit)
     if case.alone:
-        linear = model[0]
-        assert isinstance(linear, nn.Linear)
-        sent, known = (gradients["0.weight"], gradients["0.bias"]), (linear.weight, linear.bias)
-        found = spear_core.invert_layer(*sent, *(p.detach() for p in known), time_limit=case.limit)
-    else:
-        found = spear_core.invert(model, gradients, time_limit=case.limit)
+        known = [p.detach() for p in model[0].parameters()]
+        sent = gradients["0.weight"], gradients["0.bias"]
+        attack = partial(spear_core.invert_layer, *sent, *known, time_limit=case.limit)
+    return Attacked(attack, batch.inputs, gradients["0.weight"])
+
+
+def measure(case: Case, seed: int, clock: Callable[[], float]) -> dict:
+    """One batch: how many of its samples came back, how many certified rows are not exact, times and memory."""
+    given = attacked(case, seed)
+    start = clock()
+    found = given.invert()
     seconds = clock() - start
     start = clock()
-    torch.linalg.svd(gradients["0.weight"], full_matrices=False)
+    torch.linalg.svd(given.weight_grad, full_matrices=False)
     svd = clock() - start
-    psnr = metrics.compare(found.inputs, batch.inputs).psnr
-    sure = metrics.compare(found.inputs[found.certified_rows], batch.inputs).psnr
+    psnr = metrics.compare(found.inputs, given.truth).psnr
+    sure = metrics.compare(found.inputs[found.certified_rows], given.truth).psnr
     return {
         "seed": seed,
         "depth": case.depth[seed % len(case.depth)],
@@ -130,7 +170,24 @@ def measure(case: Case, seed: int, clock: Callable[[], float]) -> dict:
         "method": found.method,
         "seconds": seconds,
         "svd": svd,
-    }
+    } | (wide(given) if given.truth.shape[1] >= WIDE else {})
+
+
+def wide(given: Attacked) -> dict:
+    """Of a wide gradient: the peak of memory while it is inverted, in gradients, and seconds of two thin products."""
+    stop, sizes, before = threading.Event(), [], held_memory()
+
+    def watch() -> None:
+        while not stop.wait(LOOK):
+            sizes.append(held_memory())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    given.invert()
+    stop.set()
+    watcher.join()
+    G = given.weight_grad
+    return {"memory": (max(sizes) - before) / G.nbytes, "products": thin_products(G)}
 
 
 def row(case: Case, runs: list[dict]) -> list[str]:
@@ -148,7 +205,16 @@ def row(case: Case, runs: list[dict]) -> list[str]:
         str(sum(run["false_rows"] for run in runs)),
         f"{1e3 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.1f} s",
         f"{seconds / svd:.2f}",
+        *beside_products(seconds, [run for run in runs if "memory" in run]),
     ]
+
+
+def beside_products(seconds: float, runs: list[dict]) -> tuple[str, str]:
+    """Time in thin products and memory in gradients, where they were measured."""
+    if not runs:
+        return "", ""
+    products, memory = (statistics.median(run[name] for run in runs) for name in ("products", "memory"))
+    return f"{seconds / products:.1f}", f"{memory:.1f} gradients"
 
 
 def main() -> None:
@@ -178,6 +244,7 @@ def main() -> None:
     results = stored(PATH)
     print(f"{machine()}, {setting}")
     heads = ("case", "aim", "exact batches", "certified", "exact samples", "false rows", "median", "in SVDs")
+    heads = (*heads, "in two thin products", "memory")
     kept = [(case, results.get(f"{case.key} | {setting}", {"runs": []})["runs"]) for case in cases]
     print(table(heads, (row(case, runs) for case, runs in kept if runs)))
 

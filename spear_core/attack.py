@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from spear_core import theory
 from spear_core.certificate import GRADIENT, REPLAY
 from spear_core.checks import check_layer, check_options
-from spear_core.counting import CONVINCING, Count, count_samples
+from spear_core.counting import CONVINCING, Count, count_samples, expected_rank
 from spear_core.distributed import Team, shared_states
 from spear_core.fedavg import fedavg_states
 from spear_core.inversion import Inversion, restore_precision
@@ -169,7 +169,12 @@ def states(
     if training is not None:
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
-    low_rank = split(problem.attacked.weight_grad, batch_size, generator=generator)
+    low_rank = split(
+        problem.attacked.weight_grad,
+        batch_size,
+        generator=generator,
+        expected=expected_rank(problem, method, batch_size),
+    )
     count = count_samples(low_rank, problem, method, batch_size)
     pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
     state = State("low rank", low_rank, pool, batch_size=count.batch_size, method=method)

@@ -189,16 +189,17 @@ def certify(
     agree = None if agreement is None else agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()
     weights = None if played is None else played.weights
+    limit = rounding_residual(max(low_rank.noise, precision(layer.weight_grad.dtype) / 16))
     return Certificate(
         batch_size=b,
         gradient_residual=gradient_residual(found, layer, None if separated else output_grads)
         if complete_grads
         else torch.inf,
-        limit=rounding_residual(max(low_rank.noise, precision(layer.weight_grad.dtype) / 16)),
+        limit=limit,
         agreeing_rows=agree,
         unique_rows=unique,
         independent_rows=independent,
-        replay_residual=_replay_residual(played, found),
+        replay_residual=_replay_residual(played, found, limit),
         expected_error=error,
         labels=None if played is None else played.labels,
         plural_rows=plural_rows(low_rank, weights) if weights is not None else torch.zeros_like(unique),
@@ -245,13 +246,23 @@ def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tens
     return tiny & (found.preactivations > 0)
 
 
-def _replay_residual(played: Replay | None, found: Reconstruction) -> float:
-    """The worst of the other layers, and of ∂L/∂z itself, which each sample must match on its own."""
+def _replay_residual(played: Replay | None, found: Reconstruction, limit: float) -> float:
+    """The worst of the other layers, and of G = (∂L/∂Z) Xᵀ with the replayed ∂L/∂Z, which each sample must match.
+
+    Rounding blurs a sample's ∂L/∂z = L q where Q = C⁻¹ is ill-conditioned, and blurs the inputs that the replayed
+    ∂L/∂Z tells where that matrix is. Either one is this equation, and one of the two must hold.
+    """
     if played is None:
         return torch.nan
     if not found.directions.isfinite().all():
         return played.residual
-    error = (played.output_grads - found.output_grads).norm(dim=1) / found.output_grads.norm(dim=1)
+    own = found.output_grads
+    error = (played.output_grads - own).norm(dim=1) / own.norm(dim=1)
+    if not error.max() <= limit:
+        low_rank, c = found.low_rank, found.coefficients
+        sizes = low_rank.singular_values[: low_rank.batch_size]  # ‖c R‖ = ‖c ∘ S‖
+        told = torch.linalg.lstsq(played.output_grads.T, low_rank.factor).solution
+        error = torch.minimum(error, ((told - c) * sizes).norm(dim=1) / (c * sizes).norm(dim=1))
     return max(played.residual, float(error.max()))
 
 

@@ -141,9 +141,13 @@ def check_finite(tensor: Tensor, name: str) -> None:
     )
 
 
-def check_magnitude(gradient: Tensor, name: str) -> None:
-    """Refuse a gradient whose entries cannot be squared and added up; one that is all zero passes."""
-    largest = float(largest_entry(gradient))
+def check_magnitude(largest: float, name: str) -> None:
+    """Refuse a gradient whose entries cannot be squared and added up; one that is all zero passes.
+
+    Args:
+        largest: its largest |entry|.
+        name: what the message calls it.
+    """
     if largest and not 1 / LARGEST < largest < LARGEST:
         raise InputError(
             f"entries of {name} must lie between {1 / LARGEST:.0e} and {LARGEST:.0e}, got {largest:.1e}: "
@@ -159,8 +163,8 @@ def check_gradient(layer: LinearLayer) -> None:
         InputError: the bias gradient is zero to rounding and the weight gradient is not.
     """
     of_layer = f" of layer {layer.name!r}" if layer.name else ""
-    check_magnitude(layer.weight_grad, f"the weight gradient{of_layer}")
     largest, bias = (float(largest_entry(grad)) for grad in (layer.weight_grad, layer.bias_grad))
+    check_magnitude(largest, f"the weight gradient{of_layer}")
     if largest == 0:
         raise MissingGradient(f"the weight gradient{of_layer} must not be all zero: no samples reached it")
     # the error of a sum of b numbers that cancel, each about as large as an entry of G

@@ -36,6 +36,7 @@ from spear_core.consistency_walk import CROWDED, crowding
 from spear_core.deflation import found_directions
 from spear_core.low_rank import LowRank
 from spear_core.problem import LinearLayer, Problem
+from spear_core.reconstruction import Forward
 
 ERROR_MARGIN = 10.0  # two finds of one sample may differ by so many expected errors
 SAME_SAMPLE = 1e-4  # two finds closer than this, relative to ‖z‖, are one sample in any case
@@ -83,6 +84,7 @@ def search(
     deadline: float = float("inf"),
     known: Tensor | None = None,
     max_starts: int | None = None,
+    forward: Forward | None = None,
 ) -> Iterator[Found]:
     """Find the samples of a batch from two consecutive layers, round by round.
 
@@ -94,6 +96,7 @@ def search(
         deadline: value of `time.monotonic()` at which to stop, in the middle of a round as well.
         known: coefficients of samples found by another method, shape (k, r); taken out from the start.
         max_starts: give up after this many random starts; default: 400 per sample.
+        forward: the attacked layer in the row space of its gradient, where that is at hand.
 
     Yields:
         The state after each round, at least once; the last one has all that was found. Samples whose
@@ -102,7 +105,7 @@ def search(
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
-    relation = relate(problem, low_rank, batch_size=batch_size)
+    relation = relate(problem, low_rank, batch_size=batch_size, forward=forward)
     candidates = moves_for(problem.attacked).candidates
     max_starts = max_starts or STARTS_PER_SAMPLE * relation.batch_size
     state = _beginning(relation, known, generator)
@@ -168,7 +171,8 @@ def _merge(relation: Relation, state: Found, c: Tensor, misfit: Tensor, error: T
     apart = torch.cdist(inside, inside, compute_mode="use_mm_for_euclid_dist")
     first = ~(apart < reach[:, None]).tril(-1).any(dim=1)
     together, misfit, errors = (t[first][: relation.batch_size] for t in (together, misfit, errors))
-    directions, next_directions = found_directions(relation, together)
+    before = state.directions, state.next_directions
+    directions, next_directions = found_directions(relation, together, before)
     return replace(
         state,
         coefficients=relation.to_rows(together),

@@ -27,18 +27,22 @@ def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, 
         inner: Φ, orthonormal columns, shape (m, r).
         outer: Y, orthonormal columns, shape (m, b).
         start: u as unit columns, shape (r, K).
-        passes: how often the pattern is renewed, unless it no longer changes.
+        passes: how often the pattern is renewed; a candidate whose pattern no longer changes has arrived.
         steps: conjugate-gradient steps per pass.
 
     Returns:
         u as unit columns, shape (r, K).
     """
-    u, last = start, None
+    u, pattern = start.clone(), active(inner, start)
+    moving = torch.arange(u.shape[1], device=u.device)
     for _ in range(passes):
-        pattern = active(inner, u)
-        if last is not None and torch.equal(pattern, last):
+        u[:, moving] = null_vectors(inner, outer, u[:, moving], pattern[:, moving], steps)
+        turned = active(inner, u[:, moving])
+        changed = (turned != pattern[:, moving]).any(dim=0)
+        pattern[:, moving] = turned
+        moving = moving[changed]
+        if not len(moving):
             break
-        u, last = null_vectors(inner, outer, u, pattern, steps), pattern
     return u
 
 

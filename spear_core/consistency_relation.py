@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spear_core.low_rank import LowRank
 from spear_core.problem import LinearLayer, Problem
+from spear_core.reconstruction import Forward
 from spear_core.tolerances import noise_per_entry, precision
 
 MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
@@ -131,8 +132,15 @@ def relate(
     low_rank: LowRank,
     *,
     batch_size: int | None = None,
+    forward: Forward | None = None,
 ) -> Relation:
     """Collect what two layers say about z.
+
+    Args:
+        problem: the attacked layer and at least one behind it.
+        low_rank: split of the attacked layer's gradient.
+        batch_size: b; by default the rank of the second layer's gradient.
+        forward: the attacked layer in the row space of its gradient, where that is at hand.
 
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
@@ -146,9 +154,11 @@ def relate(
         raise ValueError(
             f"the next layer's gradient must have at least rank {rank}, got {next_rank.batch_size}"
         )
-    weight, bias = first.weight.to(torch.float64), first.bias.to(torch.float64)
-    sources = torch.eye(n, dtype=torch.float64, device=weight.device) if rank == n else low_rank.rows
-    basis = weight @ sources.T
+    bias = first.bias.to(torch.float64)
+    if rank == n:
+        sources, basis = torch.eye(n, dtype=bias.dtype, device=bias.device), first.weight.to(bias.dtype)
+    else:
+        sources, basis = low_rank.rows, (forward or Forward.of(low_rank, first)).weights.T
     inner, triangle = torch.linalg.qr(torch.cat([basis, bias[:, None]], dim=1))
     if triangle[-1, -1].abs() <= BIAS_COUNTS * precision(first.weight.dtype) * bias.norm():
         inner, triangle = inner[:, :-1], triangle[:-1, :-1]

@@ -22,7 +22,6 @@ RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contra
 TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
 SHORTEST_WALK, LONGEST_WALK = 20, 4000
 GLANCE = 16  # steps between two looks at the clock
-GRAPH_STEPS = 2  # Newton steps per unit to the nearest point of σ's graph; the walk forgives the rest
 
 
 def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadline: float = NEVER) -> Tensor:
@@ -77,7 +76,7 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int, deadline:
     for _ in _until(deadline, steps):
         h = torch.relu(inner @ u)
         y = torch.relu(outer @ (outer.T @ h))
-        u = u + RELAXATION * (inner.T @ (y - h))
+        u = torch.addmm(u, inner.T, y - h, alpha=RELAXATION)
         u = u / u.norm(dim=0)
     return u
 
@@ -95,9 +94,9 @@ def reflect(
     for _ in _until(deadline, steps):
         z_linear, y_linear = inner @ (inner.T @ z), outer @ (outer.T @ y)
         z_graph, y_graph = nearest_on_relu(2 * z_linear - z, 2 * y_linear - y)
-        z = memory * (z + z_graph) + (1 - 2 * memory) * z_linear
-        y = memory * (y + y_graph) + (1 - 2 * memory) * y_linear
-        length = (z * z + y * y).sum(dim=0).sqrt()
+        z = torch.lerp(z_linear, z + z_graph - z_linear, memory)
+        y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
+        length = torch.hypot(torch.linalg.vector_norm(z, dim=0), torch.linalg.vector_norm(y, dim=0))
         z, y = z / length, y / length
     u = inner.T @ z
     return u / u.norm(dim=0)
@@ -141,17 +140,18 @@ def reflect_affine(
     for _ in _until(deadline, steps):
         z_linear, y_linear = centre + inner @ (inner.T @ z), offset + outer @ (outer.T @ y)
         z_graph, y_graph = nearest_on_graph(sigma, 2 * z_linear - z, 2 * y_linear - y, z_linear)
-        z = memory * (z + z_graph) + (1 - 2 * memory) * z_linear
-        y = memory * (y + y_graph) + (1 - 2 * memory) * y_linear
+        z = torch.lerp(z_linear, z + z_graph - z_linear, memory)
+        y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
     return centre + inner @ (inner.T @ z)
 
 
 def nearest_on_graph(
     sigma: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, start: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The point of {(s, σ(s))} near each (z, y): Gauss–Newton steps on (s − z)² + (σ(s) − y)²."""
-    s = start
-    for _ in range(GRAPH_STEPS):
-        value, slope = value_and_slope(sigma, s)
-        s = s - ((s - z) + (value - y) * slope) / (1 + slope * slope)
+    """The point of {(s, σ(s))} near each (z, y), by one Gauss–Newton step on (s − z)² + (σ(s) − y)².
+
+    More steps would come nearer, but the walk that repeats this arrives in as many of its own.
+    """
+    value, slope = value_and_slope(sigma, start)
+    s = start - ((start - z) + (value - y) * slope) / (1 + slope * slope)
     return s, sigma(s)

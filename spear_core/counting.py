@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from spear_core.causes import batch_by_next_layer, not_low_rank, processed, weights_inside
 from spear_core.checks import check_rank, is_crowded
-from spear_core.low_rank import LowRank
+from spear_core.low_rank import FIRST_RANK, LowRank
 from spear_core.problem import Problem
 
 CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong directions agree by half or so
@@ -38,6 +38,24 @@ class Count:
             f"the next layer's gradient is of rank {self.otherwise}, more than b = {self.batch_size}: the sum of "
             "several local steps? Inputs can be right, later layers and labels cannot be replayed"
         )
+
+
+def expected_rank(problem: Problem, method: str, batch_size: int | None) -> int:
+    """The likely rank of the attacked layer's gradient: that of the next layer's, which is smaller and as telling.
+
+    Args:
+        problem: what the server sees.
+        method: only "auto" and "consistency" look at the next layer.
+        batch_size: b, if the caller gave it.
+    """
+    if method not in ("auto", "consistency") or batch_size is not None:
+        return FIRST_RANK
+    told = batch_by_next_layer(problem)
+    if (
+        told is None or told > min(problem.layers[1].weight_grad.shape) / 2
+    ):  # an output layer tells its classes
+        return FIRST_RANK
+    return told
 
 
 def count_samples(

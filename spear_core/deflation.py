@@ -10,12 +10,21 @@ from torch import Tensor
 from spear_core.consistency_relation import Relation, value_and_slope
 from spear_core.masked_least_squares import masked_products, units
 
+DENSE_SIZE = 192  # unknowns up to which every find sharpens all directions, in float64
+REFINEMENTS = 4  # with float32 factors, where w is long
 DETERMINED = 1e-6  # smallest pivot of the normal equations that still determines q, relative to the rows' 1
 ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its length
 
 
-def found_directions(relation: Relation, found: Tensor) -> tuple[Tensor, Tensor]:
-    """q_i of both layers for found samples (coefficients in `relation.sources`, shape (k, r)).
+def found_directions(
+    relation: Relation, found: Tensor, before: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """q_i of both layers for found samples.
+
+    Args:
+        relation: the two layers.
+        found: coefficients in `relation.sources`, shape (k, r).
+        before: directions of the first few of them, as far as they were determined then.
 
     Returns:
         Unit columns in the bases of the two layers' factors, (r, k) and (b, k); NaN where not determined,
@@ -25,19 +34,20 @@ def found_directions(relation: Relation, found: Tensor) -> tuple[Tensor, Tensor]
     y = relation.activation(z)
     p = relation.next_coefficients(y)
     (L, L2), (layer, following) = (s.factor for s in relation.splits), relation.layers
-    unknown = z.new_full(found.T.shape, float("nan"))
+    unknown, next_unknown = (t.new_full(t.shape, float("nan")) for t in (found.T, p))
+    first, second = before or (unknown[:, :0], next_unknown[:, :0])
     weight = following.weight.to(torch.float64)
     if layer.has_relu and following.has_relu:
         next_z = weight @ y + following.bias.to(torch.float64)[:, None]
-        directions = unknown if relation.crowded else dual_directions(L, found, z < 0)
-        return directions, dual_directions(L2, p.T, next_z < 0)
+        directions = unknown if relation.crowded else dual_directions(L, found, z < 0, first)
+        return directions, dual_directions(L2, p.T, next_z < 0, second)
     if relation.crowded:
-        return unknown, torch.full_like(p, float("nan"))
+        return unknown, next_unknown
     _, slope = value_and_slope(relation.activation, z)
     return coupled_directions((L, weight.T @ L2), (found, p.T), slope)
 
 
-def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> Tensor:
+def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor, before: Tensor) -> Tensor:
     """q_i of found samples from duality and zeros together.
 
     c_k · q_i = [k = i] for all found k leaves q_i = p_i + N w, p_i the i-th column of C⁺ and N a basis of the
@@ -48,24 +58,34 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor) -> T
         factor: L, shape (m, b), orthonormal columns.
         coefficients: C, the found c_i as rows, shape (k, b).
         inactive: where z_i < 0, shape (m, k), bool.
+        before: directions of the first few, shape (b, k'). Where w is long, those that are known stay as they are.
 
     Returns:
         q_i as unit columns, shape (b, k); NaN where the inactive rows do not determine q_i.
     """
-    particular = torch.linalg.pinv(coefficients)
-    free = orthogonal_complement(coefficients.T)
-    if free.shape[1] == 0 or len(coefficients) == 0:
+    k, b = coefficients.shape
+    rotation, triangle = torch.linalg.qr(coefficients.T, mode="complete")
+    identity = torch.eye(k, dtype=factor.dtype, device=factor.device)
+    particular = rotation[:, :k] @ torch.linalg.solve_triangular(triangle[:k].T, identity, upper=False)
+    free = rotation[:, k:]
+    if free.shape[1] == 0 or k == 0:
         return units(particular)
+    result = torch.nn.functional.pad(before, (0, k - before.shape[1]), value=float("nan"))
+    wanted = result.isnan().any(dim=0) | (b - k <= DENSE_SIZE)
+    particular, zero = particular[:, wanted], inactive[:, wanted].to(factor.dtype)
     LN, Lp = factor @ free, factor @ particular
-    zero = inactive.to(factor.dtype)
-    gram = masked_products(LN, LN, zero)
-    lower, failed = torch.linalg.cholesky_ex(gram)
-    w = torch.cholesky_solve((LN.T @ (zero * Lp)).T[:, :, None], lower)[:, :, 0].T
+    few = b - k <= DENSE_SIZE
+    small_LN, small_zero = (t if few else t.to(torch.float32) for t in (LN, zero))
+    lower, failed = torch.linalg.cholesky_ex(masked_products(small_LN, small_LN, small_zero))
+    lower, w = lower.to(LN.dtype), LN.new_zeros(b - k, 1)
+    for _ in range(1 if few else REFINEMENTS):
+        w = w + torch.cholesky_solve((LN.T @ (zero * (Lp - LN @ w))).T[:, :, None], lower)[:, :, 0].T
     directions = particular - free @ w
     signal = factor @ directions
     wrong = (zero * signal).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
     loose = (failed > 0) | (lower.diagonal(dim1=1, dim2=2).amin(dim=1) ** 2 < DETERMINED)
-    return units(directions).masked_fill(wrong | loose, float("nan"))
+    result[:, wanted] = units(directions).masked_fill(wrong | loose, float("nan"))
+    return result
 
 
 def coupled_directions(

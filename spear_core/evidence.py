@@ -12,12 +12,12 @@ from spear_core.consistency import moves_for
 from spear_core.consistency_judge import judge as judged
 from spear_core.consistency_relation import SPARE_EQUATIONS, relate, value_and_slope
 from spear_core.low_rank import LowRank
-from spear_core.masked_least_squares import factorise, gain
+from spear_core.masked_least_squares import amplification, factorise
 from spear_core.problem import Problem
 
-OTHER_ANGLE = (
-    1e-2  # sine of the angle from which a second direction is none; the first one's is as small to it
-)
+OTHER_ANGLE = 1e-2  # sine of the angle from which there is no second direction, and the first is as small to it
+AT_ONCE = 64  # samples whose equations are factorised together
+LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
 BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
 
 
@@ -77,7 +77,7 @@ def judge(
         generator: CPU generator.
 
     Returns:
-        Mask, shape (k,), and the expected size of the error of the inputs, shape (k,).
+        Mask, shape (k,), and the size of the error of each row of inputs, root mean square, shape (k,).
     """
     nobody = torch.zeros(len(coefficients), dtype=torch.bool, device=coefficients.device)
     unknown = torch.full((len(coefficients),), torch.inf, dtype=torch.float64, device=coefficients.device)
@@ -100,7 +100,9 @@ def judge(
     if m - b < relation.basis.shape[1] + SPARE_EQUATIONS:
         proven = nobody
     moves = torch.linalg.qr(relation.basis)[0]
-    gains = gain(factorise(moves, relation.outer, slope), generator)
-    # W spreads an error of x evenly over the units, ‖W δx‖ ≈ ‖W‖ ‖δx‖ / √n
-    error = expected * y.norm(dim=0) * gains / relation.layers[0].weight.norm()
-    return proven, error
+    amplified = [
+        amplification(factorise(moves, relation.outer, part)) for part in slope.split(AT_ONCE, dim=1)
+    ]
+    # noise is spread evenly over the m entries of y, and W spreads an error of x evenly over the units
+    noise = LUCK * torch.maximum(expected, relation.misfit(y)) * y.norm(dim=0) / m**0.5
+    return proven, noise * torch.cat(amplified) / relation.layers[0].weight.norm()

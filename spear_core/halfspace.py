@@ -13,7 +13,8 @@ The zero set of column i is a half-space {j : M_j · c_i ≤ 0} among m known po
 - from c to q: the rows with the most negative scores are the surest zeros, and q is the smallest singular
   vector of L there.
 
-From random starts, all candidates at once, the two are alternated. What converges is fitted to all its zeros in
+From random starts, all candidates at once, the two are alternated; where the next layer is the output layer, what it
+says about ∂L/∂Z takes part (`halfspace_readout`). What converges is fitted to all its zeros in
 float64 and must be the only direction with these zeros (`halfspace_confirm`). Then it is taken out:
 c_k · q_i = 0 for every other sample k, so each q_i removes a dimension from the space of the c that are left.
 """
@@ -25,6 +26,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spear_core import halfspace_readout
 from spear_core.deflation import orthogonal_complement
 from spear_core.halfspace_confirm import Confirmed, confirm
 from spear_core.low_rank import LowRank
@@ -36,7 +38,8 @@ SUREST = (0.3, 0.35, 0.4)  # share of the rows taken for zeros, look by look: ab
 SMOOTHING = 1e-6  # keeps Cholesky factors alive in float32; true zeros leave a second eigenvalue above 0.01
 INVERSE_STEPS = 3  # of inverse iteration; the vector of the step before is a good start
 STEPS = 10  # alternations before candidates are looked at
-WALKERS = 1.5  # per missing sample
+WALKERS, READOUT_WALKERS = 1.5, 3.0  # per missing sample
+READOUT_PATIENCE = 3  # rounds without a find after which the output layer is no longer believed
 FEWEST_WALKERS = 16
 CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
 RETRIES = 3  # times that directions are dropped which turn out to disagree with the rest
@@ -91,28 +94,28 @@ def search(
     max_starts = max_starts or STARTS_PER_SAMPLE * b
     known = L.new_zeros(b, 0) if known is None else known.to(L)
     confirmed = Confirmed(known, L.new_zeros(b, 0))
-    retries = RETRIES
+    retries, idle = RETRIES, 0
+    V = halfspace_readout.readout(problem)
     q, ages, starts, rounds = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device), 0, 0
     while True:
         missing = b - confirmed.count
         space = orthonormal(scores @ orthogonal_complement(confirmed.directions)).to(torch.float32)
-        fresh = max(FEWEST_WALKERS, round(WALKERS * missing)) - q.shape[1]
+        walkers = WALKERS if V is None else READOUT_WALKERS
+        fresh = max(FEWEST_WALKERS, round(walkers * missing)) - q.shape[1]
         start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
-        z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
-        ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
-        q = torch.cat(
-            [
-                alternate(rows, space, z[:, ages == age], round(share * len(L)), generator=generator)
-                for age, share in enumerate(SUREST)
-            ],
-            dim=1,
-        )
-        ages = ages.sort().values
+        if V is None:
+            q, ages = _by_zeros(rows, space, (q, ages), start, generator)
+        else:  # who has not arrived is no better than a new start
+            q = halfspace_readout.alternate(rows, space, V, space @ start)
+            ages = ages.new_full((q.shape[1],), len(SUREST))
         confirmed, settled = confirm(low_rank, (whole, space), q, confirmed, generator=generator)
         agreeing = agreement_when_complete(forward, confirmed.directions)
         if not agreeing.all() and retries > 0:
             confirmed = replace(confirmed, directions=confirmed.directions[:, agreeing])
             retries -= 1
+        idle = idle + 1 if confirmed.count == b - missing else 0
+        if idle == READOUT_PATIENCE:
+            V = None
         kept = ~settled & (ages < len(SUREST) - 1)
         q, ages = q[:, kept], ages[kept] + 1
         starts, rounds = starts + start.shape[1], rounds + 1
@@ -121,6 +124,24 @@ def search(
         late = deadline is not None and time.monotonic() > deadline
         if confirmed.count >= b or starts >= max_starts or late:
             return
+
+
+def _by_zeros(
+    rows: Tensor,
+    space: Tensor,
+    walkers: tuple[Tensor, Tensor],
+    start: Tensor,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """Directions (b, K) and their ages after one more look at each, from those so far and fresh starts (r, k)."""
+    q, ages = walkers
+    z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
+    ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
+    looks = [
+        alternate(rows, space, z[:, ages == age], round(share * len(rows)), generator=generator)
+        for age, share in enumerate(SUREST)
+    ]
+    return torch.cat(looks, dim=1), ages.sort().values
 
 
 def scoring_space(forward: Forward) -> Tensor:

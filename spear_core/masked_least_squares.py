@@ -22,8 +22,7 @@ def null_vectors(
     lower: Tensor | None = None,
 ) -> Tensor:
     """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
-    y = weights * (inner @ start)
-    residual = y - outer @ (outer.T @ y)
+    residual = beside(outer, weights * (inner @ start))
     return units(start + least_squares(inner, outer, weights, residual, steps, lower, normal=start))
 
 
@@ -56,14 +55,13 @@ def least_squares(
     tiny = torch.finfo(weights.dtype).tiny
 
     def forward(d: Tensor) -> Tensor:
-        y = weights * (inner @ d)
-        return y - outer @ (outer.T @ y)
+        return beside(outer, weights * (inner @ d))
 
     def gradient(residual: Tensor) -> Tensor:
         return project(inner.T @ (weights * residual))
 
     def project(s: Tensor) -> Tensor:
-        return s if normal is None else s - normal * (normal * s).sum(dim=0)
+        return s if normal is None else torch.addcmul(s, normal, (normal * s).sum(dim=0), value=-1)
 
     def precondition(s: Tensor) -> Tensor:
         return s if lower is None else project(torch.cholesky_solve(s.T[:, :, None], lower)[:, :, 0].T)
@@ -76,13 +74,18 @@ def least_squares(
     for _ in range(steps):
         change = forward(along)
         length = size / (change * change).sum(dim=0).clamp_min(tiny)
-        move = move + length * along
-        residual = residual - length * change
+        move = torch.addcmul(move, length, along)
+        residual = torch.addcmul(residual, length, change, value=-1)
         s = gradient(residual)
         scaled = precondition(s)
         new_size = (s * scaled).sum(dim=0)
-        along, size = scaled + along * (new_size / size.clamp_min(tiny)), new_size
+        along, size = torch.addcmul(scaled, along, new_size / size.clamp_min(tiny)), new_size
     return move
+
+
+def beside(space: Tensor, vectors: Tensor) -> Tensor:
+    """What columns have beside the span of orthonormal columns Y: (I − Y Yᵀ) v."""
+    return torch.addmm(vectors, space, space.T @ vectors, alpha=-1)
 
 
 def active(inner: Tensor, u: Tensor) -> Tensor:
@@ -118,10 +121,9 @@ def smallest(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return v
 
 
-def gain(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """1 / (smallest singular value) of each factorised A: how far a unit of noise moves a candidate, (K,)."""
-    v = smallest(lower, generator)
-    return 1 / (lower.mT @ v.T[:, :, None]).norm(dim=1)[:, 0]
+def amplification(lower: Tensor) -> Tensor:
+    """‖A⁺‖ (Frobenius) of each factorised A, shape (K,): how far unit noise in every entry of y moves a candidate."""
+    return torch.cholesky_inverse(lower).diagonal(dim1=1, dim2=2).sum(dim=1).sqrt()
 
 
 def units(columns: Tensor) -> Tensor:

@@ -163,5 +163,5 @@ def _check_any(gradients: Mapping[str, Tensor | None]) -> None:
     present = [grad for grad in gradients.values() if grad is not None and grad.numel()]
     if not present:
         raise MissingGradient("gradients must hold at least one tensor, got none")
-    if all(float(largest_entry(grad)) == 0 for grad in present):
+    if all(float(largest_entry(grad)) == 0 for grad in sorted(present, key=Tensor.numel)):
         raise MissingGradient("gradients must not be all zero: no samples (an empty batch?)")

@@ -50,8 +50,9 @@ def sharpened(
     ):
         return found, certificate
     forward, sharp = Forward.of(found.low_rank, problem.attacked), found
+    passes = 1 if bool(certificate.sharp_rows.all()) else PASSES
     for _ in range(POLISHES):
-        coefficients = polish(problem, forward, sharp.coefficients, labels)
+        coefficients = polish(problem, forward, sharp.coefficients, labels, passes=passes)
         if torch.equal(coefficients, sharp.coefficients):
             break
         before, sharp = sharp, from_coefficients(forward, coefficients, found.directions, found.errors)
@@ -64,7 +65,9 @@ def sharpened(
 
 
 @torch.enable_grad()
-def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Tensor) -> Tensor:
+def polish(
+    problem: Problem, forward: Forward, coefficients: Tensor, labels: Tensor, *, passes: int = PASSES
+) -> Tensor:
     """C that explains the gradients of all layers best, from one that nearly does.
 
     Args:
@@ -72,6 +75,7 @@ def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Ten
         forward: the attacked layer in the row space of its gradient.
         coefficients: C, shape (b, b), float64.
         labels: class of each sample; the loss is cross-entropy, up to a factor.
+        passes: Gauss–Newton steps.
 
     Returns:
         C, shape (b, b); the given one if nothing explains the gradients better.
@@ -105,7 +109,7 @@ def polish(problem: Problem, forward: Forward, coefficients: Tensor, labels: Ten
 
     best = coefficients * scale
     least = missing(best)
-    for _ in range(PASSES):
+    for _ in range(passes):
         step = _least_squares(gradients, best, least)
         for shorten in SHORTER:  # a whole step may carry a unit across its kink
             tried = missing(best + shorten * step)
@@ -127,13 +131,13 @@ def _least_squares(function: Callable[[Tensor], list[Tensor]], at: Tensor, wante
     values = function(at)
     u = [torch.zeros_like(v, requires_grad=True) for v in values]
     # Jᵀ u is linear in u, so its own derivative is J: both passes are recorded once
-    (transposed,) = torch.autograd.grad(values, at, u, create_graph=True)
+    (transposed,) = torch.autograd.grad(_inner(values, u), at, create_graph=True)
 
     def forward(change: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(transposed, u, change, retain_graph=True)
+        return torch.autograd.grad((transposed * change).sum(), u, retain_graph=True)
 
     def backward(change: list[Tensor]) -> Tensor:
-        return torch.autograd.grad(values, at, change, retain_graph=True)[0]
+        return torch.autograd.grad(_inner(values, change), at, retain_graph=True)[0]
 
     step, residual = torch.zeros_like(at), wanted
     s = along = backward(residual)
@@ -149,3 +153,8 @@ def _least_squares(function: Callable[[Tensor], list[Tensor]], at: Tensor, wante
             break
         along, size = s + along * (new_size / size), new_size
     return step.detach()
+
+
+def _inner(left: list[Tensor], right: list[Tensor]) -> Tensor:
+    """The scalar product; given as `grad_outputs` instead, the first call would import a computer algebra system."""
+    return torch.stack([(a * b).sum() for a, b in zip(left, right, strict=True)]).sum()

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -27,11 +27,20 @@ class Reading:
     calls: list[LinearCall]
     gradients: dict[str, Tensor | None]
     uses: Counter[str]
+    _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def gradient(self, name: str | None) -> Tensor | None:
         """Gradient of a parameter; None where there is none, or it is all zero."""
         found = None if name is None else self.gradients.get(strip(name))
-        return None if found is None or float(largest_entry(found)) == 0 else found
+        return found if found is not None and self.largest(strip(str(name))) else None
+
+    def largest(self, name: str) -> float:
+        """Largest |entry| of the gradient of this name, sought only once: looking through a wide one takes long."""
+        if name not in self._largest:
+            gradient = self.gradients[name]
+            assert gradient is not None
+            self._largest[name] = float(largest_entry(gradient))
+        return self._largest[name]
 
 
 def read(model: nn.Module, gradients: Gradients) -> Reading:

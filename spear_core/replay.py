@@ -6,7 +6,7 @@ cross-entropy they are δ_i ∝ softmax(output_i) − one-hot(label_i), which na
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import torch
 from torch import Tensor
@@ -100,12 +100,13 @@ def _output_errors(
         return None, fitted, False, None
     best: tuple[float, Tensor | None, Tensor] = (LABEL_MATCH, None, fitted)
     # all gradients may carry a common factor of either sign
-    for labels in (fitted.argmin(dim=1), fitted.argmax(dim=1)):
-        for smoothed in (False, True):
-            errors = _cross_entropy_errors(output, labels, fitted, smoothed=smoothed)
-            distance = float((errors - fitted).norm() / fitted.norm())
-            if distance < (SMOOTHING_PAYS * best[0] if smoothed else best[0]):
-                best = (distance, labels, errors)
+    for labels, smoothed in product((fitted.argmin(dim=1), fitted.argmax(dim=1)), (False, True)):
+        errors = _cross_entropy_errors(output, labels, fitted, smoothed=smoothed)
+        distance = float((errors - fitted).norm() / fitted.norm())
+        if distance < (SMOOTHING_PAYS * best[0] if smoothed else best[0]):
+            best = (distance, labels, errors)
+        if SMOOTHING_PAYS * best[0] < precision(layer.weight_grad.dtype):  # rounding: no other comes closer
+            break
     # labels may be right where the loss is not quite cross-entropy (soft labels, weights); its δ is not then
     misses = float((best[2].T @ with_bias - observed).norm() / observed.norm())
     fits = float((fitted.T @ with_bias - observed).norm() / observed.norm())

@@ -56,6 +56,7 @@ def consistency_states(
         deadline=deadline,
         known=known,
         max_starts=max_samples,
+        forward=forward,
     )
     for found in rounds:
         reconstruction = from_coefficients(forward, found.coefficients, found.directions, found.error)

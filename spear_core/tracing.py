@@ -120,7 +120,7 @@ def _layer(
     check_one_device(
         tensors | {f"gradient of {call.weight!r}": weight_grad, "gradient of its bias": bias_grad}
     )
-    check_magnitude(weight_grad, f"the gradient of {call.weight!r}")
+    check_magnitude(reading.largest(strip(call.weight)), f"the gradient of {call.weight!r}")
     layer = LinearLayer(weight_grad, bias_grad, weight, bias, following.activation, call.name)
     if following.before is not None:
         layer = fold_after(layer, following.before, own_bias=call.bias is not None)
