@@ -158,8 +158,9 @@ def certify(
     """
     layer, b = problem.attacked, batch_size or low_rank.batch_size
     k = len(found.coefficients)
-    played = replay(problem, found.preactivations) if k == b else None
-    separated = found.directions.isfinite().all()
+    separated = bool(found.directions.isfinite().all())
+    grads = found.output_grads if separated else None
+    played = replay(problem, found.preactivations, grads) if k == b else None
     output_grads = played.output_grads if played is not None and not separated else found.output_grads
     zeros = None
     if found.agreement is not None and not judged:

@@ -16,6 +16,7 @@ from spear_core.tolerances import precision
 
 SMOOTHING_PAYS = 0.01  # a second unknown is believed if it brings δ so much closer
 LOSS_ROUNDING = 2.0**16  # rounding errors by which the output layer's gradient may miss that of a named loss
+FEW_CLASSES = 100  # up to which each label may be tried in turn
 LABEL_MATCH = 0.05  # relative distance of all δ from c (softmax − one-hot) up to which labels are believed
 
 
@@ -41,12 +42,14 @@ class Replay:
     weights: Tensor | None = None
 
 
-def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
+def replay(problem: Problem, preactivations: Tensor, output_grads: Tensor | None = None) -> Replay | None:
     """Replay the client from the attacked layer's pre-activations on.
 
     Args:
         problem: layers from the attacked one to the output layer.
         preactivations: Z of all b samples, shape (b, m), float64.
+        output_grads: ∂L/∂z of all samples as far as it is known, shape (b, m). It names the labels where the inputs of
+            the output layer are too alike to tell them, as in deep fresh networks.
 
     Returns:
         None where the chain of layers does not reach the output or is not the only way there, or where the
@@ -64,6 +67,11 @@ def replay(problem: Problem, preactivations: Tensor) -> Replay | None:
     if len(z) > inputs[-1].shape[1] + 1:
         return None
     labels, deltas, named, weights = _output_errors(layers[-1], inputs[-1], z)
+    if labels is None and output_grads is not None and 2 <= z.shape[1] <= FEW_CLASSES:
+        told = _labels_by_gradient(layers, slopes, z, output_grads)
+        errors = _errors_of_labels(layers[-1], inputs[-1], z, told)
+        if errors is not None:
+            labels, deltas, named = told, errors, True
     residual, grads = 0.0, deltas
     for layer, y, slope in zip(layers[:0:-1], inputs[::-1], slopes[::-1], strict=True):
         for replayed, observed in ((grads.T @ y, layer.weight_grad), (grads.sum(dim=0), layer.bias_grad)):
@@ -93,8 +101,7 @@ def _output_errors(
     more, δ = c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing, and is taken at its word
     where the gradients agree: its δ has two unknowns instead of one per sample and class.
     """
-    with_bias = torch.cat([y, torch.ones_like(y[:, :1])], dim=1)
-    observed = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
+    with_bias, observed = _with_bias(layer, y)
     fitted = torch.linalg.lstsq(with_bias.T, observed.T).solution
     if fitted.shape[1] < 2:  # a single output has no classes
         return None, fitted, False, None
@@ -132,6 +139,36 @@ def _weighted_labels(output: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor] | 
         if bool((sign * factors > 0).all()) and float(distance.max()) < LABEL_MATCH:
             return labels, factors / factors[factors.abs().argmin()]
     return None
+
+
+def _labels_by_gradient(
+    layers: tuple[LinearLayer, ...], slopes: list[Tensor], output: Tensor, output_grads: Tensor
+) -> Tensor:
+    """The labels whose cross-entropy, sent back through each sample's slopes, comes nearest to ± ∂L/∂z in direction."""
+    softmax, nearness = output.softmax(dim=1), []
+    for label in range(output.shape[1]):
+        grads = softmax.clone()
+        grads[:, label] -= 1
+        for layer, slope in zip(layers[:0:-1], slopes[::-1], strict=True):
+            grads = slope * (grads @ layer.weight.to(grads.dtype))
+        nearness.append(torch.cosine_similarity(grads, output_grads, dim=1).abs())
+    return torch.stack(nearness).argmax(dim=0)
+
+
+def _errors_of_labels(layer: LinearLayer, y: Tensor, output: Tensor, labels: Tensor) -> Tensor | None:
+    """The δ of cross-entropy with these labels, if the output layer's gradient is made of it; else None."""
+    with_bias, observed = _with_bias(layer, y)
+    errors = output.softmax(dim=1) - torch.nn.functional.one_hot(labels, output.shape[1])
+    sent = errors.T @ with_bias
+    factor = (sent * observed).sum() / sent.square().sum()
+    misses = (factor * sent - observed).norm() / observed.norm()
+    return factor * errors if misses <= LOSS_ROUNDING * precision(layer.weight_grad.dtype) else None
+
+
+def _with_bias(layer: LinearLayer, y: Tensor) -> tuple[Tensor, Tensor]:
+    """(y, 1) of all samples, and the gradients of (W, β) that they take part in."""
+    with_bias = torch.cat([y, torch.ones_like(y[:, :1])], dim=1)
+    return with_bias, torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
 
 
 def _cross_entropy_errors(output: Tensor, labels: Tensor, fitted: Tensor, *, smoothed: bool) -> Tensor:
