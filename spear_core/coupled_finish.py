@@ -8,20 +8,18 @@ longer tell q.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from spear_core.coupled_chain import Chain, Space
+from spear_core.coupled_equations import Equations
 from spear_core.coupled_walk import stacked
 from spear_core.tolerances import rounding_residual
 
 TURNS = 12  # units that may be on the wrong side
 NEAR = 0.1  # relative residual above which a candidate is near nothing
 FITS = 1e-6  # below which no unit is on the wrong side
-RIDGE = 1e-9  # relative: inactive units leave part of c open, which then stays where it is
-REFINEMENTS = 3
 
 
 @dataclass(frozen=True)
@@ -46,43 +44,22 @@ def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sam
         z: of one walker, weighted, on the graph of relu, shape (k, m).
         y: the same for the activations.
     """
-    active = z > 0
     point = torch.cat([s.basis.T @ part for s, part in zip(spaces, stacked(z, y), strict=True)])
+    equations = Equations(spaces, z > 0)
     for _ in range(TURNS):
-        matrix, constant = _equations(spaces, active)
-        gram = matrix.T @ matrix
-        gram.diagonal().add_(RIDGE * gram.diagonal().mean() if len(gram) else 0.0)
-        lower = torch.linalg.cholesky_ex(gram)[0]
-        for _ in range(REFINEMENTS):
-            residual = matrix @ point + constant
-            point = point - torch.cholesky_solve((matrix.T @ residual)[:, None], lower)[:, 0]
-        residual = matrix @ point + constant
-        y_1 = _activation(spaces, point, len(active[0])) / chain.weights[0]
+        point = equations.nearest(point)
+        residual, active = equations.residual(point), equations.active[0]
+        y_1 = torch.where(active, _activation(spaces, point, len(active)) / chain.weights[0], 0.0).clamp_min(
+            0
+        )
         misses = residual.norm() / (y_1.norm() * chain.weights.norm())
         if not misses < NEAR:
             return None
-        sample = _judged(chain, torch.where(active[0], y_1, 0.0).clamp_min(0), active[0])
+        sample = _judged(chain, y_1, active)
         if sample is not None or misses < FITS:
             return sample
-        leverage = torch.linalg.solve_triangular(lower, matrix.T, upper=False).square().sum(dim=0)
-        suspect = (residual.square() / (1 - leverage).clamp_min(RIDGE)).argmax()
-        active.view(-1)[suspect] ^= True
+        equations.turn_suspect(residual)
     return None
-
-
-def _equations(spaces: tuple[Space, ...], active: Tensor) -> tuple[Tensor, Tensor]:
-    """a_j ∘ z_j − y_j = A v + r in the coordinates v of all spaces: A, shape (k m, Σ d), and r."""
-    k, m = active.shape
-    ends = torch.tensor([s.basis.shape[1] for s in spaces]).cumsum(0).tolist()
-    starts = [0, *ends]
-    matrix = spaces[0].basis.new_zeros(k * m, ends[-1])
-    constant = matrix.new_zeros(k * m)
-    for j, (before, after) in enumerate(pairwise(spaces)):
-        rows = slice(j * m, (j + 1) * m)
-        matrix[rows, starts[j] : ends[j]] = active[j][:, None] * before.basis[-m:]
-        matrix[rows, starts[j + 1] : ends[j + 1]] = -after.basis[:m]
-        constant[rows] = active[j] * before.offset[-m:] - after.offset[:m]
-    return matrix, constant
 
 
 def _activation(spaces: tuple[Space, ...], point: Tensor, m: int) -> Tensor:
