@@ -4,7 +4,8 @@
     python benchmarks/defences.py --part attack --only noise
 
 attack    photo crops, b = 8, m = 400, four layers: PSNR of every sample, certified rows, false ones, refusals
-accuracy  digits the network never saw, right, after five epochs of Adam on 1,200 others; every step with the defence
+accuracy  digits the network never saw, right, after five epochs of Adam on 1,200 others; every step with the defence;
+          hidden layers are frozen
 
 Results are kept in benchmarks/results/defences.json and printed as Markdown. An attack ends after two CPU seconds,
 or when the round in which they pass is finished.
@@ -12,7 +13,6 @@ or when the round in which they pass is finished.
 
 import argparse
 import json
-import statistics
 import time
 
 import torch
@@ -21,11 +21,12 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from spear_core import client, data, defences, metrics
-from spear_core.defended import BATCH, CLIP, DEFENCES, FORMATS, message, outcome
+from spear_core.defended import BATCH, CLIP, DEFENCES, FORMATS, HIDDEN, message
 from spear_core.networks import fully_connected
+from spear_core.outcomes import outcome
+from widgets.limits_rows import SECONDS, Measured
 
 PATH = RESULTS / "defences.json"
-SECONDS = 2.0
 TRAINED, EPOCHS, MINIBATCH, WIDTH, DEPTH = 1200, 5, 24, 100, 3
 COSTS = (
     "noise",
@@ -40,6 +41,7 @@ COSTS = (
     "activation",
     "dropout",
     "norm",
+    "hidden",
 )
 
 
@@ -86,6 +88,7 @@ def accuracy(name: str, value: object, seed: int) -> dict:
                 "bits": lambda g: defences.quantised(g, value),
                 "top": lambda g: defences.sparsified(g, value),
                 "format": lambda g: defences.rounded(g, FORMATS[value]),
+                "hidden": lambda g: defences.withheld(g, HIDDEN[value]),
             }.get(name, dict)
             for key, grad in change(sent).items():
                 parameters[key].grad = grad
@@ -127,16 +130,9 @@ def main() -> int:
     lines = []
     for name in names:
         for value in DEFENCES[name].values:
-            runs, right = (
-                [
-                    row
-                    for row in results.get(part, {}).values()
-                    if (row["defence"], row["value"]) == (name, value)
-                ]
-                for part in ("attack", "accuracy")
-            )
-            if runs:
-                lines.append(line(name, value, runs, right))
+            found = Measured.of(*(results.get(part, {}).values() for part in parts), name, value)
+            if found.attacks:
+                lines.append(line(name, value, found))
     heads = (
         "defence",
         "knob",
@@ -153,20 +149,19 @@ def main() -> int:
     return int(any(row["false"] for row in results.get("attack", {}).values()))
 
 
-def line(name: str, value: object, runs: list[dict], right: list[dict]) -> list[object]:
+def line(name: str, value: object, found: Measured) -> list[object]:
     """One line of the table."""
-    psnr = [p for run in runs for p in run["psnr"]]
     return [
         DEFENCES[name].name,
         value,
-        f"{sum(p >= metrics.EXACT_DB for p in psnr) / len(psnr):.0%}",
-        f"{sum(p >= metrics.FOUND_DB for p in psnr) / len(psnr):.0%}",
-        f"{statistics.median(psnr):.0f} dB",
-        f"{sum(run['certified'] for run in runs)} of {len(psnr)}",
-        sum(run["false"] for run in runs),
-        sum(bool(run["refused"]) for run in runs),
-        f"{statistics.mean(r['accuracy'] for r in right):.1%}" if right else "–",
-        f"{statistics.median(run['seconds'] for run in runs):.2f}",
+        f"{found.share():.0%}",
+        f"{found.share(metrics.FOUND_DB):.0%}",
+        f"{found.median:.0f} dB",
+        f"{found.certified} of {len(found.psnr)}",
+        found.false,
+        found.refused,
+        "–" if found.accuracy is None else f"{found.accuracy:.1%}",
+        f"{found.seconds:.2f}",
     ]
 
 
