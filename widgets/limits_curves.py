@@ -126,7 +126,7 @@ def curves(*keys: str) -> base.Picture:
         f"Curves over the knob of each of these defences: {names}. Above, the shares of exact and of recognisable "
         "samples, and the accuracy where it was measured; below, the median PSNR. The lines above it hold the numbers."
     )
-    return base.Picture(side_by_side(keys).png(), words)
+    return base.Picture(drawing.stack_pictures([side_by_side(keys).png()]), words)
 
 
 def side_by_side(keys: Sequence[str]) -> drawing.Canvas:
@@ -207,4 +207,4 @@ def fedavg() -> base.Picture:
         "One row for each stored case of FedAvg: batch size, local steps, learning rate and number format; in it the "
         "shares of samples at 40 dB or more, at 90 dB or more, and proven."
     )
-    return base.Picture(canvas.png(), words)
+    return base.Picture(drawing.stack_pictures([canvas.png()]), words)

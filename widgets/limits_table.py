@@ -21,18 +21,17 @@ def _numbers(key: str) -> str:
     defence = DEFENCES[key]
     found = [measured(key, value) for value in defence.values]
     lines = {
-        f"{defence.name}: {defence.knob}": [shown(value) for value in defence.values],
-        "  exact": [f"{m.share():.0%}" for m in found],
-        "  recognisable": [f"{m.share(metrics.SEEN_DB):.0%}" for m in found],
-        "  median PSNR in dB": [f"{m.median:.0f}" if m.median > 0 else "nothing" for m in found],
+        defence.knob: [shown(value) for value in defence.values],
+        "exact": [f"{m.share():.0%}" for m in found],
+        "recognisable": [f"{m.share(metrics.SEEN_DB):.0%}" for m in found],
+        "median PSNR in dB": [f"{m.median:.0f}" if m.median > 0 else "nothing" for m in found],
     }
     if any(m.networks for m in found):
-        lines["  accuracy"] = [f"{m.accuracy:.1%}" for m in found if m.accuracy is not None]
-    wide = max(9, *(len(cell) + 2 for row in lines.values() for cell in row))
+        lines["accuracy"] = [f"{m.accuracy:.1%}" for m in found if m.accuracy is not None]
+    wide = max(len(cell) + 2 for row in lines.values() for cell in row)
     long = max(map(len, lines))
-    return "\n".join(
-        f"{head:{long}}" + "".join(f"{cell:>{wide}}" for cell in row) for head, row in lines.items()
-    )
+    rows = [f"  {head:{long}}" + "".join(f"{cell:>{wide}}" for cell in row) for head, row in lines.items()]
+    return "\n".join([defence.name, *rows])
 
 
 def undefended() -> float:

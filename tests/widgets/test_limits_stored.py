@@ -91,8 +91,10 @@ def test_the_table_has_every_defence_and_no_yes_where_samples_were_seen():
 
 @pytest.mark.parametrize("key", DEFENCES)
 def test_lines_hold_one_number_for_each_value(key: str):
-    lines = limits_table.numbers(key).splitlines()
+    name, *lines = limits_table.numbers(key).splitlines()
+    assert name == DEFENCES[key].name
     assert len(lines) == 5 if measured(key, DEFENCES[key].values[0]).networks else 4
+    assert max(map(len, lines)) <= 100
     for value, exact in zip(DEFENCES[key].values, lines[1].split()[1:]):
         assert exact == f"{measured(key, value).share():.0%}"
 
