@@ -80,16 +80,21 @@ class Measured:
         return statistics.median(row["seconds"] for row in self.attacks)
 
 
-@lru_cache(maxsize=256)
-def measured(defence: str, value: Any) -> Measured:
+@lru_cache(maxsize=512)
+def measured(defence: str, value: Any, part: str = "attack") -> Measured:
     """What is stored for a defence at a value.
+
+    Args:
+        defence: key of `DEFENCES`.
+        value: of its knob.
+        part: "attack", `spear_core.invert`; or "zeros", `spear_core.sparsest`, where that was measured.
 
     Raises:
         KeyError: no such defence.
         ValueError: nothing is stored for this value.
     """
-    found = Measured.of(results("defences", "attack"), results("defences", "accuracy"), defence, value)
-    if not found.attacks:
+    found = Measured.of(results("defences", part), results("defences", "accuracy"), defence, value)
+    if not found.attacks and part == "attack":
         raise ValueError(f"value must be one of {DEFENCES[defence].values}, got {value!r}")
     return found
 

@@ -12,14 +12,14 @@ FEW = 0.1  # share of recognisable samples up to which a defence is not dismisse
 OUT_OF_TIME = 0.95 * SECONDS  # median seconds from which an attack counts as stopped by the clock
 
 
-def numbers(*keys: str) -> str:
-    """What was measured for some defences, in aligned columns."""
-    return "\n\n".join(map(_numbers, keys))
+def numbers(*keys: str, part: str = "attack") -> str:
+    """What was measured for some defences, in aligned columns; `part` as in `limits_rows.measured`."""
+    return "\n\n".join(_numbers(key, part) for key in keys)
 
 
-def _numbers(key: str) -> str:
+def _numbers(key: str, part: str) -> str:
     defence = DEFENCES[key]
-    found = [measured(key, value) for value in defence.values]
+    found = [measured(key, value, part) for value in defence.values]
     lines = {
         defence.knob: [shown(value) for value in defence.values],
         "exact": [f"{m.share():.0%}" for m in found],
@@ -31,7 +31,7 @@ def _numbers(key: str) -> str:
     wide = max(len(cell) + 2 for row in lines.values() for cell in row)
     long = max(map(len, lines))
     rows = [f"  {head:{long}}" + "".join(f"{cell:>{wide}}" for cell in row) for head, row in lines.items()]
-    return "\n".join([defence.name, *rows])
+    return "\n".join([f"{defence.name}{', by zeros alone' if part == 'zeros' else ''}", *rows])
 
 
 def undefended() -> float:
@@ -47,11 +47,13 @@ class Verdict:
 
     Attributes:
         name: of the defence.
-        protects: against this attack: no, from where on, or unproven; with the numbers.
+        knob: what its values are.
+        protects: against the stored attacks: no, from where on, or unproven; with the numbers.
         cost: accuracy beside that without a defence.
     """
 
     name: str
+    knob: str
     protects: str
     cost: str
 
@@ -59,23 +61,33 @@ class Verdict:
 def verdict(key: str) -> Verdict:
     """Judge a defence by its stored runs, at the value at which the fewest samples were recognisable."""
     defence = DEFENCES[key]
-    seen = {value: measured(key, value).share(metrics.SEEN_DB) for value in defence.values}
+    strongest = {value: _stronger(key, value) for value in defence.values}
+    seen = {value: found.share(metrics.SEEN_DB) for value, found in strongest.items()}
     best = min(seen, key=lambda value: seen[value])  # the first of equals
-    found = measured(key, best)
+    found = strongest[best]
     count, of = found.count(metrics.SEEN_DB)
     recognisable = f"{count} of {of} recognisable"
     if seen[best] > FEW:
         where = "at every value" if len(set(seen.values())) == 1 else f"even at {shown(best)}"
-        strongest = defence.values[-1]
+        zeros = any(strongest[value] is not measured(key, value) for value in defence.values)
+        alone = ", by zeros alone" if zeros else ""
+        last = defence.values[-1]
         return Verdict(
-            defence.name, f"no: {recognisable} {where}", _cost(measured(key, strongest), strongest)
+            defence.name, defence.knob, f"no: {recognisable} {where}{alone}", _cost(measured(key, last), last)
         )
     later = list(seen.values())[defence.values.index(best) :]
     onwards = len(later) > 1 and max(later) <= FEW
     where = f"from {shown(best)} on" if onwards else f"at {shown(best)}"
-    why = _why(found)
+    why = _why(measured(key, best))
     word = f"unproven, {where}: {why}" if why else f"{'almost' if count else 'yes'}, {where}: {recognisable}"
-    return Verdict(defence.name, word, _cost(found, best))
+    return Verdict(defence.name, defence.knob, word, _cost(measured(key, best), best))
+
+
+def _stronger(key: str, value: Any) -> Measured:
+    """Of the attacks that are stored, the one to which more samples fell."""
+    attack, zeros = measured(key, value), measured(key, value, "zeros")
+    falls = zeros.attacks and zeros.share(metrics.SEEN_DB) > attack.share(metrics.SEEN_DB)
+    return zeros if falls else attack
 
 
 def _why(found: Measured) -> str:
@@ -94,16 +106,16 @@ def _cost(found: Measured, value: Any) -> str:
 class Table:
     """The verdicts of all defences."""
 
-    heads = ("defence", "protects against this attack?", "accuracy")
+    heads = ("defence", "knob", "protects against this attack?", "accuracy")
 
     def __init__(self) -> None:
         self.verdicts = [verdict(key) for key in DEFENCES]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{v.name}: {v.protects}; {v.cost}" for v in self.verdicts)
+        return "\n".join(f"{v.name} ({v.knob}): {v.protects}; {v.cost}" for v in self.verdicts)
 
     def _repr_html_(self) -> str:
         cell = "<t{0} style='text-align:left'>{1}</t{0}>".format
-        rows = [[html.escape(text) for text in (v.name, v.protects, v.cost)] for v in self.verdicts]
+        rows = [[html.escape(text) for text in (v.name, v.knob, v.protects, v.cost)] for v in self.verdicts]
         body = "".join(f"<tr>{''.join(cell('d', text) for text in row)}</tr>" for row in rows)
         return f"<table><tr>{''.join(cell('h', head) for head in self.heads)}</tr>{body}</table>"

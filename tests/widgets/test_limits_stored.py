@@ -35,6 +35,15 @@ def test_every_value_of_every_defence_was_measured_ten_times():
     assert measured("labels", 1).accuracy is None
 
 
+def test_zeros_alone_were_stored_where_the_zeros_move():
+    kinds = {row["defence"] for row in stored.results("defences", "zeros")}
+    assert kinds == {"steps", "lr", "minibatch", "dropout"}
+    for key in kinds:
+        assert all(len(measured(key, value, "zeros").attacks) == 10 for value in DEFENCES[key].values)
+    assert measured("noise", 1.0, "zeros").attacks == ()
+    assert all(row["certified"] == 0 for row in stored.results("defences", "zeros"))
+
+
 def test_what_is_not_stored_is_refused():
     with pytest.raises(ValueError, match=r"value must be one of .*, got 0\.123"):
         measured("noise", 0.123)
@@ -66,6 +75,12 @@ def row(psnr: float, refused: str = "", seconds: float = 0.1) -> dict:
         ([150, 10, -99], {}, "yes, from 2 on: 0 of 8 recognisable"),
         ([150, 10, 150], {}, "yes, at 2: 0 of 8 recognisable"),
         ([150, 30, -99], {"seconds": 2.1}, "unproven, at 3: time ran out"),
+        (
+            [150, -99, -99],
+            {"seconds": 2.1, "zeros": [99, 99, 99]},
+            "no: 8 of 8 recognisable at every value, by zeros alone",
+        ),
+        ([150, -99, -99], {"zeros": [9, 99, 9]}, "yes, at 3: 0 of 8 recognisable"),
         ([150, 30, -99], {"refused": "no"}, "unproven, at 3: refused, or only a later layer came back"),
     ],
 )
@@ -73,8 +88,10 @@ def test_verdicts_say_what_the_rows_say(monkeypatch, heights, options, words):
     defence = DEFENCES["noise"]
     values = (1, 2, 3)
     monkeypatch.setitem(limits_table.DEFENCES, "noise", type(defence)("n", "k", values, defence.send))
-    rows = {value: Measured((row(p, **options),), ()) for value, p in zip(values, heights)}
-    monkeypatch.setattr(limits_table, "measured", lambda key, value: rows[value])
+    zeros = options.pop("zeros", None)
+    rows = {(v, "attack"): Measured((row(p, **options),), ()) for v, p in zip(values, heights)}
+    rows |= {(v, "zeros"): Measured((row(p),) if zeros else (), ()) for v, p in zip(values, zeros or heights)}
+    monkeypatch.setattr(limits_table, "measured", lambda key, value, part="attack": rows[value, part])
     judged = limits_table.verdict("noise")
     assert judged.protects == words and judged.cost == "not measured"
 
@@ -85,6 +102,7 @@ def test_the_table_has_every_defence_and_no_yes_where_samples_were_seen():
     for key, found in zip(DEFENCES, table.verdicts):
         if found.protects.startswith("yes"):
             assert any(measured(key, v).share(metrics.SEEN_DB) == 0 for v in DEFENCES[key].values)
+            assert not measured(key, DEFENCES[key].values[-1], "zeros").attacks
         assert found.protects.split(",")[0].split(":")[0] in ("yes", "almost", "no", "unproven")
     assert table._repr_html_().count("<tr>") == len(DEFENCES) + 1
 
