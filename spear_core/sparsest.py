@@ -36,13 +36,13 @@ def sparsest_batch(
         bias_grad: ∂L/∂β, shape (m,).
         batch_size: b, as the rank tells it.
         draws: candidates, at a cost of 2^(b−1) for the first hit.
-        generator: CPU generator, source of all randomness.
+        generator: CPU generator, source of all randomness; by default a new one with seed 0.
 
     Returns:
         At most b samples as rows, shape (k, n); fewer if the draws met fewer independent directions.
 
     Raises:
-        ValueError: if fewer than b units are active for any sample.
+        ValueError: if b is not below m and n, or fewer than b units are active for any sample.
 
     >>> from spear_core import client, data, networks
     >>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
@@ -52,7 +52,12 @@ def sparsest_batch(
     >>> bool((torch.cdist(batch.inputs, found).amin(dim=1) < 1e-2).all())
     True
     """
-    low_rank = split(weight_grad, batch_size)
+    if not 0 < batch_size < min(weight_grad.shape):
+        raise ValueError(
+            f"batch_size must be above 0 and below m and n, got {batch_size} for {tuple(weight_grad.shape)}"
+        )
+    generator = generator or torch.Generator().manual_seed(0)
+    low_rank = split(weight_grad, batch_size, generator=generator)
     L = low_rank.factor
     drawn = draw_directions(L[live_rows(L)], draws, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]

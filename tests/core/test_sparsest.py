@@ -48,7 +48,7 @@ def test_too_narrow_a_layer_is_refused():
     model = networks.fully_connected(30, 6, 3, generator=torch.Generator().manual_seed(0))
     inputs = torch.randn(8, 30, generator=torch.Generator().manual_seed(1))
     grads = client.gradients(model, inputs, torch.arange(8))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="batch_size must be above 0 and below m and n, got 8"):
         sparsest_batch(grads["0.weight"], grads["0.bias"], 8)
 
 
