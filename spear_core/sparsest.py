@@ -62,8 +62,9 @@ def sparsest_batch(
     drawn = draw_directions(L[live_rows(L)], draws, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]
     q = (drawn / drawn.norm(dim=1, keepdim=True)).T
-    zeros = ((L @ q).abs() <= zero_tolerance(low_rank, q)).sum(dim=0)
-    q = q[:, sparsest_independent(q, zeros)]
+    is_zero = (L @ q).abs() <= zero_tolerance(low_rank, q)
+    taken = sparsest_independent(q, is_zero.sum(dim=0))
+    q = torch.stack([_null_vector(L[is_zero[:, k]]) for k in taken], dim=1)  # of all zeros: less rounding
     Q = q * scales(low_rank, q, bias_grad)
     return restore_precision(torch.linalg.pinv(Q) @ low_rank.rows, weight_grad)
 
@@ -85,3 +86,9 @@ def sparsest_independent(directions: Tensor, zeros: Tensor) -> list[int]:
         axis = left[:, best] / length
         left = left - torch.outer(axis, axis @ left)
     return taken
+
+
+def _null_vector(rows: Tensor) -> Tensor:
+    """The unit vector that comes closest to zero on all rows."""
+    vector: Tensor = torch.linalg.eigh(rows.T @ rows)[1][:, 0]
+    return vector
