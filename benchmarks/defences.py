@@ -1,10 +1,12 @@
 """What each defence protects, and what it costs: attack and accuracy against the defence's knob.
 
-    python benchmarks/defences.py                   # both parts, resumed where they stopped
+    python benchmarks/defences.py                   # all parts, resumed where they stopped
     python benchmarks/defences.py --part attack --only noise
 
 attack    photo crops, b = 8, m = 400, four layers: PSNR of every sample, certified rows, false ones, refusals
-accuracy  digits the network never saw, right, after five epochs of Adam on 1,200 others; every step with the defence
+zeros     the same clients, where their zeros are not those of the server's forward pass, by the most zeros alone
+accuracy  digits the network never saw, right, after five epochs of Adam on 1,200 others; every step with the defence;
+          hidden layers are frozen
 
 Results are kept in benchmarks/results/defences.json and printed as Markdown. An attack ends after two CPU seconds,
 or when the round in which they pass is finished.
@@ -12,7 +14,6 @@ or when the round in which they pass is finished.
 
 import argparse
 import json
-import statistics
 import time
 
 import torch
@@ -21,12 +22,15 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from spear_core import client, data, defences, metrics
-from spear_core.defended import BATCH, CLIP, DEFENCES, FORMATS, message, outcome
+from spear_core.defended import BATCH, CLIP, DEFENCES, FORMATS, HIDDEN, message
 from spear_core.networks import fully_connected
+from spear_core.outcomes import outcome
+from spear_core.sparsest import sparsest_batch
+from widgets.limits_rows import SECONDS, Measured
 
 PATH = RESULTS / "defences.json"
-SECONDS = 2.0
 TRAINED, EPOCHS, MINIBATCH, WIDTH, DEPTH = 1200, 5, 24, 100, 3
+MOVED = ("steps", "lr", "minibatch", "dropout")  # zeros that the server's own weights do not foretell
 COSTS = (
     "noise",
     "clip",
@@ -40,6 +44,7 @@ COSTS = (
     "activation",
     "dropout",
     "norm",
+    "hidden",
 )
 
 
@@ -54,6 +59,24 @@ def attack(name: str, value: object, seed: int) -> dict:
         "false": found.false,
         "refused": found.words,
         "seconds": round(time.process_time() - began, 3),
+    }
+
+
+def zeros(name: str, value: object, seed: int) -> dict:
+    """One message, inverted without the forward pass; nothing of it can be certified."""
+    sent = message(name, value, seed=seed)
+    began = time.process_time()
+    inputs = sparsest_batch(
+        sent.gradients["0.weight"], sent.gradients["0.bias"], BATCH, generator=seeded(seed)
+    )
+    seconds = time.process_time() - began
+    psnr = metrics.compare(inputs, sent.batch.inputs).psnr
+    return {
+        "psnr": [round(max(p, -99.0), 1) for p in psnr.tolist()],
+        "certified": 0,
+        "false": 0,
+        "refused": "",
+        "seconds": round(seconds, 3),
     }
 
 
@@ -86,6 +109,7 @@ def accuracy(name: str, value: object, seed: int) -> dict:
                 "bits": lambda g: defences.quantised(g, value),
                 "top": lambda g: defences.sparsified(g, value),
                 "format": lambda g: defences.rounded(g, FORMATS[value]),
+                "hidden": lambda g: defences.withheld(g, HIDDEN[value]),
             }.get(name, dict)
             for key, grad in change(sent).items():
                 parameters[key].grad = grad
@@ -101,17 +125,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--part", choices=["attack", "accuracy", "all"], default="all")
+    parser.add_argument("--part", choices=["attack", "zeros", "accuracy", "all"], default="all")
     parser.add_argument("--only", choices=[*DEFENCES, "all"], default="all")
     parser.add_argument("--seeds", type=int, default=10, help="batches for each value; networks: at most 3")
     options = parser.parse_args()
     torch.set_num_threads(1)
     names = list(DEFENCES) if options.only == "all" else [options.only]
     parts = {
-        "attack": (names, options.seeds),
-        "accuracy": ([n for n in names if n in COSTS], min(3, options.seeds)),
+        "attack": (attack, names, options.seeds),
+        "zeros": (zeros, [n for n in names if n in MOVED], options.seeds),
+        "accuracy": (accuracy, [n for n in names if n in COSTS], min(3, options.seeds)),
     }
-    for part, (chosen, seeds) in parts.items():
+    for part, (measure, chosen, seeds) in parts.items():
         if options.part not in (part, "all"):
             continue
         for name in tqdm(chosen, desc=part, disable=None):
@@ -120,23 +145,21 @@ def main() -> int:
                 for seed in range(seeds):
                     key = json.dumps([name, value, seed], ensure_ascii=False)
                     if key not in rows:
-                        found = (attack if part == "attack" else accuracy)(name, value, seed)
-                        rows[key] = {"defence": name, "value": value, "seed": seed} | found
+                        rows[key] = {"defence": name, "value": value, "seed": seed} | measure(
+                            name, value, seed
+                        )
             store(PATH, {part: rows, "machine": machine()})
     results = stored(PATH)
     lines = []
     for name in names:
         for value in DEFENCES[name].values:
-            runs, right = (
-                [
-                    row
-                    for row in results.get(part, {}).values()
-                    if (row["defence"], row["value"]) == (name, value)
-                ]
-                for part in ("attack", "accuracy")
-            )
-            if runs:
-                lines.append(line(name, value, runs, right))
+            for part in ("attack", "zeros"):
+                runs, networks = (results.get(key, {}).values() for key in (part, "accuracy"))
+                found = Measured.of(runs, networks, name, value)
+                if found.attacks:
+                    lines.append(
+                        line(DEFENCES[name].name + ", by zeros alone" * (part == "zeros"), value, found)
+                    )
     heads = (
         "defence",
         "knob",
@@ -153,20 +176,19 @@ def main() -> int:
     return int(any(row["false"] for row in results.get("attack", {}).values()))
 
 
-def line(name: str, value: object, runs: list[dict], right: list[dict]) -> list[object]:
+def line(name: str, value: object, found: Measured) -> list[object]:
     """One line of the table."""
-    psnr = [p for run in runs for p in run["psnr"]]
     return [
-        DEFENCES[name].name,
+        name,
         value,
-        f"{sum(p >= metrics.EXACT_DB for p in psnr) / len(psnr):.0%}",
-        f"{sum(p >= metrics.FOUND_DB for p in psnr) / len(psnr):.0%}",
-        f"{statistics.median(psnr):.0f} dB",
-        f"{sum(run['certified'] for run in runs)} of {len(psnr)}",
-        sum(run["false"] for run in runs),
-        sum(bool(run["refused"]) for run in runs),
-        f"{statistics.mean(r['accuracy'] for r in right):.1%}" if right else "–",
-        f"{statistics.median(run['seconds'] for run in runs):.2f}",
+        f"{found.share():.0%}",
+        f"{found.share(metrics.FOUND_DB):.0%}",
+        f"{found.median:.0f} dB",
+        f"{found.certified} of {len(found.psnr)}",
+        found.false,
+        found.refused,
+        "–" if found.accuracy is None else f"{found.accuracy:.1%}",
+        f"{found.seconds:.2f}",
     ]
 
 

@@ -71,3 +71,16 @@ def rounded(grads: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor
     if not dtype.is_floating_point:
         raise ValueError(f"dtype must be a floating-point format, got {dtype}")
     return {name: grad.to(dtype).to(grad.dtype) for name, grad in grads.items()}
+
+
+def withheld(grads: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
+    """Without the gradients of some layers: hidden from the server, or of layers that are frozen and have none.
+
+    Args:
+        grads: by parameter name.
+        prefixes: of the names that are left out.
+
+    >>> sorted(withheld({"0.weight": torch.ones(1), "2.weight": torch.ones(1)}, ("0.",)))
+    ['2.weight']
+    """
+    return {name: grad for name, grad in grads.items() if not name.startswith(prefixes)}

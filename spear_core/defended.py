@@ -1,6 +1,7 @@
-"""A client with one defence and one knob, and the attack on what it sends: what the benchmark and notebook 08 share.
+"""A client with one defence and one knob, and what it sends: what the benchmark and notebook 08 share.
 
-Unless the knob says otherwise: b = 8, four linear layers of width 400, ReLU, plain gradients in float32.
+The attack on it is in `spear_core.outcomes`. Unless the knob says otherwise: b = 8, four linear layers of width 400,
+ReLU, plain gradients in float32.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spear_core import client, data, defences, metrics
-from spear_core.attack import invert, invert_layer
-from spear_core.inversion import Inversion
+from spear_core import client, data, defences
 from spear_core.networks import fully_connected
 
 BATCH, WIDTH, DEPTH, SIDE = 8, 400, 4, 32
@@ -42,65 +41,6 @@ class Message:
     model: nn.Sequential
     gradients: Mapping[str, Tensor]
     options: Mapping[str, Any] = field(default_factory=dict)
-
-    def attack(self, **limits: Any) -> Inversion:
-        """Invert; where the second layer is hidden, the first one alone.
-
-        Raises:
-            ValueError: the refusal, by name.
-        """
-        first = self.model[0]
-        assert isinstance(first, nn.Linear)
-        hidden = "2.weight" not in self.gradients and isinstance(self.model[1], nn.ReLU)
-        if "0.weight" in self.gradients and hidden:
-            sent = self.gradients["0.weight"], self.gradients["0.bias"]
-            return invert_layer(*sent, first.weight.detach(), first.bias.detach(), **limits)
-        return invert(self.model, self.gradients, **self.options, **limits)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the attack on a message gave, seen by one who has the private batch.
-
-    Attributes:
-        psnr: of every private sample, −inf where nothing came back, shape (b,).
-        order: recovered row of every private sample, −1 where there is none, shape (b,).
-        certified: which private samples are proven, shape (b,).
-        false: certified rows that are not exact.
-        words: the refusal, where the attack did not begin; or what came back that is no batch; else empty.
-        inversion: the result, None after a refusal.
-    """
-
-    psnr: Tensor
-    order: Tensor
-    certified: Tensor
-    false: int
-    words: str
-    inversion: Inversion | None
-
-
-def outcome(sent: Message, **limits: Any) -> Outcome:
-    """Attack a message, and compare with what its client kept.
-
-    Args:
-        sent: the message.
-        limits: of `spear_core.invert`, for example `time_limit`.
-    """
-    truth = sent.batch.inputs
-    b = len(truth)
-    none = torch.full((b,), -torch.inf, dtype=torch.float64), torch.full((b,), -1), torch.zeros(b) > 0
-    try:
-        found = sent.attack(**limits)
-    except ValueError as refusal:
-        return Outcome(*none, 0, str(refusal), None)
-    if found.inputs.shape[1] != truth.shape[1]:
-        words = f"Only the inputs of a later layer came back: {found.inputs.shape[1]} numbers, no pictures."
-        return Outcome(*none, 0, words, found)
-    score = metrics.compare(found.inputs, truth)
-    rows = found.certified_rows.cpu()
-    certified = (score.order >= 0) & rows[score.order.clamp_min(0)] if len(rows) else none[2]
-    false = int(rows.sum()) - int((certified & score.exact).sum())
-    return Outcome(score.psnr, score.order, certified, false, "", found)
 
 
 @dataclass(frozen=True)
@@ -246,10 +186,6 @@ def _batch_norm(load: Any, network: Any, mode: str, generator: torch.Generator) 
     return plain(batch, nn.Sequential(*modules).train(mode == "train"))
 
 
-def _hide(grads: dict[str, Tensor], what: str, generator: torch.Generator) -> dict[str, Tensor]:
-    return {name: grad for name, grad in grads.items() if not name.startswith(HIDDEN[what] or ("–",))}
-
-
 ACTIVATIONS = ("ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "Hardtanh")
 DEFENCES = {
     "noise": Defence(
@@ -326,5 +262,10 @@ DEFENCES = {
     ),
     "dropout": Defence("dropout", "share dropped", (0.0, 0.1, 0.3, 0.5, 0.8), _dropout),
     "norm": Defence("batch norm", "mode", ("none", "eval", "train"), _batch_norm),
-    "hidden": Defence("hiding layers", "hidden gradient", tuple(HIDDEN), _changed(_hide)),
+    "hidden": Defence(
+        "hiding layers",
+        "hidden gradient",
+        tuple(HIDDEN),
+        _changed(lambda grads, what, generator: defences.withheld(grads, HIDDEN[what])),
+    ),
 }

@@ -8,6 +8,7 @@ from torch import Tensor
 
 EXACT_DB = 90.0  # at 90 dB no pixel of an 8-bit image can differ
 FOUND_DB = 40.0  # from here on nobody mistakes the picture
+SEEN_DB = 25.0  # from here on it can be recognised; below, it is mostly a mixture of several
 FAR = 1e3  # times the longest true row: recovered rows further away are all equally wrong
 
 

@@ -1,8 +1,6 @@
 """The whole attack at once: choose a client, run `spear_core.invert`, see what comes back and what is proven."""
 
 import html
-import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -12,8 +10,8 @@ from PIL import Image
 import spear_core
 from spear_core import Inversion
 from spear_core.metrics import Score, compare
-from spear_core.state import State
 from widgets import base, drawing
+from widgets.beside import Beside
 from widgets.job import Job
 from widgets.low_rank import sample_pictures
 from widgets.scene import DATA, Scene, scene
@@ -41,49 +39,27 @@ class Outcome:
     refusal: str = ""
 
 
-class Attack(threading.Thread):
+class Attack(Beside):
     """`spear_core.invert` beside the page, so that the clock runs and the stop button is heard.
 
     Attributes:
-        latest: the search's latest state.
         outcome: what it gave, when it has ended.
-        error: what it raised, other than a refusal.
     """
 
     def __init__(self, stage: Scene, time_limit: float = TIME_LIMIT) -> None:
-        super().__init__(daemon=True)
+        super().__init__()
         self.stage = stage
         self.time_limit = time_limit
-        self.began = time.perf_counter()
-        self.latest: State | None = None
         self.outcome: Outcome | None = None
-        self.error: Exception | None = None
-        self._stopped = False
 
-    @property
-    def seconds(self) -> float:
-        """Since it began."""
-        return time.perf_counter() - self.began
-
-    def stop(self) -> None:
-        """Ask the search to end with the best so far."""
-        self._stopped = True
-
-    def _report(self, state: State) -> None:
-        self.latest = state
-        if self._stopped:
-            raise KeyboardInterrupt  # what `invert` takes as "hand back the best so far"
-
-    def run(self) -> None:
-        """Attack."""
+    def work(self) -> None:
+        """Attack; a refusal is an outcome, too."""
         try:
             inversion = spear_core.invert(
-                self.stage.model, self.stage.gradients, time_limit=self.time_limit, progress=self._report
+                self.stage.model, self.stage.gradients, time_limit=self.time_limit, progress=self.report
             )
         except ValueError as refusal:
             self.outcome = Outcome(None, None, self.seconds, str(refusal))
-        except Exception as error:
-            self.error = error
         else:
             seconds = self.seconds
             self.outcome = Outcome(inversion, compare(inversion.inputs, self.stage.batch.inputs), seconds)

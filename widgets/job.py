@@ -31,36 +31,42 @@ class Job(W.HBox):
         self._task: asyncio.Task[None] | None = None
         super().__init__([self.bar, self.stop_button], layout=W.Layout(visibility="hidden"))
 
-    def start(self, steps: Iterator[float], then: Callable[[], None] | None = None) -> None:
+    def start(
+        self, steps: Iterator[float], then: Callable[[], None] | None = None, *, rest: float = 0.0
+    ) -> None:
         """Begin; a job that is still running is stopped first.
 
         Args:
             steps: does a small piece of work before each yield of the share done.
             then: called at the end, also after a stop.
+            rest: seconds to wait after every step, for steps that only look at what a thread does.
         """
         self.stop()
         self.running = True
         self.layout.visibility = "visible"
+        slices = self._slices(steps, then, 0.0 if rest else SLICE_SECONDS)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            for _ in self._slices(steps, then):
-                pass
+            for _ in slices:
+                time.sleep(rest)
         else:
-            self._task = loop.create_task(self._work(self._slices(steps, then)))
+            self._task = loop.create_task(self._work(slices, rest))
 
     def stop(self) -> None:
         """Ask the work to end; what there is stays."""
         self.running = False
 
-    async def _work(self, slices: Iterator[None]) -> None:
+    async def _work(self, slices: Iterator[None], rest: float) -> None:
         try:
             for _ in slices:
-                await asyncio.sleep(0)
+                await asyncio.sleep(rest)
         except Exception as error:
             self.explorer.fail(error)
 
-    def _slices(self, steps: Iterator[float], then: Callable[[], None] | None) -> Iterator[None]:
+    def _slices(
+        self, steps: Iterator[float], then: Callable[[], None] | None, seconds: float
+    ) -> Iterator[None]:
         me = self._current = object()  # a job that was started later takes over bar and flag
         try:
             began = time.monotonic()
@@ -68,7 +74,7 @@ class Job(W.HBox):
                 self.bar.value = share
                 if not self.running or self._current is not me:
                     break
-                if time.monotonic() - began > SLICE_SECONDS:
+                if time.monotonic() - began >= seconds:
                     yield
                     began = time.monotonic()
                     if not self.running or self._current is not me:

@@ -1,6 +1,9 @@
-"""The explorer of defences: one defence, its knob, the attack run at once, and what many runs have measured."""
+"""The explorer of defences: one defence, its knob, the attack on it, and what many runs have measured."""
 
-import statistics
+import html
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -8,67 +11,75 @@ import numpy as np
 from PIL import Image
 
 from spear_core import data, metrics
-from spear_core.defended import BATCH, DEFENCES, Message, Outcome, message, outcome
+from spear_core.defended import BATCH, DEFENCES, message
+from spear_core.outcomes import Outcome, outcome
 from widgets import base, drawing
+from widgets.beside import Beside
+from widgets.job import Job
+from widgets.limits_curves import Curves
+from widgets.limits_rows import SECONDS, shown
 from widgets.low_rank import sample_pictures
-from widgets.stored import results
-from widgets.theory import Chart, Style
 
-SECONDS = 2.0  # after which an attack returns the best so far
 KINDS = (("photographs", "photos"), ("handwritten digits", "digits"))
 SEEDS = 9
-PSNR_SHOWN = (-5.0, 185.0)  # dB on the axis
-SHARES = (
-    Style("share of samples exact", drawing.BLUE, "-", "o"),
-    Style("accuracy on unseen digits", drawing.GREEN, "--", "s"),
-    Style("exact in this batch", drawing.ORANGE, "", "D"),
-)
-DECIBELS = (
-    Style("median PSNR", drawing.BLUE, "-", "o"),
-    Style("median of this batch", drawing.ORANGE, "", "D"),
-)
+SETTLED = 0.1  # seconds without a move after which an attack begins
+KEPT = 64  # attempts that are shown again without another attack
+LOOK = 0.03  # seconds between two looks at an attack that runs
+PATIENCE = 60.0  # seconds: what a notebook prints must not depend on what else the machine does
+PALE = 0.6  # how much of an old picture is white while the new one is computed
+TITLE = (("noise", 1e-2), ("bits", 8), ("top", 0.5), ("dp", 1e-3), ("dp", 1e-2))
+Setting = tuple[str, Any, str, int]  # defence, value, kind, seed
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attack that has ended.
+
+    Attributes:
+        batch: the private one.
+        found: what came back.
+    """
+
+    batch: data.Batch
+    found: Outcome
 
 
 @lru_cache(maxsize=64)
-def attacked(defence: str, value: Any, kind: str, seed: int) -> tuple[Message, Outcome]:
-    """What a defended client sends, and what comes back of it."""
-    sent = message(defence, value, kind, seed)
-    return sent, outcome(sent, time_limit=SECONDS)
+def attacked(defence: str, value: Any, kind: str, seed: int) -> Attempt:
+    """What comes back of a defended client, for settings that take a fraction of a second on an idle machine."""
+    with base.one_thread():
+        sent = message(defence, value, kind, seed)
+        return Attempt(sent.batch, outcome(sent, time_limit=PATIENCE))
 
 
-def measured(defence: str, value: Any, part: str = "attack") -> list[dict[str, Any]]:
-    """Stored attacks on one defence at one value, or networks trained with it (part "accuracy")."""
-    return [row for row in results("defences", part) if (row["defence"], row["value"]) == (defence, value)]
+class Attack(Beside):
+    """The attack on one setting, beside the page.
 
+    Attributes:
+        attempt: what it gave, when it has ended.
+    """
 
-def counted(defence: str, value: Any, decibel: float = metrics.EXACT_DB) -> tuple[int, int]:
-    """Samples at or above a PSNR in the stored attacks, and how many there were."""
-    psnr = [p for row in measured(defence, value) for p in row["psnr"]]
-    return sum(p >= decibel for p in psnr), len(psnr)
+    def __init__(self, setting: Setting) -> None:
+        super().__init__()
+        self.setting = setting
+        self.attempt: Attempt | None = None
 
-
-def median_psnr(defence: str, value: Any) -> float:
-    """Median over all samples of the stored attacks, in dB; −99 where nothing came back."""
-    return statistics.median(p for row in measured(defence, value) for p in row["psnr"])
-
-
-def accuracy(defence: str, value: Any) -> float | None:
-    """Mean stored accuracy on unseen digits, from 0 to 1; None where it was not measured."""
-    rows = measured(defence, value, "accuracy")
-    return statistics.mean(row["accuracy"] for row in rows) if rows else None
-
-
-def shown(value: Any) -> str:
-    """A value of a knob, as text."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    def work(self) -> None:
+        """Make the message, and attack it."""
+        with base.one_thread():
+            sent = message(*self.setting)
+            found = outcome(sent, time_limit=SECONDS, progress=self.report)
+        self.attempt = Attempt(sent.batch, found)
 
 
 class DefenceExplorer(base.Explorer):
     """A defended client, the attack on it, and the stored curves with this run on them.
 
+    The curves are there at once. The attack runs beside the page, and its pictures and points follow when it ends.
+
     Attributes:
-        sent: the message.
-        found: what came back.
+        attempt: what came back at the present setting; None while the attack runs.
+        job: progress and stop button.
     """
 
     name = "limits"
@@ -79,7 +90,10 @@ class DefenceExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        self._charts: dict[str, tuple[Chart, Chart]] = {}
+        self.attempt: Attempt | None = None
+        self._attack: Attack | None = None
+        self._attempts: dict[Setting, Attempt] = {}
+        self._curves: dict[str, Curves] = {}
         defence = base.dropdown("defence", [(d.name, key) for key, d in DEFENCES.items()], "noise")
         knob = base.int_slider("strength", 4, 0, len(DEFENCES["noise"].values) - 1)
         defence.observe(self._fit_knob, "value")  # before any run: the knob of another defence may be shorter
@@ -90,35 +104,89 @@ class DefenceExplorer(base.Explorer):
                 "kind": base.dropdown("pictures", KINDS),
                 "seed": base.int_slider("batch", 0, 0, SEEDS),
             },
-            ("picture", "shares", "decibels"),
+            ("picture", "curves"),
+            format="jpeg",
         )
+        self.job = Job(self)
+        self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
+        self._attempts[self.setting] = attacked(*self.setting)  # the page opens with a result
         self.refresh()
+
+    @property
+    def setting(self) -> Setting:
+        """Defence, value of its knob, kind of data and seed at present."""
+        values = self.values
+        value = DEFENCES[values["defence"]].values[values["knob"]]
+        return values["defence"], value, values["kind"], values["seed"]
+
+    def update(self) -> None:
+        """Draw what is stored, and what the attack gave if it was run; if not, start it."""
+        self.cancel()
+        self.attempt = self._attempts.get(self.setting)
+        self._draw()
+        if self.attempt is None:
+            self.run()
+
+    def run(self) -> None:
+        """Attack the present setting beside the page."""
+        before, self._attack = self._attack, Attack(self.setting)
+        self.job.start(self._watch(self._attack, before), self._finish, rest=LOOK)
+
+    def cancel(self) -> None:
+        """A new setting: the attack on the old one ends, and its result is not shown."""
+        if self._attack is not None:
+            self._attack.stop()
+        self.job.stop()
+
+    def _watch(self, attack: Attack, before: Attack | None) -> Iterator[float]:
+        moved = time.monotonic()
+        while time.monotonic() - moved < SETTLED or (before is not None and before.is_alive()):
+            yield 0.0
+        attack.start()
+        while attack.is_alive():
+            yield min(attack.seconds / SECONDS, 1.0)
+
+    def _finish(self) -> None:
+        attack = self._attack
+        if attack is None or attack.setting != self.setting:
+            return
+        if attack.is_alive():  # stopped by the reader: it ends with its present step
+            attack.stop()
+            attack.join()
+        if attack.error is not None:
+            raise attack.error
+        self.attempt = attack.attempt
+        if self.attempt is not None and not attack.stopped:
+            self._attempts[attack.setting] = self.attempt
+            if len(self._attempts) > KEPT:
+                del self._attempts[next(iter(self._attempts))]
+        self._draw(stopped=attack.stopped or self.attempt is None)
+
+    def _draw(self, *, stopped: bool = False) -> None:
+        key, value, *_ = self.setting
+        if self.attempt is not None:
+            self._picture = result_picture(self.attempt)
+            self.show("picture", drawing.encode(self._picture, "jpeg"))
+        else:
+            white = Image.new("RGB", self._picture.size, drawing.PAPER)
+            self.show("picture", drawing.encode(Image.blend(self._picture, white, PALE), "jpeg"))
+        if key not in self._curves:
+            self._curves[key] = Curves(key)
+        psnr = None if self.attempt is None else self.attempt.found.psnr
+        self.show("curves", self._curves[key].jpeg(self.values["knob"], psnr))
+        defence = DEFENCES[key]
+        self.say(f"{defence.name}, {defence.knob}: <b>{shown(value)}</b>. {self._words(stopped)}")
+
+    def _words(self, stopped: bool) -> str:
+        if self.attempt is not None:
+            return f"{'Stopped: the best so far. ' if stopped else ''}{verdict(self.attempt.found)}"
+        if stopped:
+            return "Stopped before anything came back."
+        return "The curves are stored; the attack on this message is running, the pale pictures are the last ones."
 
     def _fit_knob(self, change: Any) -> None:
         with self.quietly():
             self.control["knob"].max = len(DEFENCES[change["new"]].values) - 1
-
-    def update(self) -> None:
-        """Attack the present setting, and draw."""
-        values = self.values
-        key, knob = values["defence"], values["knob"]
-        defence = DEFENCES[key]
-        value = defence.values[knob]
-        self.sent, self.found = attacked(key, value, values["kind"], values["seed"])
-        self.show("picture", drawing.encode(result_picture(self.sent.batch, self.found)))
-        self._draw_curves(key, knob)
-        self.say(f"{defence.name}, {defence.knob}: <b>{shown(value)}</b>. {verdict(self.found)}")
-
-    def _draw_curves(self, key: str, knob: int) -> None:
-        if key not in self._charts:
-            self._charts[key] = charts(key)
-        shares, decibels = self._charts[key]
-        exact = float((self.found.psnr >= metrics.EXACT_DB).double().mean())
-        shares.put(SHARES[2].label, [knob], [exact])
-        median = float(self.found.psnr.median())
-        decibels.put(DECIBELS[1].label, [knob], [float(np.clip(median, *PSNR_SHOWN))])
-        self.show("shares", shares.png())
-        self.show("decibels", decibels.png())
 
 
 def verdict(found: Outcome) -> str:
@@ -126,66 +194,70 @@ def verdict(found: Outcome) -> str:
     b, exact = len(found.psnr), int((found.psnr >= metrics.EXACT_DB).sum())
     if found.words:
         what = "Refused" if found.inversion is None else "No pictures"
-        return f"<b>{what}, nothing of the batch comes back.</b> {found.words}"
-    near = int((found.psnr >= metrics.FOUND_DB).sum())
-    kind = "exact" if exact == b else "approximate" if near else "lost"
+        return f"<b>{what}, nothing of the batch comes back.</b> {html.escape(found.words)}"
+    seen = int((found.psnr >= metrics.SEEN_DB).sum())
+    kind = (
+        "all exact"
+        if exact == b
+        else "recognisable"
+        if seen == b
+        else "partly recognisable"
+        if seen
+        else "lost"
+    )
     median = float(found.psnr.median())
     level = f"median {median:.0f} dB" if np.isfinite(median) else "most did not come back"
     proven = int(found.certified.sum())
     return (
-        f"<b>{kind}</b>: {level}; {exact} of {b} exact (90 dB or more), "
-        f"{near} of {b} at {metrics.FOUND_DB:.0f} dB or more, {proven or 'nothing'} certified."
+        f"<b>{kind}</b>: {level}; {exact} of {b} exact ({metrics.EXACT_DB:.0f} dB or more), "
+        f"{seen} of {b} recognisable ({metrics.SEEN_DB:.0f} dB or more), {proven or 'nothing'} certified."
     )
 
 
-def charts(key: str) -> tuple[Chart, Chart]:
-    """The stored curves of a defence: shares, and decibels; steps of the knob at equal distances."""
-    defence = DEFENCES[key]
-    at = range(len(defence.values))
-    axes = {"xlim": (-0.3, len(at) - 0.7), "xlabel": defence.knob}
-    shares = Chart(SHARES, height=260, ylim=(-0.05, 1.08), ylabel="share", **axes)
-    decibels = Chart(DECIBELS, height=260, ylim=PSNR_SHOWN, ylabel="PSNR in dB", **axes)
-    for chart in (shares, decibels):
-        chart.axes.set_xticks(list(at), [shown(value) for value in defence.values])
-    decibels.axes.axhline(metrics.EXACT_DB, color=drawing.INK, linewidth=0.8, linestyle=":")
-    counts = [counted(key, value) for value in defence.values]
-    ends = [metrics.share_interval(*pair) for pair in counts]
-    shares.put(SHARES[0].label, list(at), [found / of for found, of in counts], ends)
-    right = [(i, accuracy(key, value)) for i, value in enumerate(defence.values)]
-    kept = [(i, share) for i, share in right if share is not None]
-    shares.put(SHARES[1].label, [i for i, _ in kept], [share for _, share in kept])
-    medians = [float(np.clip(median_psnr(key, value), *PSNR_SHOWN)) for value in defence.values]
-    decibels.put(DECIBELS[0].label, list(at), medians)
-    return shares, decibels
-
-
-def result_picture(batch: data.Batch, found: Outcome) -> Image.Image:
+def result_picture(attempt: Attempt) -> Image.Image:
     """The first private pictures, and what came back of each; grey where nothing did."""
-    count = min(BATCH, len(batch.labels))
-    truth = sample_pictures(batch, batch.inputs[:count])
-    made = np.full_like(truth, 0.85)
-    labels, frames = [], []
-    for i in range(count):
-        row, proven = int(found.order[i]), bool(found.certified[i])
-        if row < 0 or found.inversion is None:
-            labels.append("nothing")
-        else:
-            made[i] = sample_pictures(batch, found.inversion.inputs[row : row + 1].cpu())[0]
-            labels.append(f"{float(found.psnr[i]):.0f} dB{' ✓' if proven else ''}")
-        frames.append(drawing.GREEN if proven else None)
-    private = drawing.picture_grid(truth, side=76, columns=count)
-    back = drawing.picture_grid(made, side=76, columns=count, labels=labels, frames=frames)
-    rows = [("private", private), ("comes back", back)]
+    count = min(BATCH, len(attempt.batch.labels))
+    private = drawing.picture_grid(sample_pictures(attempt.batch, attempt.batch.inputs[:count]), side=76)
+    rows = [("private", private), ("comes back", returned(attempt))]
     return drawing.below(
         [drawing.beside([drawing.headline(name, 14, 110), grid]) for name, grid in rows], gap=2
     )
 
 
+def returned(attempt: Attempt) -> Image.Image:
+    """What came back of the first private pictures, each below its original's place."""
+    batch, found = attempt.batch, attempt.found
+    count = min(BATCH, len(batch.labels))
+    made = np.full_like(sample_pictures(batch, batch.inputs[:count]), 0.85)
+    labels: list[str] = ["nothing"] * count
+    frames: list[str | None] = [None] * count
+    for i in range(count):
+        row, proven = int(found.order[i]), bool(found.certified[i])
+        if row >= 0 and found.inversion is not None:
+            made[i] = sample_pictures(batch, found.inversion.inputs[row : row + 1].cpu())[0]
+            labels[i] = f"{float(found.psnr[i]):.0f} dB{' ✓' if proven else ''}"
+        frames[i] = drawing.GREEN if proven else None
+    return drawing.picture_grid(made, side=76, labels=labels, frames=frames)
+
+
 def title_picture() -> base.Picture:
-    """One batch under noise of one per cent."""
-    sent, found = attacked("noise", 1e-2, "photos", 0)
-    description = (
-        "Eight private photographs, and below them what comes back of their gradient although gaussian noise of "
-        "one per cent was added to every entry: the same photographs, each with its PSNR, none proven."
+    """One batch under five defences."""
+    attempts = [attacked(key, value, "photos", 0) for key, value in TITLE]
+    names = [
+        "1 % of noise",
+        "8 bits a number",
+        "half of the entries",
+        "DP-SGD, σ = 0.001",
+        "DP-SGD, σ = 0.01",
+    ]
+    private = drawing.picture_grid(sample_pictures(attempts[0].batch, attempts[0].batch.inputs), side=76)
+    rows = [("private", private), *zip(names, map(returned, attempts))]
+    picture = drawing.below(
+        [drawing.beside([drawing.headline(name, 14, 170), grid]) for name, grid in rows], gap=2
     )
-    return base.Picture(drawing.encode(result_picture(sent.batch, found)), description)
+    description = (
+        "Eight private photographs, and below them what the attack makes of their gradient under five defences: with "
+        "one per cent of noise, with 8 bits a number and with half of the entries the photographs come back, with "
+        "little DP-SGD noise some of them, with more none."
+    )
+    return base.Picture(drawing.encode(picture), description)

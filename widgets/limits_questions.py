@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spear_core import metrics
+from spear_core import defended, metrics, sparsest
 from widgets.limits import attacked
 from widgets.predict import Prediction
 
@@ -11,8 +11,8 @@ LEVELS = {"lost": "lost", "recognisable": "recognisable, but not exact", "exact"
 
 def outcome_of(defence: str, value: Any) -> str:
     """Exact, recognisable or lost: the median sample of the first batch of photographs."""
-    median = float(attacked(defence, value, "photos", 0)[1].psnr.median())
-    return "exact" if median >= metrics.EXACT_DB else "recognisable" if median >= metrics.FOUND_DB else "lost"
+    median = float(attacked(defence, value, "photos", 0).found.psnr.median())
+    return "exact" if median >= metrics.EXACT_DB else "recognisable" if median >= metrics.SEEN_DB else "lost"
 
 
 def _level(question: str, defence: str, value: Any, why: str, **words: str) -> Prediction:
@@ -51,7 +51,7 @@ def aggregation() -> Prediction:
     choices = ["none", "the 8 of one client", "all 80"]
 
     def answer() -> str:
-        exact = int((attacked("clients", 10, "photos", 0)[1].psnr >= metrics.EXACT_DB).sum())
+        exact = int((attacked("clients", 10, "photos", 0).found.psnr >= metrics.EXACT_DB).sum())
         return choices[0] if exact < 4 else choices[1] if exact < 40 else choices[2]
 
     return Prediction(
@@ -72,4 +72,24 @@ def short_numbers() -> Prediction:
         8,
         "Rounding acts as noise of half a step, and every parameter has many small entries beside a few large ones "
         "that set the step.",
+    )
+
+
+def dropout() -> Prediction:
+    """Does a failure of one attack protect against another?"""
+    choices = ["stays hidden", "comes back in part", "comes back whole, exactly"]
+
+    def answer() -> str:
+        sent = defended.message("dropout", 0.1)
+        found = sparsest.sparsest_batch(sent.gradients["0.weight"], sent.gradients["0.bias"], 8)
+        exact = int(metrics.compare(found, sent.batch.inputs).exact.sum())
+        return choices[0] if exact < 2 else choices[1] if exact < 7 else choices[2]
+
+    return Prediction(
+        "With a tenth of the units dropped, the attack brought back not one of 80 photographs. Now on one of these "
+        "batches SPEAR's first steps are tried, which know nothing but zeros. The batch…",
+        choices,
+        answer,
+        "A dropped unit is one more zero in its column, and those steps ask for zeros. What failed was a later one, "
+        "which expects zeros exactly where the forward pass has them.",
     )

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from spear_core import defences
-from spear_core.defended import DEFENCES, message, outcome
+from spear_core.defended import DEFENCES, message
+from spear_core.outcomes import outcome
 
 
 @pytest.fixture
@@ -40,6 +41,12 @@ def test_top_k_keeps_the_largest(grads, share: float, kept: int):
     assert bool((sent[sent != 0] == full[sent != 0]).all())
     if kept < full.numel():
         assert full[sent != 0].abs().min() >= full[sent == 0].abs().max()
+
+
+def test_withheld_layers_are_gone_and_the_others_untouched(grads):
+    assert set(defences.withheld(grads, ("w",))) == {"bias"}
+    whole = defences.withheld(grads, ())
+    assert all(whole[name] is grad for name, grad in grads.items()) and len(whole) == 2
 
 
 @pytest.mark.parametrize(

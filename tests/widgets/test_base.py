@@ -3,6 +3,7 @@
 import asyncio
 import io
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -230,6 +231,23 @@ def test_a_job_hears_its_stop_button_while_it_works(square: Square, monkeypatch)
     asyncio.run(go())
     assert 0 < len(log) < 10_000
     assert not job.running
+
+
+def test_a_resting_job_leaves_the_page_alone_between_its_steps(square: Square):
+    job, log, others = Job(square), [], []
+
+    async def go():
+        job.start(counting(4, log), rest=0.02)
+        while job.running:
+            others.append(len(log))
+            await asyncio.sleep(0.002)
+
+    asyncio.run(go())
+    assert log == [0, 1, 2, 3]
+    assert all(others.count(step) >= 3 for step in (1, 2, 3))
+    began = time.monotonic()
+    job.start(counting(4, log), rest=0.02)  # without an event loop it rests, too
+    assert len(log) == 8 and time.monotonic() - began >= 0.08
 
 
 def test_a_second_job_takes_over_from_the_first(square: Square, monkeypatch):

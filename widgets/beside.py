@@ -1,0 +1,50 @@
+"""An attack beside the page: a thread that hears a stop between two states of the search."""
+
+import threading
+import time
+
+from spear_core.state import State
+
+
+class Beside(threading.Thread):
+    """Runs `work`, which hands `report` to the attack as its `progress=`.
+
+    Attributes:
+        latest: the search's latest state.
+        stopped: whether it was asked to end with the best so far.
+        error: what it raised.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.began = time.perf_counter()
+        self.latest: State | None = None
+        self.stopped = False
+        self.error: Exception | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.perf_counter() - self.began
+
+    def stop(self) -> None:
+        """Ask the search to end with the best so far."""
+        self.stopped = True
+
+    def report(self, state: State) -> None:
+        """Note a state; after a stop, end."""
+        self.latest = state
+        if self.stopped:
+            raise KeyboardInterrupt  # what `invert` takes as "hand back the best so far"
+
+    def work(self) -> None:
+        """The attack. May raise."""
+        raise NotImplementedError
+
+    def run(self) -> None:
+        """Work, and keep what is raised."""
+        self.began = time.perf_counter()
+        try:
+            self.work()
+        except Exception as error:
+            self.error = error

@@ -1,0 +1,210 @@
+"""The stored curves of the defences: shares, accuracy and PSNR over the knob, and FedAvg case by case."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from spear_core import metrics
+from spear_core.defended import DEFENCES
+from widgets import base, drawing
+from widgets.limits_rows import measured, shown
+from widgets.stored import cases
+from widgets.theory import Style
+
+EXACT = Style("exact (90 dB or more)", drawing.BLUE, "-", "o")
+SEEN = Style("recognisable (25 dB or more)", drawing.ORANGE, "--", "^")
+ACCURACY = Style("accuracy on unseen digits", drawing.GREEN, ":", "s")
+MEDIAN = Style("median PSNR, with quartiles", drawing.BLUE, "-", "o")
+SHARES = (EXACT, SEEN, ACCURACY)
+NOTHING = 0.0  # dB: where samples stand that did not come back
+DECIBELS = {NOTHING: "nothing", metrics.SEEN_DB: "25 dB", metrics.EXACT_DB: "90 dB", 160.0: "160 dB"}
+TOP = 190.0  # dB on the axis
+LONG_LABELS = 32  # characters of all ticks together, beyond which they are turned in a small picture
+
+
+def height(decibel: float) -> float:
+    """Where a PSNR is drawn."""
+    return float(np.clip(decibel, NOTHING, TOP))
+
+
+# ---------------------------------------------------------------- on any axes
+def draw_shares(axes: Axes, key: str) -> None:
+    """Shares of exact and of recognisable samples, and the accuracy, over the steps of a knob."""
+    values = DEFENCES[key].values
+    found = [measured(key, value) for value in values]
+    for style, decibel in ((EXACT, metrics.EXACT_DB), (SEEN, metrics.SEEN_DB)):
+        _line(axes, key, style, [m.share(decibel) for m in found])
+        ends = [metrics.share_interval(*m.count(decibel)) for m in found]
+        axes.vlines(range(len(values)), *zip(*ends), color=style.colour, linewidth=1)
+    _line(axes, key, ACCURACY, [math.nan if m.accuracy is None else m.accuracy for m in found])
+    axes.set(ylim=(-0.06, 1.08), yticks=[0, 0.5, 1])
+    axes.set_yticklabels(["0", "50 %", "100 %"])
+    _frame(axes, key)
+
+
+def draw_decibels(axes: Axes, key: str) -> None:
+    """Median PSNR and its quartiles over the steps of a knob."""
+    values = DEFENCES[key].values
+    quartiles = [np.percentile(measured(key, value).psnr, [25, 50, 75]) for value in values]
+    low, middle, high = ([height(q[i]) for q in quartiles] for i in range(3))
+    _line(axes, key, MEDIAN, middle)
+    axes.vlines(range(len(values)), low, high, color=MEDIAN.colour, linewidth=1)
+    axes.set(ylim=(NOTHING - 12, TOP), yticks=list(DECIBELS))
+    axes.set_yticklabels(list(DECIBELS.values()))
+    _frame(axes, key)
+
+
+def _line(axes: Axes, key: str, style: Style, heights: Sequence[float]) -> None:
+    ordered = not isinstance(DEFENCES[key].values[0], str)  # names have no order that a line could show
+    axes.plot(
+        range(len(heights)),
+        heights,
+        linestyle=style.line if ordered else "",
+        marker=style.marker,
+        color=style.colour,
+        label=style.label,
+        # recognisable includes exact: the hollow marker stays visible around the full one
+        fillstyle="none" if style is SEEN else "full",
+        markersize=10 if style is SEEN else 6,
+    )
+
+
+def _frame(axes: Axes, key: str) -> None:
+    values = DEFENCES[key].values
+    axes.set_xlim(-0.3, len(values) - 0.7)
+    axes.set_xticks(range(len(values)), [shown(value) for value in values])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+class Curves:
+    """One defence on a whole-width picture, with the present knob and what one run has just given.
+
+    Attributes:
+        canvas: the picture.
+    """
+
+    def __init__(self, key: str) -> None:
+        self.canvas = drawing.Canvas(drawing.WIDTH, 400)
+        above = self.canvas.figure.add_axes((0.08, 0.58, 0.66, 0.38))
+        below = self.canvas.figure.add_axes((0.08, 0.14, 0.66, 0.38))
+        draw_shares(above, key)
+        draw_decibels(below, key)
+        above.tick_params(labelbottom=False)
+        below.set_xlabel(DEFENCES[key].knob)
+        look: dict[str, Any] = {"color": drawing.PURPLE, "markersize": 9, "zorder": 5}
+        (self._exact,) = above.plot([], [], "D", label="exact in this batch", **look)
+        (self._median,) = below.plot([], [], "D", label="median of this batch", **look)
+        self._knob = [axes.axvline(0, color=drawing.INK, linewidth=1) for axes in (above, below)]
+        for axes in (above, below):  # beside the axes: nothing can run under it
+            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
+        self.canvas.moving(*self._knob, self._exact, self._median)
+
+    def jpeg(self, knob: int, psnr: Tensor | None) -> bytes:
+        """The picture with the knob at a step, and a point for a run if there is one."""
+        for line in self._knob:
+            line.set_xdata([knob, knob])
+        if psnr is None:
+            self._exact.set_data([], [])
+            self._median.set_data([], [])
+        else:
+            self._exact.set_data([knob], [float((psnr >= metrics.EXACT_DB).double().mean())])
+            self._median.set_data([knob], [height(float(psnr.median()))])
+        return self.canvas.jpeg()
+
+
+# ---------------------------------------------------------------- pictures for the end of a cell
+def curves(*keys: str) -> base.Picture:
+    """Defences side by side: shares above, PSNR below."""
+    names = ", ".join(DEFENCES[key].name for key in keys)
+    words = (
+        f"Curves over the knob of each of these defences: {names}. Above, the shares of exact and of recognisable "
+        "samples, and the accuracy where it was measured; below, the median PSNR. The lines above it hold the numbers."
+    )
+    return base.Picture(drawing.stack_pictures([side_by_side(keys).png()]), words)
+
+
+def side_by_side(keys: Sequence[str]) -> drawing.Canvas:
+    """The figure of `curves`."""
+    canvas = drawing.Canvas(drawing.WIDTH, 400)
+    left, width = 0.075, 0.925 / len(keys)
+    for i, key in enumerate(keys):
+        at = left + i * width
+        above = canvas.figure.add_axes((at, 0.63, width - 0.03, 0.29))
+        below = canvas.figure.add_axes((at, 0.29, width - 0.03, 0.29))
+        draw_shares(above, key)
+        draw_decibels(below, key)
+        above.set_title(DEFENCES[key].name, fontsize=10)
+        below.set_xlabel(DEFENCES[key].knob, fontsize=9)
+        for axes in (above, below):
+            axes.tick_params(labelsize=8, labelleft=i == 0)
+        above.tick_params(labelbottom=False)
+        if sum(len(shown(value)) for value in DEFENCES[key].values) > LONG_LABELS:
+            turned: dict[str, Any] = {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+            below.set_xticks(below.get_xticks(), [t.get_text() for t in below.get_xticklabels()], **turned)
+        if i == 0:
+            canvas.figure.legend(
+                *_legend(above, below), loc="lower center", ncols=4, fontsize=9, frameon=False
+            )
+    return canvas
+
+
+def _legend(*drawn: Axes) -> tuple[list[Any], list[str]]:
+    handles, labels = [], []
+    for axes in drawn:
+        for handle, label in zip(*axes.get_legend_handles_labels()):
+            handles.append(handle)
+            labels.append(label)
+    return handles, labels
+
+
+def fedavg_case(case: dict[str, Any]) -> str:
+    """A stored case of FedAvg in words."""
+    steps = "1 step" if case["steps"] == 1 else f"{case['steps']} steps"
+    samples = f"{case['minibatch']} samples" if case["minibatch"] else "all samples"
+    return f"b = {case['b']}, {steps} on {samples}, lr {case['lr']:g}, {case['dtype']}"
+
+
+def fedavg_shares() -> dict[str, dict[str, float]]:
+    """By stored case of FedAvg: the shares of samples at 40 dB or more, at 90 dB or more, and proven."""
+    shares = {}
+    for case, runs in cases("limits", "fedavg"):
+        psnr = [p for run in runs for p in run["psnr"]]
+        shares[fedavg_case(case)] = {
+            "40 dB or more": sum(p >= metrics.FOUND_DB for p in psnr) / len(psnr),
+            "90 dB or more": sum(p >= metrics.EXACT_DB for p in psnr) / len(psnr),
+            "proven": sum(run["certified"] for run in runs) / len(psnr),
+        }
+    return shares
+
+
+def fedavg() -> base.Picture:
+    """The stored cases of FedAvg, one a row."""
+    shares = fedavg_shares()
+    count, high = len(shares), 100 + 26 * len(shares)
+    canvas = drawing.Canvas(drawing.WIDTH, high)
+    axes = canvas.figure.add_axes((0.36, 80 / high, 0.61, 1 - 95 / high))
+    looks = {
+        "40 dB or more": (drawing.ORANGE, "^"),
+        "90 dB or more": (drawing.BLUE, "o"),
+        "proven": (drawing.GREEN, "x"),
+    }
+    for shift, (name, (colour, marker)) in zip((-0.22, 0.0, 0.22), looks.items()):
+        heights = [row + shift for row in range(count)]  # so that equal shares do not cover each other
+        axes.plot([case[name] for case in shares.values()], heights, marker, color=colour, label=name)
+    axes.set_yticks(range(count), list(shares), fontsize=9)
+    axes.set(xlim=(-0.03, 1.03), ylim=(count - 0.4, -0.6), xlabel="share of samples")
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(color="#e6e6e6", linewidth=0.6)
+    canvas.figure.legend(*_legend(axes), loc="lower center", ncols=3, fontsize=9, frameon=False)
+    words = (
+        "One row for each stored case of FedAvg: batch size, local steps, learning rate and number format; in it the "
+        "shares of samples at 40 dB or more, at 90 dB or more, and proven."
+    )
+    return base.Picture(drawing.stack_pictures([canvas.png()]), words)
