@@ -23,7 +23,14 @@ from spear_core.problem import Problem
 from spear_core.reconstruction import Reconstruction, gradient_residual
 from spear_core.replay import Replay, replay
 from spear_core.sparsity import zero_tolerance
-from spear_core.tolerances import ALLOWED_ERROR, ZERO_MARGIN, noise_per_entry, precision, rounding_residual
+from spear_core.tolerances import (
+    ALLOWED_ERROR,
+    noise_per_entry,
+    precision,
+    replay_residual,
+    rounding_residual,
+    weight_rounding,
+)
 
 GRADIENT, ZEROS = "gradient reproduced", "zeros agree (λ = 1)"
 UNIQUE, REPLAY = "samples unique", "client replayed"
@@ -176,7 +183,7 @@ def certify(
         gradient_residual=gradient_residual(found, layer, None if separated else output_grads)
         if complete_grads
         else torch.inf,
-        limit=rounding_residual(max(low_rank.noise, precision(layer.weight_grad.dtype) / 16)),
+        limit=_limit(problem, low_rank),
         agreeing_rows=agree,
         unique_rows=unique,
         independent_rows=independent,
@@ -186,6 +193,16 @@ def certify(
         uneven=played is not None and played.uneven,
         output_grads=output_grads,
     )
+
+
+def _limit(problem: Problem, low_rank: LowRank) -> float:
+    """Relative residual up to which a gradient, or the update of one step, counts as reproduced."""
+    layers = problem.layers
+    limit = rounding_residual(max(low_rank.noise, precision(layers[0].weight_grad.dtype) / 16))
+    if not low_rank.even:
+        return limit
+    rounding = weight_rounding([layer.weight for layer in layers], [layer.weight_grad for layer in layers])
+    return max(limit, replay_residual(rounding))
 
 
 def _own_error(
@@ -241,7 +258,7 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
     from_rows = amplified * noise_per_entry(floor, (m, n)) / largest
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
-    tolerance = zero_tolerance(low_rank, found.directions) / ZERO_MARGIN
+    tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin
     second = torch.linalg.eigvalsh(masked_grams(low_rank.factor, zeros))[:, 1].clamp_min(0).sqrt()
     turned = torch.where(zeros, tolerance, 0.0).norm(dim=0) / second
     return from_rows + amplified * (found.lengths * turned).norm()
