@@ -164,8 +164,9 @@ def states(
     """
     generator = generator or torch.Generator().manual_seed(0)
     began = time.perf_counter()
-    if training is not None and training.is_gradient and not problem.attacked.has_relu:
-        training = None  # one step on all samples is η times the gradient, which needs no zeros
+    differs = training is not None  # what was sent is a difference of weights, with their rounding
+    if training is not None and training.is_gradient:
+        training = None  # one step on all samples is η times the gradient
     if training is not None:
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
@@ -174,6 +175,7 @@ def states(
         batch_size,
         generator=generator,
         expected=expected_rank(problem, method, batch_size),
+        even=differs,
     )
     count = count_samples(low_rank, problem, method, batch_size)
     pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)

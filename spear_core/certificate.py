@@ -27,10 +27,11 @@ from spear_core.sparsity import zero_tolerance
 from spear_core.tolerances import (
     ALLOWED_ERROR,
     WEIGHT_MATCH,
-    ZERO_MARGIN,
     noise_per_entry,
     precision,
+    replay_residual,
     rounding_residual,
+    weight_rounding,
 )
 
 GRADIENT, ZEROS = "gradient reproduced", "zeros agree (λ = 1)"
@@ -190,7 +191,7 @@ def certify(
     agree = None if agreement is None else agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()
     weights = None if played is None else played.weights
-    limit = rounding_residual(max(low_rank.noise, precision(layer.weight_grad.dtype) / 16))
+    limit = _limit(problem, low_rank)
     return Certificate(
         batch_size=b,
         gradient_residual=gradient_residual(found, layer, None if separated else output_grads)
@@ -224,6 +225,16 @@ def plural_rows(low_rank: LowRank, weights: Tensor) -> Tensor:
         return torch.zeros_like(weights, dtype=torch.bool)
     times = weights.round()
     return (times >= 2) & ((weights - times).abs() <= WEIGHT_MATCH * times)
+
+
+def _limit(problem: Problem, low_rank: LowRank) -> float:
+    """Relative residual up to which a gradient, or the update of one step, counts as reproduced."""
+    layers = problem.layers
+    limit = rounding_residual(max(low_rank.noise, precision(layers[0].weight_grad.dtype) / 16))
+    if not low_rank.even:
+        return limit
+    rounding = weight_rounding([layer.weight for layer in layers], [layer.weight_grad for layer in layers])
+    return max(limit, replay_residual(rounding))
 
 
 def _own_error(
@@ -289,7 +300,7 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
     from_rows = amplified * noise_per_entry(floor, (m, n)) / largest
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
-    tolerance = zero_tolerance(low_rank, found.directions) / ZERO_MARGIN
+    tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin
     second = torch.linalg.eigvalsh(masked_grams(low_rank.factor, zeros))[:, 1].clamp_min(0).sqrt()
     turned = torch.where(zeros, tolerance, 0.0).norm(dim=0) / second
     return from_rows + amplified * (found.lengths * turned).norm()

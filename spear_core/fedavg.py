@@ -16,10 +16,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import Tensor
 
-from spear_core.certificate import Certificate, expected_error
+from spear_core.certificate import GRADIENT, REPLAY, Certificate
 from spear_core.halfspace_zeros import weigh
+from spear_core.local_kinks import replayed_residuals
 from spear_core.local_order import find_schedule
 from spear_core.local_training import Client, LocalTraining
 from spear_core.low_rank import LowRank
@@ -28,12 +28,12 @@ from spear_core.reconstruction import Forward, Reconstruction, reconstruct
 from spear_core.search import timed
 from spear_core.sparsity import Pool, zero_tolerance
 from spear_core.state import State
-from spear_core.tolerances import rounding_residual
+from spear_core.tolerances import replay_residual, rounding_residual
+from spear_core.update_error import update_error
 from spear_core.update_search import search
 
+REACH = 4.0  # times the expected error of the samples; a z so near to its kink may lie on either side
 ATTEMPTS = 6  # searches from other random starts, while the replay does not give the update
-REPLAY_MARGIN = 4.0  # replayed weights are rounded as the client's were, in another order
-LARGEST_ROUNDING = 1e-4  # relative; an update that rounding blurs more proves nothing
 
 
 def fedavg_states(
@@ -62,42 +62,50 @@ def fedavg_states(
     """
     forward = Forward.of(low_rank, problem.attacked)
     best: State | None = None
-    state = replace(before, step="halfspace", method="fedavg")
-    drawn = 0
+    state = fullest = replace(before, step="halfspace", method="fedavg")
     for _ in range(ATTEMPTS):
-        began = time.perf_counter()
+        began, drawn = time.perf_counter(), state.samples_drawn
         for found in search(
             problem, low_rank, generator=generator, deadline=deadline, max_starts=max_samples
         ):
             q = found.directions
             zeros = ((low_rank.factor @ q).abs() <= zero_tolerance(low_rank, q)).sum(dim=0)
-            pool = Pool(q, zeros, found.unique)
-            state = timed(
-                replace(state, step="halfspace", pool=pool, samples_drawn=drawn + found.starts),
-                "halfspace",
-                began,
-            )
+            state = replace(state, pool=Pool(q, zeros, found.unique), samples_drawn=drawn + found.starts)
+            state = timed(state, "halfspace", began)
             yield state
             began = time.perf_counter()
-        drawn = state.samples_drawn
-        if not len(state.pool):
-            continue
-        result = reconstruct(forward, state.pool.directions)
-        certificate = replayed(problem, forward, result, training, generator=generator, deadline=deadline)
-        state = timed(
-            replace(state, step="certificate", reconstruction=result, certificate=certificate),
-            "replay",
-            began,
-        )
-        if best is None or _worth(certificate) > _worth(best.certificate):
-            best = state
-        settled = certificate.complete and bool(certificate.unique_rows.all())  # others would give the same
+            fullest = max(state, fullest, key=lambda state: len(state.pool))
+            if len(state.pool) == low_rank.batch_size:
+                tried = _tried(problem, forward, state, training, generator, deadline)
+                state = replace(state, seconds=tried.seconds)
+                best = max(best or tried, tried, key=_worth)
+                if _replays(best):
+                    break
+                began = time.perf_counter()
+        # directions that are unique and agree with their samples: another search would find the same
+        settled = len(state.pool) == low_rank.batch_size and bool(state.pool.unique.all())
         if settled or max_samples is not None or time.monotonic() >= deadline:
             break
-    if best is None:
-        yield replace(state, step="certificate")
-    else:
-        yield replace(best, samples_drawn=drawn, seconds=state.seconds)
+    if best is None and len(fullest.pool):
+        best = _tried(problem, forward, fullest, training, generator, deadline)
+    last = replace(state, step="certificate") if best is None else best
+    yield replace(last, samples_drawn=state.samples_drawn, seconds=state.seconds)
+
+
+def _tried(
+    problem: Problem,
+    forward: Forward,
+    state: State,
+    training: LocalTraining,
+    generator: torch.Generator | None,
+    deadline: float,
+) -> State:
+    """The state with the batch that its directions give, and what the simulated client says of it."""
+    began = time.perf_counter()
+    found = reconstruct(forward, state.pool.directions)
+    certificate = replayed(problem, forward, found, training, generator=generator, deadline=deadline)
+    state = replace(state, step="certificate", reconstruction=found, certificate=certificate)
+    return timed(state, "replay", began)
 
 
 def replayed(
@@ -123,36 +131,46 @@ def replayed(
     zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
     unique = weigh(low_rank, found.directions, generator=generator).unique
     client = Client.of(problem, forward, training)
+    limit = max(rounding_residual(low_rank.noise), replay_residual(client.rounding))
+    error = update_error(low_rank, found, zeros)
     labels, residuals = None, [torch.inf, torch.inf]
     if k == low_rank.batch_size and not problem.branches and problem.layers[-1].activation is None:
-        labels, residuals = _replay(client, found, training, deadline)
-    rounding = min(LARGEST_ROUNDING, REPLAY_MARGIN * client.rounding)
+        inputs = found.coefficients * client.scale
+        labels = client.labels(inputs, found.output_grads)
+        schedule = find_schedule(
+            client,
+            training,
+            inputs,
+            labels,
+            found.output_grads,
+            generator=generator,
+            thorough=bool(unique.all()),
+            deadline=deadline,
+        )
+        reach = REACH * float(error.max() * found.inputs.abs().max() / found.inputs.square().mean().sqrt())
+        residuals = replayed_residuals(client, inputs, labels, schedule, limit=limit, reach=reach)
     return Certificate(
         batch_size=low_rank.batch_size,
         gradient_residual=residuals[0],
-        limit=max(rounding_residual(low_rank.noise), rounding),
+        limit=limit,
         agreeing_rows=None,
         unique_rows=unique,
         independent_rows=torch.zeros_like(unique),
         replay_residual=max(residuals[1:], default=torch.inf),
-        expected_error=expected_error(low_rank, found, zeros),
+        expected_error=error,
         labels=labels,
         output_grads=found.output_grads,
         plural_rows=torch.zeros_like(unique),
     )
 
 
-def _replay(
-    client: Client, found: Reconstruction, training: LocalTraining, deadline: float
-) -> tuple[Tensor, list[float]]:
-    """Labels, and how far each layer's replayed update is off."""
-    inputs, output_grads = found.coefficients * client.scale, found.output_grads
-    labels = client.labels(inputs, output_grads)
-    schedule = find_schedule(client, training, inputs, labels, output_grads, deadline=deadline)
-    return labels, client.residuals(client.train(inputs, labels, schedule))
+def _replays(state: State) -> bool:
+    """Whether the simulated client sends the update again, so that no other batch would do better."""
+    certificate = state.certificate
+    return certificate is not None and all(certificate.parts[part] for part in (GRADIENT, REPLAY))
 
 
-def _worth(certificate: Certificate | None) -> tuple[int, float]:
-    """How good an attempt is: samples found, then how close the replay comes."""
-    assert certificate is not None  # every attempt has one
-    return len(certificate.unique_rows), -max(certificate.gradient_residual, certificate.replay_residual)
+def _worth(state: State) -> float:
+    """How close the replay of a complete batch comes."""
+    assert state.certificate is not None  # every attempt has one
+    return -max(state.certificate.gradient_residual, state.certificate.replay_residual)

@@ -8,6 +8,7 @@ after the other.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 
 import torch
@@ -19,7 +20,9 @@ from spear_core.consistency_relation import value_and_slope
 from spear_core.errors import InputError
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
-from spear_core.tolerances import precision
+from spear_core.tolerances import weight_rounding
+
+History = list[tuple[Tensor, Tensor]]  # of every layer D and Y: its weights are now W − η Dᵀ Y
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,6 @@ class Client:
         later = layers[1:]
         weights = (forward.weights / scale[:, None]).T
         updates = (low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in later))
-        ratio = max(float(layer.weight.norm() / layer.weight_grad.norm()) for layer in layers)
         return cls(
             weights=(weights, *(layer.weight.to(torch.float64) for layer in later)),
             biases=tuple(layer.bias.to(torch.float64) for layer in layers),
@@ -115,7 +117,9 @@ class Client:
             updates=updates,
             bias_updates=tuple(layer.bias_grad.to(torch.float64) for layer in layers),
             scale=scale,
-            rounding=precision(layers[0].weight_grad.dtype) * training.steps**0.5 * ratio,
+            rounding=weight_rounding(
+                [layer.weight for layer in layers], [layer.weight_grad for layer in layers], training.steps
+            ),
             lr=training.lr,
         )
 
@@ -133,33 +137,49 @@ class Client:
         match = (errors * output_grads[:, None, :]).sum(dim=2) / errors.norm(dim=2)
         return match.argmax(dim=1)
 
-    def train(self, inputs: Tensor, labels: Tensor, schedule: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def train(
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        schedule: Tensor,
+        past: History | None = None,
+        *,
+        look: Callable[[int, int, Tensor], Tensor] | None = None,
+    ) -> History:
         """Local training on cross-entropy: for every layer D and Y of all steps, so that its update is η Dᵀ Y.
 
         Args:
             inputs: c in the basis V, shape (b, b).
             labels: shape (b,).
-            schedule: weight of every sample in every step, shape (T, b).
+            schedule: weight of every sample in every step, shape (…, T, b), of one client or of several.
+            past: what the steps before these left behind, of one client.
+            look: sees step, layer and z of every hidden layer, and returns the z to go on with.
+
+        Returns:
+            D, shape (…, T b, m), and Y, shape (…, T b, n), of every layer.
         """
         targets = F.one_hot(labels, len(self.biases[-1])).to(inputs)
-        history: list[tuple[Tensor, Tensor]] = []
-        for weights in schedule:
-            values, slopes, output = self._forward(inputs, history)
-            grads = (output.softmax(dim=1) - targets) * weights[:, None]
-            step = []
+        clients = schedule.shape[:-2]
+        inputs = inputs.expand(*clients, *inputs.shape)
+        history = [(D.expand(*clients, *D.shape), Y.expand(*clients, *Y.shape)) for D, Y in past or []]
+        for step, weights in enumerate(schedule.unbind(dim=-2)):
+            values, slopes, output = self._forward(inputs, history, look and partial(look, step))
+            grads = (output.softmax(dim=-1) - targets) * weights[..., None]
+            thin = []
             for layer in reversed(range(len(self.weights))):
-                step.append((grads, values[layer]))
+                thin.append((grads, values[layer]))
                 if layer:
                     back = grads @ self.weights[layer]
                     if history:
                         D, Y = history[layer]
-                        back = back - self.lr * ((grads @ D.T) @ Y)
+                        back = back - self.lr * ((grads @ D.mT) @ Y)
                     grads = back * slopes[layer - 1]
-            new = step[::-1]
-            history = [(torch.cat([D, d]), torch.cat([Y, y])) for (D, Y), (d, y) in zip(history, new)] or new
+            new = thin[::-1]
+            longer = zip(history, new)
+            history = [(torch.cat([D, d], -2), torch.cat([Y, y], -2)) for (D, Y), (d, y) in longer] or new
         return history
 
-    def residuals(self, history: list[tuple[Tensor, Tensor]]) -> list[float]:
+    def residuals(self, history: History) -> list[float]:
         """Relative distance of the replayed update from the one that was sent, the worst tensor of each layer."""
         found = []
         for (D, Y), update, bias_update in zip(history, self.updates, self.bias_updates):
@@ -169,7 +189,7 @@ class Client:
         return found
 
     def _forward(
-        self, inputs: Tensor, history: list[tuple[Tensor, Tensor]]
+        self, inputs: Tensor, history: History, look: Callable[[int, Tensor], Tensor] | None = None
     ) -> tuple[list[Tensor], list[Tensor], Tensor]:
         """Inputs of every layer, slopes of every activation, and the output, after the steps in `history`."""
         y, values, slopes = inputs, [], []
@@ -178,8 +198,9 @@ class Client:
             z = y @ weight.T + bias
             if history:
                 D, Y = history[layer]
-                z = z - self.lr * ((y @ Y.T) @ D + D.sum(dim=0))
+                z = z - self.lr * ((y @ Y.mT) @ D + D.sum(dim=-2, keepdim=True))
             if layer < len(self.activations):
+                z = look(layer, z) if look else z
                 activation = self.activations[layer]
                 assert activation is not None  # only the output layer has none
                 y, slope = value_and_slope(activation, z)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.tolerances import FLAT_TAIL, numerical_rank
+from spear_core.tolerances import EVEN_ZERO_MARGIN, FLAT_TAIL, ZERO_MARGIN, numerical_rank
 
 FIRST_RANK = 20  # what the first sketch is made for, doubled where the rank is higher
 CHUNK_NUMBERS = 2**21  # entries of G converted to float64 at a time: 16 MiB
@@ -27,6 +27,8 @@ class LowRank:
         singular_values: descending, shape (k,) with k ≥ b; those after b are the rounding floor.
         floor: the largest singular value of what the split leaves out.
         complete: whether a floor was seen; if not, G has full rank as far as the sketch can tell.
+        even: whether rounding is alike in every entry of G, as of a difference of weights, and not in proportion to
+            the rows.
     """
 
     factor: Tensor
@@ -34,6 +36,7 @@ class LowRank:
     singular_values: Tensor
     floor: float
     complete: bool
+    even: bool = False
 
     @property
     def batch_size(self) -> int:
@@ -45,6 +48,11 @@ class LowRank:
         """The rounding floor relative to the largest singular value."""
         return self.floor / float(self.singular_values[0])
 
+    @property
+    def zero_margin(self) -> float:
+        """How many times its expected rounding error an entry of L q may be away from zero."""
+        return EVEN_ZERO_MARGIN if self.even else ZERO_MARGIN
+
 
 def split(
     weight_grad: Tensor,
@@ -52,6 +60,7 @@ def split(
     *,
     generator: torch.Generator | None = None,
     expected: int = FIRST_RANK,
+    even: bool = False,
 ) -> LowRank:
     """Split a gradient into a thin product, G = L R, with as few passes over G as possible.
 
@@ -64,6 +73,9 @@ def split(
         batch_size: b; default: the numerical rank.
         generator: source of the random sketch.
         expected: a rank that is likely, so that the first sketch may be wide enough.
+        even: whether rounding is alike in every entry of G. One sketch would bring √n / √(spare columns) times as
+            much of it into L as there must be, which gradients can afford, since small rows are rounded less; one
+            more pass over G (a subspace iteration) leaves it out.
 
     Returns:
         The split, in float64 on the device of G. G itself is never copied as a whole.
@@ -77,6 +89,8 @@ def split(
     while True:
         complete_basis = width >= min(m, n) / 2
         basis = _range(weight_grad, None if complete_basis else width, generator)
+        if even and not complete_basis:
+            basis = _improved(basis, weight_grad)
         turn, rows, values = _rotate_to_singular(_project(basis, weight_grad), weight_grad.dtype)
         rank = batch_size or numerical_rank(values, weight_grad.dtype)
         if complete_basis or rank <= len(values) - FLAT_TAIL:
@@ -88,6 +102,7 @@ def split(
         singular_values=values,
         floor=float(values[rank]) if rank < len(values) else 0.0,
         complete=rank < len(values),
+        even=even,
     )
 
 
@@ -105,6 +120,15 @@ def _range(G: Tensor, width: int | None, generator: torch.Generator | None) -> T
         # Ωᵀ Gᵀ rather than G Ω: for so few columns, the libraries take half the time
         sketch += omega.T.contiguous().to(G.device) @ columns.to(torch.float64).T
     return torch.linalg.qr(sketch.T)[0]
+
+
+def _improved(basis: Tensor, G: Tensor) -> Tensor:
+    """Orthonormal basis of G Gᵀ basis: one subspace iteration."""
+    turned = torch.zeros_like(basis)
+    for columns in _column_chunks(G):
+        part = columns.to(torch.float64)
+        turned += part @ (part.T @ basis)
+    return torch.linalg.qr(turned)[0]
 
 
 def _project(basis: Tensor, G: Tensor) -> Tensor:

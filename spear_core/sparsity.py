@@ -12,7 +12,7 @@ from torch import Tensor
 
 from spear_core.low_rank import LowRank
 from spear_core.sampling import Draw, draw_directions
-from spear_core.tolerances import ZERO_MARGIN, noise_per_entry
+from spear_core.tolerances import noise_per_entry
 
 FIRST_ROWS = 24  # rows of the first stage
 FIRST_ZEROS = (
@@ -62,21 +62,21 @@ def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
     """How far from zero rounding may push an entry of L q, shape (m, k).
 
     Rounding errors δG reach L as δG V S⁻¹, so row j of L q is off by about ν_j ‖S⁻¹ q‖, with ν_j the error
-    of row j of G, in proportion to the row's own size.
+    of row j of G: in proportion to the row's own size, or alike for all (`LowRank.even`).
 
     Args:
         low_rank: the split of G; its floor measures δG.
         directions: unit columns, shape (b, k).
     """
     L, S = low_rank.factor, low_rank.singular_values[: low_rank.batch_size]
-    row_size = (L * S).norm(dim=1)
+    row_size = torch.ones_like(L[:, 0]) if low_rank.even else (L * S).norm(dim=1)
     relative = (row_size / row_size.square().mean().sqrt()).clamp_min(1e-3)
     shape = (L.shape[0], low_rank.rows.shape[1])
     floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(low_rank.singular_values[0]))
     amplified = (directions / S[:, None]).norm(dim=0)
     noise = noise_per_entry(floor, shape) * torch.outer(relative, amplified)
     arithmetic = torch.finfo(torch.float64).eps  # of L itself, whose columns have length one
-    return ZERO_MARGIN * noise + 16 * arithmetic
+    return low_rank.zero_margin * noise + 16 * arithmetic
 
 
 def default_threshold(low_rank: LowRank) -> float:

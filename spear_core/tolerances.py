@@ -7,10 +7,13 @@ from torch import Tensor
 
 JUMP = 4.0  # neighbours in the rounding floor of a spectrum differ by less than this factor
 ZERO_MARGIN = 1024.0  # a zero of L q is allowed this many times its expected rounding error
+EVEN_ZERO_MARGIN = 16.0  # the same where rounding is alike in every entry of G, and its size well known
 FLAT_TAIL = 6  # singular values that must be seen below the rank before the floor is believed
 CLEAR_DROP = 50.0  # drop of a spectrum that is believed without so many values behind it
 
 WEIGHT_MATCH = 1e-3  # how far a sample's weight may be from a whole number and still count as one, relative
+REPLAY_MARGIN = 4.0  # replayed weights are rounded as the client's were, in another order
+LARGEST_ROUNDING = 1e-4  # relative; an update that rounding blurs more proves nothing
 ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
 
 
@@ -21,6 +24,17 @@ def rounding_residual(noise: float) -> float:
     what it gives is approximate.
     """
     return min(256 * precision(torch.float32), max(1e-10, 4096 * noise))
+
+
+def weight_rounding(weights: Sequence[Tensor], updates: Sequence[Tensor], steps: int = 1) -> float:
+    """What the rounding of the weights after every step leaves in their update, relative, of the worst layer."""
+    worst = max(float(weight.norm() / update.norm()) for weight, update in zip(weights, updates, strict=True))
+    return precision(updates[0].dtype) * steps**0.5 * worst
+
+
+def replay_residual(rounding: float) -> float:
+    """Largest relative residual of a replayed update that still counts as rounding, from `weight_rounding`."""
+    return min(LARGEST_ROUNDING, REPLAY_MARGIN * rounding)
 
 
 def precision(dtype: torch.dtype) -> float:

@@ -3,8 +3,8 @@
 The update of the first layer is still a product, W₀ − W_T = η Σ_t (∂L/∂Z_t)ᵀ Xᵀ = L R, with one column η Σ_t ∂L/∂z_i(t)
 per sample, and that column is exactly zero where the unit stays inactive in sample i through all steps. So
 SPEAR's zeros are there, only fewer: units near zero change sides while the client trains. Therefore only the
-rows with the most negative scores are trusted, and null vectors of *random* sets of them are tried, of which one
-without any stray row is enough. The rest is the half-space alternation (`halfspace`).
+rows with the most negative scores are trusted (`update_candidates`). The rest is the half-space alternation
+(`halfspace`).
 """
 
 import time
@@ -14,20 +14,16 @@ import torch
 from torch import Tensor
 
 from spear_core.deflation import orthogonal_complement
-from spear_core.halfspace import Found, alternate, labels, orthonormal, project, scoring_space
+from spear_core.halfspace import Found, orthonormal, scoring_space
 from spear_core.halfspace_zeros import fit, weigh
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward, reconstruct
-from spear_core.sampling import draw_directions
-from spear_core.sparsity import COARSE_ZERO, INDEPENDENT, zero_tolerance
+from spear_core.sparsity import INDEPENDENT, zero_tolerance
+from spear_core.update_candidates import SAME, SUREST, random_candidates, sparse, told_apart
 
-SUREST = (0.1, 0.15, 0.25, 0.35)  # share of the rows taken for zeros, look by look
-TRUSTED = 0.15  # share of the rows that sets are drawn from
-DRAWS = 64  # null vectors per candidate
 WALKERS = 2  # per missing sample
 FEWEST_WALKERS = 16
-SAME = 1 - 1e-6  # cosine from which two directions are one
 ACTIVE = 0.3  # of the rms of z; a unit above that at the start is hardly inactive in all later steps
 STRAYS = 0.04  # share of its zeros that may be at such units before a direction is refused
 LENIENT = 3  # rounds without a find, after which what chance may have pinned down is taken as well
@@ -54,7 +50,8 @@ def search(
 
     Yields:
         The state after each round, at least once. What is not `unique` was left over when all others were
-        known, and rests on them.
+        known, and rests on them. Whoever is not content with a complete batch may go on: directions that are zero
+        where their sample seems active are looked for anew.
     """
     L, b = low_rank.factor, low_rank.batch_size
     forward = Forward.of(low_rank, problem.attacked)
@@ -62,51 +59,28 @@ def search(
     known, refused = L.new_zeros(b, 0), L.new_zeros(b, 0)
     limit = max_starts or STARTS_PER_SAMPLE * b
     starts = rounds = idle = 0
+    explored: list[Tensor] = []
     while True:
         space = orthonormal(scores @ orthogonal_complement(known)).to(torch.float32)
         count = max(FEWEST_WALKERS, WALKERS * (b - known.shape[1]))
-        candidates = _candidates(rows, space, count, generator)
+        candidates = random_candidates(rows, space, count, generator)
         found = weigh(low_rank, fit(low_rank, candidates), generator=generator)
         good = found.unique & (found.firm | (idle >= LENIENT))
         more = _joined(known, refused, found.directions[:, good])
-        if idle >= DESPERATE and more.shape[1] == b - 1:
-            more = _joined(more, refused, fit(low_rank, _last(low_rank, scores, more)))
+        inside = weigh(low_rank, told_apart(low_rank, found, explored, generator), generator=generator)
+        more = _joined(more, refused, inside.directions[:, inside.firm])
+        if more.shape[1] == b - 1:
+            last = weigh(low_rank, fit(low_rank, _last(low_rank, scores, more)), generator=generator)
+            more = _joined(more, refused, last.directions[:, last.firm | (idle >= DESPERATE)])
         idle = idle + 1 if more.shape[1] == known.shape[1] else 0
         known, starts, rounds = more, starts + count, rounds + 1
-        spent = starts >= limit or time.monotonic() > deadline
-        if known.shape[1] == b and not spent:
+        yield Found(known, weigh(low_rank, known, generator=generator).unique, candidates, rounds, starts)
+        if known.shape[1] == b:
             wrong = _disagree(low_rank, forward, known)
             refused = torch.cat([refused, known[:, wrong]], dim=1)
             known = known[:, ~wrong]
-        yield Found(known, weigh(low_rank, known, generator=generator).unique, candidates, rounds, starts)
-        if spent or known.shape[1] == b:
+        if starts >= limit or time.monotonic() > deadline or known.shape[1] == b:
             return
-
-
-def _candidates(rows: Tensor, space: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """Unit columns from random starts: what each look of the alternation gives, and the best of random sets."""
-    z = space @ torch.randn(space.shape[1], count, generator=generator).to(space)
-    looks = []
-    for share in SUREST:
-        looks.append(alternate(rows, space, z, round(share * len(rows)), generator=generator))
-        z = project(space, labels(rows @ looks[-1]))
-    q = torch.cat([*looks[1:], _sparsest(rows, z, generator)], dim=1).to(torch.float64)
-    return q / q.norm(dim=0)
-
-
-def _sparsest(rows: Tensor, scores: Tensor, generator: torch.Generator | None) -> Tensor:
-    """For each column of scores: of null vectors of random trusted rows, the one with the most zeros, (b, K)."""
-    m, b = rows.shape
-    trusted = min(m, max(2 * b, round(TRUSTED * m)))
-    best = []
-    for surest in scores.topk(trusted, dim=0, largest=False).indices.T:
-        inside = rows[surest]
-        inside = inside / inside.norm(dim=1, keepdim=True).clamp_min(torch.finfo(inside.dtype).tiny)
-        drawn = draw_directions(inside, DRAWS, generator=generator).directions
-        drawn = torch.nan_to_num(drawn / drawn.norm(dim=1, keepdim=True), nan=1.0)
-        entries = (rows @ drawn.T).abs()
-        best.append(drawn[(entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0).argmax()])
-    return torch.stack(best, dim=1)
 
 
 def _joined(known: Tensor, refused: Tensor, new: Tensor) -> Tensor:
@@ -128,13 +102,11 @@ def _last(low_rank: LowRank, scores: Tensor, known: Tensor) -> Tensor:
     """
     L, c = low_rank.factor, orthogonal_complement(known)[:, :1]
     z = (scores @ c)[:, 0]
-    # a sample's units are active where its column of L Q is large: the sign that correlates with it
     best, most = c[:, :0], 0
     for side in (z, -z):
         for share in (*SUREST, 0.5):
-            surest = side.topk(round(share * len(z)), largest=False).indices
-            q = torch.linalg.svd(L[surest])[2][-1][:, None] if len(surest) >= len(c) else c[:, :0]
-            zeros = int(((L @ q).abs() <= zero_tolerance(low_rank, q)).sum()) if q.shape[1] else 0
+            q = sparse(L[side.topk(round(share * len(z)), largest=False).indices], c)
+            zeros = int(((L @ q).abs() <= zero_tolerance(low_rank, q)).sum())
             best, most = (q, zeros) if zeros > most else (best, most)
     return best
 

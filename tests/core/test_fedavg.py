@@ -8,11 +8,17 @@ from torch.nn import functional as F
 import spear_core
 from spear_core import client, data, metrics
 from spear_core.errors import InputError
+from spear_core.halfspace_zeros import fit
+from spear_core.local_kinks import replayed_residuals
+from spear_core.local_order import find_schedule
 from spear_core.local_training import Client, LocalTraining
 from spear_core.low_rank import split
 from spear_core.networks import fully_connected
-from spear_core.reconstruction import Forward
+from spear_core.reconstruction import Forward, reconstruct
+from spear_core.sparsity import zero_tolerance
 from spear_core.tracing import read_problem
+from spear_core.update_candidates import sparse
+from spear_core.update_error import ROOM, update_error
 from tests.core.zoo import seeded
 
 F64 = torch.float64
@@ -107,12 +113,122 @@ def test_another_client_than_the_one_that_sent_it_is_never_certified(wrong):
     assert not found.certified_rows.any()
 
 
-def test_a_client_that_shuffles_is_read_but_not_certified():
-    model, inputs, labels = private(seed=3)
-    sent = client.update(model, inputs, labels, steps=6, lr=0.05, batch_size=2, generator=seeded(1))
-    found = spear_core.invert(model, sent, local_steps=6, lr=0.05, local_batch_size=2)
-    assert metrics.compare(found.inputs, inputs).exact.all()
-    assert not found.certified
+@pytest.mark.parametrize(
+    ("seed", "steps", "minibatch", "lr"), [(3, 6, 2, 0.05), (5, 5, 3, 0.1), (1, 3, 2, 0.01)]
+)
+def test_a_client_that_shuffles_is_inverted_and_replayed(seed, steps, minibatch, lr):
+    """Epochs of different order, some cut short or with a smaller last minibatch."""
+    model, inputs, labels = private(seed=seed)
+    training = {"steps": steps, "lr": lr, "batch_size": minibatch}
+    sent = client.update(model, inputs, labels, **training, generator=seeded(seed))
+    found = spear_core.invert(model, sent, local_steps=steps, lr=lr, local_batch_size=minibatch)
+    score = metrics.compare(found.inputs, inputs)
+    assert score.exact.all()
+    assert found.certified
+    assert torch.equal(found.labels[score.order], labels)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_a_shuffling_client_is_read_off_its_update(seed):
+    model, inputs, labels = private(b=6, seed=seed)
+    training = LocalTraining(5, 0.05, 2)
+    sent = client.update(model, inputs, labels, steps=5, lr=0.05, batch_size=2, generator=seeded(seed))
+    problem = read_problem(model, sent)
+    forward = Forward.of(split(sent["0.weight"], even=True), problem.attacked)
+    simulated = Client.of(problem, forward, training)
+    coefficients = torch.linalg.lstsq(forward.low_rank.rows.T, inputs.T).solution.T
+    output_grads = torch.linalg.inv(coefficients).T @ forward.low_rank.factor.T
+    schedule = find_schedule(simulated, training, coefficients * simulated.scale, labels, output_grads)
+    true = torch.zeros(5, 6, dtype=F64)
+    for row, chosen in zip(true, client.minibatches(6, 2, seeded(seed))):
+        row[chosen] = 1 / len(chosen)
+    assert torch.equal(schedule, true)
+
+
+def test_several_clients_train_at_once_as_one_by_one():
+    model, inputs, labels = private(width=30)
+    sent = client.update(model, inputs, labels, steps=4, lr=0.1)
+    problem = read_problem(model, sent)
+    forward = Forward.of(split(sent["0.weight"], even=True), problem.attacked)
+    simulated = Client.of(problem, forward, LocalTraining(4, 0.1))
+    coefficients = torch.randn(4, 4, generator=seeded(), dtype=F64)
+    schedules = torch.rand(3, 4, 4, generator=seeded(1), dtype=F64)
+    schedules[1:, :2] = schedules[0, :2]
+    past = simulated.train(coefficients, labels, schedules[0, :2])
+    together = simulated.train(coefficients, labels, schedules[:, 2:], past)
+    for k, schedule in enumerate(schedules):
+        for (D, Y), (Ds, Ys) in zip(simulated.train(coefficients, labels, schedule), together, strict=True):
+            torch.testing.assert_close(Ds[k], D)
+            torch.testing.assert_close(Ys[k], Y)
+
+
+def test_a_unit_at_its_kink_is_tried_on_both_sides():
+    """The client had it just active, the server's samples have it just inactive, and rounding is all between them."""
+    model, inputs, labels = private(width=60)
+    with torch.no_grad():
+        model[0].bias[7] -= model[0](inputs)[2, 7] - 1e-10
+    sent = client.update(model, inputs, labels, steps=3, lr=0.05)
+    problem = read_problem(model, sent)
+    forward = Forward.of(split(sent["0.weight"], 4, even=True), problem.attacked)
+    simulated = Client.of(problem, forward, LocalTraining(3, 0.05))
+    coefficients = torch.linalg.lstsq(forward.low_rank.rows.T, inputs.T).solution.T * simulated.scale
+    moved = coefficients.clone()
+    weight = simulated.weights[0][7]
+    moved[2] -= 2e-10 * weight / weight.square().sum()
+    schedule = LocalTraining(3, 0.05).schedule(torch.arange(4))
+    options = {"limit": 1e-8, "reach": 1e-8}
+    assert max(simulated.residuals(simulated.train(coefficients, labels, schedule))) < 1e-12
+    assert max(simulated.residuals(simulated.train(moved, labels, schedule))) > 1e-4
+    assert max(replayed_residuals(simulated, moved, labels, schedule, **options)) < 1e-8
+    wrong = torch.cat([labels[1:], labels[:1]])
+    assert max(replayed_residuals(simulated, moved, wrong, schedule, **options)) > 1e-4
+
+
+@pytest.mark.parametrize("lr", [0.01, 0.1])
+def test_one_step_in_float32_is_a_gradient_with_the_rounding_of_weights(lr):
+    """Zeros of it are told by a rounding that is alike in all rows; samples stand where it moves them."""
+    for seed in (2, 7):
+        model, inputs, labels = private(b=8, seed=seed, dtype=torch.float32)
+        sent = client.update(model, inputs, labels, steps=1, lr=lr)
+        found = spear_core.invert(model, sent, local_steps=1, lr=lr)
+        assert metrics.compare(found.inputs, inputs).exact.all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_expected_error_is_what_rounding_does(seed):
+    """Over many draws of the rounding, root mean square and all; ROOM times as much is reported."""
+    model, inputs, labels = private(b=5, width=80, seed=seed)
+    exact = client.gradients(model, inputs, labels)
+    deviation = 1e-9 * float(exact["0.weight"].abs().max())
+    squares, expected = [], []
+    for draw in range(12):
+        generator = seeded(100 * seed + draw)
+        sent = {
+            name: grad + deviation * torch.randn(grad.shape, generator=generator, dtype=F64)
+            for name, grad in exact.items()
+        }
+        problem = read_problem(model, sent)
+        low_rank = split(sent["0.weight"], 5, even=True, generator=seeded())
+        coefficients = torch.linalg.lstsq(low_rank.rows.T, inputs.T).solution.T
+        Q = fit(low_rank, torch.nn.functional.normalize(torch.linalg.inv(coefficients), dim=0))
+        found = reconstruct(Forward.of(low_rank, problem.attacked), Q)
+        zeros = (low_rank.factor @ Q).abs() <= zero_tolerance(low_rank, Q)
+        squares.append((found.inputs - inputs).square().mean(dim=1) / inputs.abs().max().square())
+        expected.append(update_error(low_rank, found, zeros) / ROOM)
+    ratio = torch.stack(squares).mean(dim=0).sqrt() / torch.stack(expected).mean(dim=0)
+    assert bool(((ratio > 0.6) & (ratio < 1.6)).all()), ratio
+
+
+def test_strays_do_not_pull_a_sparse_direction():
+    q = torch.nn.functional.normalize(torch.randn(6, 1, generator=seeded(), dtype=F64), dim=0)
+    rows = torch.randn(60, 6, generator=seeded(1), dtype=F64)
+    zero = torch.arange(60) < 45
+    rows[zero] -= (rows[zero] @ q) @ q.T
+    found = sparse(
+        rows,
+        torch.nn.functional.normalize(q + 0.3 * torch.randn(6, 1, generator=seeded(2), dtype=F64), dim=0),
+    )
+    assert float((found * q).sum().abs()) > 1 - 1e-12
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,19 @@ def test_the_floor_is_the_noise_that_was_added():
     assert found.noise == pytest.approx(found.floor, rel=1e-3)  # the largest singular value is 1
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_one_more_pass_leaves_out_of_the_factor_what_a_single_sketch_lets_in(seed):
+    """Noise alike in all entries, against the SVD: the factor is off by ν S⁻¹ per entry and no more."""
+    exact = matrix(200, 3000, 8, seed, decades=1)
+    G = exact + 1e-8 * torch.randn(exact.shape, generator=seeded(seed), dtype=torch.float64)
+    single, even = split(G, 8, generator=seeded(seed)), split(G, 8, generator=seeded(seed), even=True)
+    true = torch.linalg.svd(G, full_matrices=False)[0][:, :8]
+    off = [float((projector(found.factor) - projector(true)).norm()) for found in (single, even)]
+    assert off[1] < 1e-3 * off[0]
+    assert even.even
+    assert not single.even
+
+
 def test_a_direction_that_dominates_does_not_hide_the_others():
     """The largest ratio of neighbours is after the first value here; the rank is 4 all the same."""
     generator = seeded()

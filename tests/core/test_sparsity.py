@@ -60,6 +60,15 @@ def test_the_tolerance_tells_the_zeros_of_true_directions(kind, seed, dtype):
     assert float((told & ~case.zeros).double().mean()) < 1e-3
 
 
+def test_even_rounding_is_alike_for_all_rows_and_its_margin_small():
+    low_rank = split(gaussian(5, dtype=torch.float32).gradients["0.weight"], generator=seeded())
+    q = torch.eye(5, dtype=torch.float64)
+    flat = zero_tolerance(replace(low_rank, even=True), q)
+    torch.testing.assert_close(flat, flat[:1].expand_as(flat))
+    own = zero_tolerance(low_rank, q).square().mean(dim=0).sqrt()
+    torch.testing.assert_close(flat[0] / own, torch.full_like(own, 16 / 1024), rtol=1e-2, atol=0)
+
+
 def test_the_tolerance_follows_noise_rows_and_weak_directions():
     low_rank = split(gaussian(5, dtype=torch.float32).gradients["0.weight"], generator=seeded())
     q = torch.eye(5, dtype=torch.float64)

@@ -1,0 +1,28 @@
+"""Least squares that outliers do not pull: where most equations hold exactly and the others not at all."""
+
+import torch
+from torch import Tensor
+
+REWEIGHTINGS = 20  # by which equations that hold are down at rounding
+POWER = 0.5  # of the residuals whose sum is made small
+
+
+def robust_solution(matrix: Tensor, values: Tensor) -> Tensor:
+    """Vector x of small Σ |A x − y|^½, shape (…, k, 1), by iteratively reweighted least squares.
+
+    Args:
+        matrix: A, shape (…, r, k), r ≥ k.
+        values: y, shape (…, r, 1).
+
+    >>> A = torch.tensor([[1.0], [1.0], [1.0], [1.0]], dtype=torch.float64)
+    >>> y = torch.tensor([[2.0], [2.0], [2.0], [100.0]], dtype=torch.float64)
+    >>> round(float(robust_solution(A, y)), 6)
+    2.0
+    """
+    least = torch.finfo(matrix.dtype).eps
+    scale = torch.ones_like(values)
+    for _ in range(REWEIGHTINGS):
+        found = torch.linalg.lstsq(scale * matrix, scale * values).solution
+        size = (matrix @ found - values).abs()
+        scale = size.clamp_min(least * size.amax(dim=-2, keepdim=True)) ** (POWER / 2 - 1)
+    return found
