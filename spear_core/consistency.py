@@ -18,7 +18,7 @@ random starts, all at once, this module repeats four moves:
 
 The first two moves differ by activation: `consistency_relu` uses that ReLU's relation is homogeneous,
 `consistency_smooth` takes any σ. Where the next layer's gradient has rank below b, 𝒴 misses samples and the
-method does not apply.
+method does not apply. Near b = m/2, where one relation runs out of equations, `coupled` takes several at once.
 """
 
 import time
