@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spear_core.coupled_chain import Chain
-from spear_core.coupled_finish import Sample, settle
+from spear_core.coupled_finish import Sample, judge, settle
 from spear_core.coupled_walk import random_starts, walk
 from spear_core.masked_least_squares import masked_products
 from spear_core.problem import Problem
@@ -88,6 +88,7 @@ def relations_for(problem: Problem, batch_size: int) -> int:
 def search(
     chain: Chain,
     *,
+    known: Tensor | None = None,
     generator: torch.Generator | None = None,
     deadline: float = float("inf"),
     max_starts: int | None = None,
@@ -96,6 +97,7 @@ def search(
 
     Args:
         chain: the coupled relations.
+        known: z_1 of samples found by another method or process, shape (f, m); taken out from the start.
         generator: CPU generator, source of all randomness.
         deadline: value of `time.monotonic()` at which to stop, in the middle of a round as well.
         max_starts: give up after so many random starts; default: 40 per sample.
@@ -105,12 +107,14 @@ def search(
     """
     b, m, device = chain.batch_size, chain.width, chain.weights.device
     max_starts = max_starts or STARTS_PER_SAMPLE * b
-    found = Found((), torch.empty(m, 0, device=device))
+    given = () if known is None else (judge(chain, torch.relu(z.to(torch.float64))) for z in known)
+    samples = tuple(sample for sample in given if sample is not None)
+    found = Found(samples[:b], torch.empty(m, 0, device=device))
     idle = 0
     while True:
         none = torch.empty(b, 0, dtype=torch.float64, device=device)
-        known = tuple(found.directions(j) if found.samples else none for j in range(chain.relations + 1))
-        spaces = chain.spaces(known)
+        out = tuple(found.directions(j) if found.samples else none for j in range(chain.relations + 1))
+        spaces = chain.spaces(out)
         starts = random_starts(chain, spaces, WALKERS, generator)
         small = tuple(space.to(torch.float32) for space in spaces)
         z, y, gap = walk(small, *starts, deadline=deadline)

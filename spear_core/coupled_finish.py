@@ -49,13 +49,12 @@ def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sam
     for _ in range(TURNS):
         point = equations.nearest(point)
         residual, active = equations.residual(point), equations.active[0]
-        y_1 = torch.where(active, _activation(spaces, point, len(active)) / chain.weights[0], 0.0).clamp_min(
-            0
-        )
+        y_1 = _activation(spaces, point, len(active)) / chain.weights[0]
+        y_1 = torch.where(active, y_1, 0.0).clamp_min(0)
         misses = residual.norm() / (y_1.norm() * chain.weights.norm())
         if not misses < NEAR:
             return None
-        sample = _judged(chain, y_1, active)
+        sample = judge(chain, y_1)
         if sample is not None or misses < FITS:
             return sample
         equations.turn_suspect(residual)
@@ -68,10 +67,15 @@ def _activation(spaces: tuple[Space, ...], point: Tensor, m: int) -> Tensor:
     return spaces[1].offset[:m] + spaces[1].basis[:m] @ point[first : first + second]
 
 
-def _judged(chain: Chain, y_1: Tensor, active: Tensor) -> Sample | None:
-    """The sample with activation y_1, if all relations hold and one label explains the gradients of all layers."""
+def judge(chain: Chain, y_1: Tensor) -> Sample | None:
+    """The sample with activation y_1, if all relations hold and one label explains the gradients of all layers.
+
+    Args:
+        chain: the relations.
+        y_1: shape (m,), float64, exactly zero where inactive.
+    """
     tolerance = rounding_residual(max(part.noise for part in chain.splits))
-    y, actives = y_1, [active]
+    y, actives = y_1, [y_1 > 0]
     for j, layer in enumerate(chain.layers[1:]):
         if j < chain.relations:
             part = chain.splits[j + 1]

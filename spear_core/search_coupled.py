@@ -31,7 +31,7 @@ def coupled_states(
     Args:
         problem: a chain to which `coupled.obstacle` has nothing to object.
         low_rank: the split of the attacked layer's gradient.
-        before: the state so far.
+        before: the state so far; samples in it are taken out from the start.
         generator: CPU generator.
         max_samples: random starts after which to stop.
         deadline: `time.monotonic()` after which to stop.
@@ -45,7 +45,11 @@ def coupled_states(
     chain = Chain.of(problem, low_rank, coupled.relations_for(problem, b))
     state = replace(before, step="consistency", method="consistency")
     shown = -b
-    for found in coupled.search(chain, generator=generator, deadline=deadline, max_starts=max_samples):
+    known = None if before.reconstruction is None else before.reconstruction.preactivations
+    rounds = coupled.search(
+        chain, known=known, generator=generator, deadline=deadline, max_starts=max_samples
+    )
+    for found in rounds:
         count = len(found.samples)
         if count == b or count - shown >= NEWS * b:
             state, shown = replace(state, reconstruction=_reconstruction(chain, forward, found)), count
