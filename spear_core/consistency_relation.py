@@ -7,6 +7,7 @@ sample on its own, and p_i · L₂ᵀ g₂ = 1 in the next layer.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,6 +61,11 @@ class Relation:
         """b, as the second layer tells it."""
         return self.rows.shape[0]
 
+    @cached_property
+    def spread(self) -> float:
+        """‖W‖, by which an error of x spreads over the units; of a wide layer it takes long."""
+        return float(self.layers[0].weight.norm())
+
     @property
     def has_bias(self) -> bool:
         """Whether β adds a dimension to span[M, β]."""
@@ -97,8 +103,7 @@ class Relation:
             for s, layer in zip(self.splits, self.layers, strict=True)
         )
         exact_sources = self.sources is not self.splits[0].rows
-        spread = self.layers[0].weight.norm().to(torch.float64)
-        in_z = 0.0 if exact_sources else noise * spread * c.norm(dim=0)
+        in_z = 0.0 if exact_sources else noise * self.spread * c.norm(dim=0)
         in_y = next_noise * self.basis.shape[0] ** 0.5 * p.norm(dim=0)
         return (in_z + in_y) / length + precision(self.layers[0].weight_grad.dtype)
 

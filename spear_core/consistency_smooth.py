@@ -134,7 +134,7 @@ def _starts(relation: Relation, pair: AffinePair, count: int, generator: torch.G
     size = (
         low_rank.singular_values.norm()
         / layer.bias_grad.norm()
-        * layer.weight.norm()
+        * relation.spread
         / layer.weight.shape[1] ** 0.5
     )
     u = torch.randn(pair.inner.shape[1], count, generator=generator)

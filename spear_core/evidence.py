@@ -107,4 +107,4 @@ def judge(
     ]
     # noise is spread evenly over the m entries of y, and W spreads an error of x evenly over the units
     noise = LUCK * torch.maximum(expected, relation.misfit(y)) * y.norm(dim=0) / m**0.5
-    return proven, noise * torch.cat(amplified) / relation.layers[0].weight.norm()
+    return proven, noise * torch.cat(amplified) / relation.spread
