@@ -29,20 +29,22 @@ from spear_core.training import train
 B = 8
 SIDE = 16  # pixels
 EPOCHS = 10
+RATE, RATE_OF_DEEPEST = 0.1, 0.02  # at 0.1, ten layers diverge
 SECONDS = 2.0  # CPU, for each layer
 APART = 0.1  # error in distances of the nearest other input
 NETWORKS = {"fresh": (False, False), "fresh, He start": (True, False), "trained": (True, True)}
 WIDTHS = (100, 400, 1000, 4000)
 DEPTHS = (2, 4, 6, 10)
-DEPTHS_OF_WIDEST = (2, 4)  # layers of 16 million weights
+DEPTHS_OF_WIDEST = {"fresh": (2, 4), "fresh, He start": (2, 4), "trained": (2,)}  # 16 million weights a layer
 
 
 def cases() -> Iterator[dict]:
     """Every width, depth and kind of network."""
     for width in WIDTHS:
-        for depth in DEPTHS if width < WIDTHS[-1] else DEPTHS_OF_WIDEST:
+        for depth in DEPTHS:
             for network in NETWORKS:
-                yield {"width": width, "depth": depth, "network": network}
+                if width < WIDTHS[-1] or depth in DEPTHS_OF_WIDEST[network]:
+                    yield {"width": width, "depth": depth, "network": network}
 
 
 def measure(case: dict, seed: int, limit: float) -> dict:
@@ -59,7 +61,8 @@ def measure(case: dict, seed: int, limit: float) -> dict:
     if trained:
         generator = seeded(20_000 + seed)
         epochs = EPOCHS if case["width"] < WIDTHS[-1] else EPOCHS // 2
-        accuracy = train(model, "photos", size=SIDE, samples=200, epochs=epochs, generator=generator)
+        lr = RATE if case["depth"] < DEPTHS[-1] else RATE_OF_DEEPEST
+        accuracy = train(model, "photos", size=SIDE, samples=200, epochs=epochs, lr=lr, generator=generator)
     sent = client.gradients(model, batch.inputs, batch.labels)
     layers = [attacked(model, sent, batch.inputs, str(k), limit) for k in range(0, len(model) - 1, 2)]
     return {"layers": layers, "false": sum(layer["false"] for layer in layers), "accuracy": accuracy}

@@ -12,7 +12,7 @@ from torch import Tensor
 from spear_core.low_rank import LowRank
 from spear_core.sparsity import PINNED, SPARE_ROWS, default_threshold, zero_tolerance
 
-FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 0.0)  # of the mean |entry|, finer and finer; never below rounding
+FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
 BLOCK = 4  # vectors iterated at once to find the smallest two
 INVERSE_STEPS = 4
 BLURRED = 1e-8  # least second eigenvalue of AᵀA at which float64 still resolves the leverages

@@ -12,7 +12,7 @@ from spear_core.halfspace_zeros import fit
 from spear_core.local_kinks import replayed_residuals
 from spear_core.local_order import find_schedule
 from spear_core.local_training import Client, LocalTraining
-from spear_core.low_rank import split
+from spear_core.low_rank import LowRank, split
 from spear_core.networks import fully_connected
 from spear_core.reconstruction import Forward, reconstruct
 from spear_core.sparsity import zero_tolerance
@@ -217,6 +217,23 @@ def test_the_expected_error_is_what_rounding_does(seed):
         expected.append(update_error(low_rank, found, zeros) / ROOM)
     ratio = torch.stack(squares).mean(dim=0).sqrt() / torch.stack(expected).mean(dim=0)
     assert bool(((ratio > 0.6) & (ratio < 1.6)).all()), ratio
+
+
+@pytest.mark.parametrize("size", [1e-4, 1e-6, 1e-8, 1e-10])
+def test_entries_that_are_small_but_not_zero_do_not_spoil_a_fit(size):
+    """In float64 a dozen orders lie between the two: the looks must be close enough to let go of any."""
+    q = torch.nn.functional.normalize(torch.randn(6, 1, generator=seeded(), dtype=F64), dim=0)
+    rows = torch.randn(200, 6, generator=seeded(1), dtype=F64)
+    rows[:110] -= (rows[:110] @ q) @ q.T
+    rows[100:110] += size * q.T
+    U, S, V = torch.linalg.svd(rows, full_matrices=False)
+    low_rank = LowRank(U, torch.eye(6, 12, dtype=F64), torch.ones(6, dtype=F64), 0.0, True, even=True)
+    true = torch.nn.functional.normalize(S[:, None] * (V @ q), dim=0)
+    near = torch.nn.functional.normalize(
+        true + 1e-3 * torch.randn(6, 1, generator=seeded(2), dtype=F64), dim=0
+    )
+    found = fit(low_rank, near)
+    assert float((found - true * (found * true).sum().sign()).norm()) < 1e-13
 
 
 def test_strays_do_not_pull_a_sparse_direction():
