@@ -8,8 +8,8 @@ earlier. The layers behind say the same again of y_2, y_3 …: k relations coupl
    alone give the direction q in every layer by back-propagation;
 3. **deflate** (`coupled_chain`): c ⟂ q, and p_j ⟂ q_j in every layer.
 
-From more inactive than active units on, c itself stays open (inactive units may move): it follows once enough other
-samples are found, by c_k · q_i = 0, and is Q⁻¹ when all are.
+Where fewer units are active than c has unknowns, c itself stays open (inactive units may move): it follows once
+enough other samples are found, by c_k · q_i = 0, and is Q⁻¹ when all are.
 """
 
 import time
