@@ -62,7 +62,7 @@ def equal_to_the_eye() -> Prediction:
 
 def where_it_ends() -> Prediction:
     """Where does consistency end?"""
-    choices = ["at about b = 24", "between b = 160 and b = 200", "it does not end"]
+    choices = ["at about b = 24", "between b = 160 and b = 260", "it does not end"]
 
     def answer() -> str:
         whole = [b for b, runs in measured("consistency", 400).items() if len(set(exact_share(runs))) == 1]
@@ -73,5 +73,5 @@ def where_it_ends() -> Prediction:
         "m = 400. Up to which batch size do all photographs come back exactly, without draws?",
         choices,
         answer,
-        "Counting equations gives b = m/2 for one pair of layers; the search ends a little before it.",
+        "Counting equations gives b = m/2 for one pair of layers; several coupled ones go on from there.",
     )
