@@ -52,8 +52,9 @@ class Score:
 def compare(recovered: Tensor, truth: Tensor) -> Score:
     """Match recovered rows to true rows one to one, and measure each pair.
 
-    A gradient does not know the order of its batch, so rows are paired by the assignment with the least
-    total squared error. PSNR = 10 log₁₀(range² / mean squared error), the range being that of the true batch.
+    A gradient does not know the order of its batch, so rows are paired by the assignment with the most exact pairs,
+    and among those the one with the least total squared error. PSNR = 10 log₁₀(range² / mean squared error), the
+    range being that of the true batch.
 
     Args:
         recovered: shape (k, n), k ≤ b or more.
@@ -77,11 +78,14 @@ def compare(recovered: Tensor, truth: Tensor) -> Score:
     # a row that is far off, or no number at all, would drown the differences between all others
     far = FAR * true.norm(dim=1).max().clamp_min(torch.finfo(torch.float64).tiny)
     distance = torch.cdist(true, found[usable]).clamp_max(far)
-    rows, columns = (torch.as_tensor(i) for i in linear_sum_assignment(distance.square().numpy()))
+    span = (true.max() - true.min()).clamp_min(torch.finfo(torch.float64).tiny)
+    # one strange row must not cost an exact pair its partner for the sake of the sum
+    exact = distance <= span * 10 ** (-EXACT_DB / 20) * true.shape[1] ** 0.5
+    cost = distance.square() - exact * len(true) * far**2
+    rows, columns = (torch.as_tensor(i) for i in linear_sum_assignment(cost.numpy()))
     if not len(rows):
         return Score(order, psnr, torch.inf)
     difference = true[rows] - found[usable[columns]]
-    span = (true.max() - true.min()).clamp_min(torch.finfo(torch.float64).tiny)
     order[rows] = usable[columns]
     psnr[rows] = 20 * (span.log10() - difference.square().mean(dim=1).sqrt().log10())
     return Score(order, psnr, float(difference.abs().max()))

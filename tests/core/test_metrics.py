@@ -121,3 +121,11 @@ def test_share_interval_is_wilsons(successes: int, trials: int):
     half = z / (1 + z**2 / trials) * (share * (1 - share) / trials + z**2 / (4 * trials**2)) ** 0.5
     wanted = (max(0.0, middle - half), min(1.0, middle + half))
     assert metrics.share_interval(successes, trials) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_an_exact_row_keeps_its_partner_beside_a_strange_one():
+    truth = torch.tensor([[0.0, 0.0], [3.0, 0.0]])
+    recovered = torch.tensor([[3.0, 0.0], [7.0, 0.0]])  # 9 + 16 is less than 0 + 49
+    score = compare(recovered, truth)
+    assert score.order.tolist() == [1, 0]
+    assert score.exact.tolist() == [False, True]
