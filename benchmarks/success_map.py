@@ -35,9 +35,7 @@ PATH = RESULTS / "success_map.json"
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "success_map.png"
 WIDTHS = (50, 100, 200, 400)
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
-SECONDS_PER_UNIT = (
-    0.02  # CPU seconds for a batch of the map, times m; the round in which they end is finished
-)
+SECONDS_PER_UNIT = 0.2  # CPU seconds for a batch of the map, times m; the round in which they end is finished
 COST_BATCHES = (4, 8, 16, 32, 64, 128, 256)
 DEPTH = {"map": 6, "cost": 4}
 RELATIONS = (1, 2, 3)
