@@ -107,4 +107,6 @@ def judge(
     ]
     # noise is spread evenly over the m entries of y, and W spreads an error of x evenly over the units
     noise = LUCK * torch.maximum(expected, relation.misfit(y)) * y.norm(dim=0) / m**0.5
-    return proven, noise * torch.cat(amplified) / relation.spread
+    size, alone = (torch.cat(parts) for parts in zip(*amplified, strict=True))
+    # where one direction suffers alone, nearly two samples mix in it: there all noise may have gone
+    return proven, noise * size * (1 + m * alone.square()).sqrt() / relation.spread

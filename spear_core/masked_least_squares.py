@@ -121,9 +121,16 @@ def smallest(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
     return v
 
 
-def amplification(lower: Tensor) -> Tensor:
-    """‖A⁺‖ (Frobenius) of each factorised A, shape (K,): how far unit noise in every entry of y moves a candidate."""
-    return torch.cholesky_inverse(lower).diagonal(dim1=1, dim2=2).sum(dim=1).sqrt()
+def amplification(lower: Tensor) -> tuple[Tensor, Tensor]:
+    """How far unit noise in every entry of y moves a candidate, and how much of it along one direction.
+
+    Returns:
+        ‖A⁺‖ (Frobenius) of each factorised A, shape (K,), and 1 / (number of directions that share it evenly), which
+        is 1 where one direction suffers alone, shape (K,).
+    """
+    inverse = torch.cholesky_inverse(lower)
+    size = inverse.diagonal(dim1=1, dim2=2).sum(dim=1)
+    return size.sqrt(), inverse.square().sum(dim=(1, 2)) / size.square()
 
 
 def units(columns: Tensor) -> Tensor:

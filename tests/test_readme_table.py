@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import spear_core
-from spear_core import client
+from spear_core import client, defended
 from spear_core.__main__ import main
 from spear_core.errors import InputError
 from spear_core.metrics import compare
@@ -154,6 +154,14 @@ def batch_norm(tmp_path):
     exact(spear_core.invert(model.eval(), sent(model)))
 
 
+def zeros_alone(tmp_path):
+    for defence, value in (("dropout", 0.5), ("minibatch", 2)):
+        message = defended.message(defence, value)
+        grads = message.gradients["0.weight"], message.gradients["0.bias"]
+        inputs = spear_core.sparsest.sparsest_batch(*grads, 8)
+        assert compare(inputs, message.batch.inputs).exact.all()
+
+
 def files(tmp_path):
     model = mlp()
     torch.save(model, tmp_path / "model.pt")
@@ -183,6 +191,7 @@ CHECKS = {
     "gradients with noise on them": noisy,
     "one linear layer only": one_layer,
     "a model with BatchNorm or Dropout": batch_norm,
+    "dropout switched on, or FedAvg in minibatches": zeros_alone,
     "files": files,
     "something else, or an error": otherwise,
 }
