@@ -167,7 +167,8 @@ def fedavg_case(case: dict[str, Any]) -> str:
     """A stored case of FedAvg in words."""
     steps = "1 step" if case["steps"] == 1 else f"{case['steps']} steps"
     samples = f"{case['minibatch']} samples" if case["minibatch"] else "all samples"
-    return f"b = {case['b']}, {steps} on {samples}, lr {case['lr']:g}, {case['dtype']}"
+    order = ", shuffled" if case.get("shuffled") else ""
+    return f"b = {case['b']}, {steps} on {samples}{order}, lr {case['lr']:g}, {case['dtype']}"
 
 
 def fedavg_shares() -> dict[str, dict[str, float]]:
