@@ -84,7 +84,9 @@ def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Ten
     lower = torch.linalg.cholesky_ex(gram)[0]
     half = torch.linalg.solve_triangular(lower, projected.mT, upper=False)
     share = half @ half.mT  # of ‖a ∘ V t‖² that lies in the span of L
-    share = torch.where(share.abs() < 2, share, 0.0)  # beyond 1, and no number, where V tells nothing of a pattern
+    share = torch.where(
+        share.abs() < 2, share, 0.0
+    )  # beyond 1, and no number, where V tells nothing of a pattern
     values, vectors = torch.linalg.eigh(share)
     t = torch.linalg.solve_triangular(lower.mT, vectors[:, :, -1:], upper=True)
     return (projected @ t)[:, :, 0].T, t[:, :, 0].T, 1 - values[:, -1]
