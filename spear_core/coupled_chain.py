@@ -81,11 +81,14 @@ class Chain:
         """
         layers, b = problem.layers, low_rank.batch_size
         splits = [low_rank]
-        for layer in layers[1 : relations + 1]:
+        for j, layer in enumerate(layers[1 : relations + 1]):
             if min(layer.weight_grad.shape) < b or len(layer.bias) != len(layers[0].bias):
                 break
-            generator = torch.Generator().manual_seed(0)
-            later = split(layer.weight_grad, generator=generator, expected=b)
+            if j == 0:  # kept, since other steps ask for it as well
+                later = problem.next_split(expected=b)
+            else:
+                generator = torch.Generator().manual_seed(0)
+                later = split(layer.weight_grad, generator=generator, expected=b)
             if later.batch_size != b:
                 break
             splits.append(later)

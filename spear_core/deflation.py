@@ -71,10 +71,10 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor, befo
     if free.shape[1] == 0 or k == 0:
         return units(particular)
     result = torch.nn.functional.pad(before, (0, k - before.shape[1]), value=float("nan"))
-    wanted = result.isnan().any(dim=0) | (b - k <= DENSE_SIZE)
+    few = b - k <= DENSE_SIZE
+    wanted = result.isnan().any(dim=0) | few
     particular, zero = particular[:, wanted], inactive[:, wanted].to(factor.dtype)
     LN, Lp = factor @ free, factor @ particular
-    few = b - k <= DENSE_SIZE
     small_LN, small_zero = (t if few else t.to(torch.float32) for t in (LN, zero))
     lower, failed = torch.linalg.cholesky_ex(masked_products(small_LN, small_LN, small_zero))
     lower, w = lower.to(LN.dtype), LN.new_zeros(b - k, 1)

@@ -15,9 +15,7 @@ from spear_core.low_rank import LowRank
 from spear_core.masked_least_squares import amplification, factorise
 from spear_core.problem import Problem
 
-OTHER_ANGLE = (
-    1e-2  # sine of the angle from which there is no second direction, and the first is as small to it
-)
+OTHER_ANGLE = 1e-2  # least sine of the second angle, and largest ratio of the first to it
 AT_ONCE = 64  # samples whose equations are factorised together
 LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
 BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1

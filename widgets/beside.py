@@ -31,6 +31,14 @@ class Beside(threading.Thread):
         """Ask the search to end with the best so far."""
         self.stopped = True
 
+    def end(self) -> None:
+        """Wait for it, which a reader's stop makes short: it ends with its present step. Raises what it raised."""
+        if self.is_alive():
+            self.stop()
+            self.join()
+        if self.error is not None:
+            raise self.error
+
     def report(self, state: State) -> None:
         """Note a state; after a stop, end."""
         self.latest = state

@@ -153,11 +153,7 @@ class FullRun(base.Explorer):
         attack = self.attack
         if attack is None:  # the setting has changed meanwhile
             return
-        if attack.is_alive():  # stopped by the reader: it ends with its present step
-            attack.stop()
-            attack.join()
-        if attack.error is not None:
-            raise attack.error
+        attack.end()
         assert attack.outcome is not None
         self.outcomes[self.key] = attack.outcome
         self.refresh()

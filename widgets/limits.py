@@ -150,11 +150,7 @@ class DefenceExplorer(base.Explorer):
         attack = self._attack
         if attack is None or attack.setting != self.setting:
             return
-        if attack.is_alive():  # stopped by the reader: it ends with its present step
-            attack.stop()
-            attack.join()
-        if attack.error is not None:
-            raise attack.error
+        attack.end()
         self.attempt = attack.attempt
         if self.attempt is not None and not attack.stopped:
             self._attempts[attack.setting] = self.attempt
