@@ -6,6 +6,7 @@ the status line, and without a kernel the explorer is a picture with its descrip
 """
 
 import asyncio
+import base64
 import html
 import logging
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import ipywidgets as W
 import torch
 import traitlets
+from ipywidgets.widgets.trait_types import CByteMemoryView
 
 from widgets.drawing import captioned, stack_pictures
 
@@ -48,7 +50,6 @@ class Explorer(W.VBox):
         controls: Mapping[str, W.Widget],
         pictures: Sequence[str] = ("picture",),
         *,
-        format: str = "png",
         buttons: Sequence[W.Widget] = (),
     ) -> None:
         """Lay out the box. Call `self.refresh()` at the end of the subclass's own `__init__`.
@@ -56,11 +57,10 @@ class Explorer(W.VBox):
         Args:
             controls: by name; each one with a `value` is watched.
             pictures: names.
-            format: of all pictures, "png" or "jpeg".
             buttons: shown beside the controls, for example from `self.button`.
         """
         self.control = dict(controls)
-        self.picture = {name: _image(format, self.description) for name in pictures}
+        self.picture = {name: _image(self.description) for name in pictures}
         self.caption = W.HTML().add_class("spear-caption")
         self.status = W.HTML(layout=W.Layout(min_height="1.6em")).add_class("spear-status")
         self._first = self.values
@@ -192,19 +192,27 @@ def one_thread() -> Iterator[None]:
 
 
 class DescribedImage(W.Image):
-    """An image with a text alternative.
+    """An image with a text alternative that reaches the page as a data URL.
 
     The front end makes a tooltip the picture's title, which screen readers read, but looks for a description
-    first, and stumbles over images, which have none.
+    first, and stumbles over images, which have none. A data URL is on the page some 10 ms before the blob
+    that the front end would make of the bytes.
     """
 
     description = traitlets.Unicode("").tag(sync=True)
+    format = traitlets.Unicode("url").tag(sync=True)
+    value = CByteMemoryView().tag(sync=True, to_json=lambda value, _: _data_url(value))
 
 
-def _image(format: str, alt: str) -> W.Image:
+def _data_url(picture: memoryview) -> bytes:
+    kind = b"png" if bytes(picture[:4]) == b"\x89PNG" else b"jpeg"
+    return b"data:image/" + kind + b";base64," + base64.b64encode(picture)
+
+
+def _image(alt: str) -> W.Image:
     # an <img> is as wide as its pixels; on a narrow page it shrinks, and never loses its shape
     layout = W.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
-    return DescribedImage(format=format, layout=layout, tooltip=alt)
+    return DescribedImage(layout=layout, tooltip=alt)
 
 
 def int_slider(

@@ -112,7 +112,6 @@ class ThresholdExplorer(base.Explorer):
                 "width": base.dropdown("width m", WIDTHS, 200),
                 "threshold": base.float_slider("threshold τ", 0.2, THRESHOLDS[0], THRESHOLDS[-1], step=0.01),
             },
-            format="jpeg",
         )
         self.refresh()
 

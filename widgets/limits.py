@@ -105,7 +105,6 @@ class DefenceExplorer(base.Explorer):
                 "seed": base.int_slider("batch", 0, 0, SEEDS),
             },
             ("picture", "curves"),
-            format="jpeg",
         )
         self.job = Job(self)
         self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]

@@ -135,7 +135,6 @@ class DrawExplorer(base.Explorer):
                 "batch_size": base.int_slider("batch size b", 4, 2, 8),
                 "draw": base.int_slider("draw number", 1, 1, DRAWS, track=16),
             },
-            format="jpeg",
             buttons=(
                 self.button("Draw again", self.draw_again),
                 self.button("Next that is kept", self.next_kept, tooltip="The next draw with enough zeros"),

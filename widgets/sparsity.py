@@ -97,7 +97,6 @@ class PatternExplorer(base.Explorer):
                     False, description="sample 2 is nearly sample 1", indent=False, layout={"width": "auto"}
                 ),
             },
-            format="jpeg",
         )
         self.refresh()
 
@@ -265,7 +264,7 @@ class DialExplorer(base.Explorer):
         }
         options["position"].readout = False
         self._draw_frame()
-        super().__init__(options, format="jpeg", buttons=(self.button("Jump to the next spike", self.jump),))
+        super().__init__(options, buttons=(self.button("Jump to the next spike", self.jump),))
         self.refresh()
 
     def _prepare(self, data: str) -> None:
@@ -463,7 +462,6 @@ class SphereExplorer(base.Explorer):
                     True, description="mark the samples", indent=False, layout={"width": "auto"}
                 ),
             },
-            format="jpeg",
             buttons=self.buttons,
         )
         self.refresh()

@@ -159,7 +159,6 @@ class Stepper(base.Explorer):
                 "twins": base.dropdown("samples", TWINS),
                 "position": base.int_slider("state", 0, 0, 0, track=14),
             },
-            format="jpeg",
             buttons=(
                 self.button("First", self.first, tooltip="Back to the first state"),
                 self.button("◀ Back", self.back, tooltip="One state back"),

@@ -75,7 +75,6 @@ class SwapExplorer(base.Explorer):
                 "ranking": base.dropdown("start from", RANKINGS, 1),
                 "position": base.int_slider("swaps made", 0, 0, 0),
             },
-            format="jpeg",
             buttons=(
                 self.button("− one swap", lambda: self.move(-1)),
                 self.button("+ one swap", lambda: self.move(1)),

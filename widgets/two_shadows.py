@@ -266,7 +266,6 @@ class CircleExplorer(base.Explorer):
                 "start": base.int_slider("start of the search, degrees", 174, 0, 359, track=20),
                 "seen": seen_slider(2),
             },
-            format="jpeg",
         )
         self.refresh()
 
@@ -482,7 +481,6 @@ class WellsExplorer(base.Explorer):
                 ),
                 "seen": seen_slider(3),
             },
-            format="jpeg",
         )
         self.refresh()
 
