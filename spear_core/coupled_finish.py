@@ -15,6 +15,7 @@ from torch import Tensor
 from spear_core.coupled_chain import Chain, Space
 from spear_core.coupled_equations import Equations
 from spear_core.coupled_walk import stacked
+from spear_core.passing import forward
 from spear_core.tolerances import rounding_residual
 
 TURNS = 12  # units that may be on the wrong side
@@ -75,23 +76,15 @@ def judge(chain: Chain, y_1: Tensor) -> Sample | None:
         y_1: shape (m,), float64, exactly zero where inactive.
     """
     tolerance = rounding_residual(max(part.noise for part in chain.splits))
-    y, actives = y_1, [y_1 > 0]
-    for j, layer in enumerate(chain.layers[1:]):
-        if j < chain.relations:
-            part = chain.splits[j + 1]
-            rows = part.rows / part.singular_values[: part.batch_size, None]  # orthonormal
-            if (y - rows.T @ (rows @ y)).norm() > tolerance * y.norm():
-                return None
-        z = layer.weight.to(y.dtype) @ y + layer.bias.to(y.dtype)
-        y = torch.relu(z)
-        actives.append(z > 0)
-    classes = torch.eye(len(z), dtype=z.dtype, device=z.device)
-    grads = z.softmax(dim=0)[:, None] - classes  # a column for each label
-    found: list[Tensor] = []
-    for j in range(len(chain.layers) - 1, 0, -1):
-        grads = actives[j - 1][:, None] * (chain.layers[j].weight.to(z.dtype).T @ grads)
-        if j <= len(chain.splits):
-            found.insert(0, grads)
+    passed = forward(chain.layers, y_1[None])  # y_1 is its own relu, and so is its slope
+    for part, y in zip(chain.splits[1:], passed.activations[: chain.relations], strict=True):
+        rows = part.rows / part.singular_values[: part.batch_size, None]  # orthonormal
+        if (y - y @ rows.T @ rows).norm() > tolerance * y.norm():
+            return None
+    output = passed.output
+    errors = output.softmax(dim=1)[:, None] - torch.eye(output.shape[1], dtype=y.dtype, device=y.device)
+    # for each label, the first layers' ∂L/∂z as columns
+    found = [grads[0].T for grads in passed.back(errors)][::-1][: len(chain.splits)]
     inside = [part.factor.T @ g for part, g in zip(chain.splits, found, strict=True)]
     left = torch.stack(
         [

@@ -13,6 +13,7 @@ from spear_core.consistency_judge import judge as judged
 from spear_core.consistency_relation import SPARE_EQUATIONS, relate, value_and_slope
 from spear_core.low_rank import LowRank
 from spear_core.masked_least_squares import amplification, factorise
+from spear_core.passing import forward
 from spear_core.problem import Problem
 
 OTHER_ANGLE = 1e-2  # least sine of the second angle, and largest ratio of the first to it
@@ -43,17 +44,14 @@ def told_by_patterns(problem: Problem, low_rank: LowRank, preactivations: Tensor
         or not all(layer.has_relu for layer in layers[:-1])
     ):
         return torch.zeros(len(preactivations), dtype=torch.bool, device=L.device)
-    z, patterns = preactivations, []
-    for layer in layers[1:]:
-        patterns.append((z > 0).to(z.dtype))
-        z = torch.relu(z) @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
-    grads = torch.eye(outputs, dtype=z.dtype, device=z.device).expand(len(z), outputs, outputs)
-    for layer, pattern in zip(layers[:0:-1], patterns[::-1], strict=True):
-        grads = pattern[:, :, None] * (layer.weight.to(z.dtype).T @ grads)
+    passed = forward(layers, preactivations)
+    errors = torch.eye(outputs, dtype=L.dtype, device=L.device)[:, None].expand(-1, len(preactivations), -1)
+    *_, grads = passed.back(errors)
+    grads = grads.permute(1, 2, 0)  # for each sample A, shape (m, outputs)
     outside = grads - L @ (L.T @ grads)
     whole = grads.mT @ grads
     whole.diagonal(dim1=1, dim2=2).add_(
-        torch.finfo(z.dtype).eps * whole.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None]
+        torch.finfo(L.dtype).eps * whole.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None]
     )
     lower = torch.linalg.cholesky_ex(whole)[0]
     turned = torch.linalg.solve_triangular(lower, outside.mT, upper=False)

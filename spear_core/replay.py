@@ -6,17 +6,21 @@ cross-entropy they are δ_i ∝ softmax(output_i) − one-hot(label_i), which na
 """
 
 from dataclasses import dataclass
-from itertools import pairwise, product
+from itertools import product
 
 import torch
 from torch import Tensor
 
+from spear_core.passing import Pass, activate, forward
 from spear_core.problem import LinearLayer, Problem
 from spear_core.tolerances import precision
 
 SMOOTHING_PAYS = 0.01  # a second unknown is believed if it brings δ so much closer
 LOSS_ROUNDING = 2.0**16  # rounding errors by which the output layer's gradient may miss that of a named loss
 FEW_CLASSES = 100  # up to which each label may be tried in turn
+KINK = 64.0  # rounding errors by which z may be off zero where rounding chose the side, of the layer's z
+TURNED = 64  # units tried for it in each layer
+TURN_PAYS = 0.5  # what is left of a row of ∂L/∂W when one is believed
 LABEL_MATCH = 0.05  # relative distance of all δ from c (softmax − one-hot) up to which labels are believed
 
 
@@ -58,38 +62,62 @@ def replay(problem: Problem, preactivations: Tensor, output_grads: Tensor | None
     layers = problem.layers
     if problem.branches or len(layers) < 2 or layers[-1].activation is not None:
         return None
-    z, inputs, slopes = preactivations, [], []
-    for before, layer in pairwise(layers):
-        y, slope = _activate(before, z)
-        inputs.append(y)
-        slopes.append(slope)
-        z = y @ layer.weight.to(z.dtype).T + layer.bias.to(z.dtype)
-    if len(z) > inputs[-1].shape[1] + 1:
+    passed = forward(layers, preactivations)
+    if len(passed.output) > passed.activations[-1].shape[1] + 1:
         return None
-    labels, deltas, named, weights = _output_errors(layers[-1], inputs[-1], z)
-    if labels is None and output_grads is not None and 2 <= z.shape[1] <= FEW_CLASSES:
-        told = _labels_by_gradient(layers, slopes, z, output_grads)
-        errors = _errors_of_labels(layers[-1], inputs[-1], z, told)
+    labels, deltas, named, weights = _output_errors(layers[-1], passed.activations[-1], passed.output)
+    if labels is None and output_grads is not None and 2 <= passed.output.shape[1] <= FEW_CLASSES:
+        told = _labels_by_gradient(passed, output_grads)
+        errors = _errors_of_labels(layers[-1], passed.activations[-1], passed.output, told)
         if errors is not None:
             labels, deltas, named = told, errors, True
-    residual, grads = 0.0, deltas
-    for layer, y, slope in zip(layers[:0:-1], inputs[::-1], slopes[::-1], strict=True):
-        for replayed, observed in ((grads.T @ y, layer.weight_grad), (grads.sum(dim=0), layer.bias_grad)):
-            observed = observed.to(z.dtype)
-            residual = max(residual, float((replayed - observed).norm() / observed.norm()))
-        grads = slope * (grads @ layer.weight.to(z.dtype))
+    residual, grads = _sent(passed, deltas)
     return Replay(labels, grads, residual, named, weights)
 
 
-def _activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
-    """σ(z) and σ'(z)."""
-    if layer.activation is None:
-        return z, torch.ones_like(z)
-    with torch.enable_grad():
-        at = z.detach().requires_grad_()
-        y = layer.activation(at.clone())  # a clone: the activation may work in place
-        (slope,) = torch.autograd.grad(y.sum(), at)
-    return y.detach(), slope
+def _sent(passed: Pass, errors: Tensor) -> tuple[float, Tensor]:
+    """Relative residual of the worst layer after the attacked one, and ∂L/∂z of the attacked one."""
+    residual, grads, back = 0.0, errors, errors
+    for at in range(len(passed.layers) - 1, 0, -1):
+        layer, y = passed.layers[at], passed.activations[at - 1]
+        missing = grads.T @ y - layer.weight_grad.to(y.dtype)
+        if layer.activation is not None:
+            _turn_over(passed, at, grads, back, missing)
+        bias_missing = grads.sum(dim=0) - layer.bias_grad.to(y.dtype)
+        residual = max(
+            residual,
+            float(missing.norm() / layer.weight_grad.norm()),
+            float(bias_missing.norm() / layer.bias_grad.norm()),
+        )
+        back = grads @ layer.weight.to(y.dtype)
+        grads = passed.slopes[at - 1] * back
+    return residual, grads
+
+
+def _turn_over(passed: Pass, at: int, grads: Tensor, back: Tensor, missing: Tensor) -> None:
+    """Turn units of a layer over that rounding turned over in the client, in ∂L/∂z and in what it misses.
+
+    Where z is zero to rounding, the client may have been on the other side of the kink. In a batch of hundreds there is
+    such a unit in some layer, and with it one row of ∂L/∂W is off by far more than rounding.
+
+    Args:
+        passed: the pass.
+        at: which layer.
+        grads: ∂L/∂z, shape (b, m); changed in place.
+        back: ∂L/∂σ(z), shape (b, m).
+        missing: replayed − observed ∂L/∂W; changed in place.
+    """
+    layer, z, y = passed.layers[at], passed.preactivations[at], passed.activations[at - 1]
+    size = z.abs() / z.square().mean().sqrt()
+    turned = (activate(layer, -z)[1] - passed.slopes[at]) * back
+    turned = torch.where(size <= KINK * precision(layer.weight_grad.dtype), turned, 0.0)
+    candidates = turned.nonzero()
+    nearest = size[candidates[:, 0], candidates[:, 1]].argsort()[:TURNED]
+    for sample, unit in candidates[nearest].tolist():
+        row = missing[unit] + turned[sample, unit] * y[sample]
+        if row.norm() < TURN_PAYS * missing[unit].norm():
+            missing[unit] = row
+            grads[sample, unit] += turned[sample, unit]
 
 
 def _output_errors(
@@ -141,16 +169,13 @@ def _weighted_labels(output: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor] | 
     return None
 
 
-def _labels_by_gradient(
-    layers: tuple[LinearLayer, ...], slopes: list[Tensor], output: Tensor, output_grads: Tensor
-) -> Tensor:
+def _labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
     """The labels whose cross-entropy, sent back through each sample's slopes, comes nearest to ± ∂L/∂z in direction."""
-    softmax, nearness = output.softmax(dim=1), []
-    for label in range(output.shape[1]):
-        grads = softmax.clone()
-        grads[:, label] -= 1
-        for layer, slope in zip(layers[:0:-1], slopes[::-1], strict=True):
-            grads = slope * (grads @ layer.weight.to(grads.dtype))
+    softmax, nearness = passed.output.softmax(dim=1), []
+    for label in range(passed.output.shape[1]):
+        errors = softmax.clone()
+        errors[:, label] -= 1
+        *_, grads = passed.back(errors)
         nearness.append(torch.cosine_similarity(grads, output_grads, dim=1).abs())
     return torch.stack(nearness).argmax(dim=0)
 

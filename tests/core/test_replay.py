@@ -1,5 +1,7 @@
 """Certificate (d): the replay against autograd of the real model."""
 
+import copy
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -100,6 +102,24 @@ def test_other_losses_are_replayed_with_what_the_output_layer_tells(loss):
     played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
+
+
+@pytest.mark.parametrize("layer", [2, 4])
+@pytest.mark.parametrize("active", [True, False])
+def test_a_unit_that_rounding_put_on_the_other_side_of_its_kink_is_turned_over(layer, active):
+    model, (X, y) = network(dtype=torch.float32), batch(4, 6, 30, torch.float32)
+    exact = copy.deepcopy(model).double()
+    z = exact[: layer + 1](X.double())[3, 7].detach()
+    kink = exact[layer].bias[7].detach() - z  # the bias with which unit 7 of sample 3 is at zero
+    below = torch.nextafter(kink.float(), torch.tensor(-torch.inf))
+    above = torch.nextafter(kink.float(), torch.tensor(torch.inf))
+    with torch.no_grad():
+        exact[layer].bias[7], model[layer].bias[7] = (above, below) if active else (below, above)
+    sent = {name: grad.float() for name, grad in client.gradients(exact, X.double(), y).items()}
+    problem, first = read_problem(model, sent), exact[0](X.double()).detach()
+    assert replay(problem, first).residual < 1e-6
+    moved = first + 1e-4 * torch.randn(first.shape, generator=seeded(), dtype=first.dtype)
+    assert replay(problem, moved).residual > 1e-5
 
 
 def test_a_wrong_batch_and_a_wrong_layer_show():

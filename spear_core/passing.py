@@ -1,0 +1,70 @@
+"""The client's own pass through the layers after the attacked one: forward, and back with the errors of the output."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from spear_core.problem import LinearLayer
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What the layers of a chain see of b samples.
+
+    Attributes:
+        layers: the attacked one, and those after it up to the output.
+        preactivations: z of each layer, shapes (b, its width); the last is the output.
+        activations: σ(z) of all layers but the last, each the inputs of the next.
+        slopes: σ'(z) of the same.
+    """
+
+    layers: tuple[LinearLayer, ...]
+    preactivations: tuple[Tensor, ...]
+    activations: tuple[Tensor, ...]
+    slopes: tuple[Tensor, ...]
+
+    @property
+    def output(self) -> Tensor:
+        """Of the network, shape (b, classes)."""
+        return self.preactivations[-1]
+
+    def back(self, errors: Tensor) -> Iterator[Tensor]:
+        """∂L/∂z of all layers, from the output's own, ∂L/∂output, to the attacked one's, each (…, b, its width).
+
+        Args:
+            errors: ∂L/∂output, shape (b, classes), or several of them, shape (…, b, classes).
+        """
+        yield errors
+        for layer, slope in zip(self.layers[:0:-1], self.slopes[::-1], strict=True):
+            errors = slope * (errors @ layer.weight.to(errors.dtype))
+            yield errors
+
+
+def forward(layers: tuple[LinearLayer, ...], preactivations: Tensor) -> Pass:
+    """The forward pass from the attacked layer's z on, in the dtype of z.
+
+    Args:
+        layers: the attacked one, and those after it, one after the other.
+        preactivations: of the attacked layer, shape (b, m).
+    """
+    z, y, slopes = [preactivations], [], []
+    for before, layer in pairwise(layers):
+        value, slope = activate(before, z[-1])
+        y.append(value)
+        slopes.append(slope)
+        z.append(value @ layer.weight.to(value.dtype).T + layer.bias.to(value.dtype))
+    return Pass(layers, tuple(z), tuple(y), tuple(slopes))
+
+
+def activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(z) and σ'(z) of a layer."""
+    if layer.activation is None:
+        return z, torch.ones_like(z)
+    with torch.enable_grad():
+        at = z.detach().requires_grad_()
+        y = layer.activation(at.clone())  # a clone: the activation may work in place
+        (slope,) = torch.autograd.grad(y.sum(), at)
+    return y.detach(), slope
