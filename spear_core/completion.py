@@ -22,7 +22,7 @@ from spear_core.sparsity import SPARE_ROWS, Pool, default_threshold, join, null_
 
 CORNER_COST = 64  # draws that take as long as one corner
 MOST_CORNERS = 2**15  # of one turn: a second or two
-CHUNK = 2**11  # corners looked at together
+CHUNK, CHUNK_NUMBERS = 2**11, 2**22  # corners looked at together, and entries of their Gram matrices
 SINGULAR = 1e-9  # least eigenvalue of the inactive rows' Gram matrix in the right cell; of all rows it is I
 
 
@@ -121,7 +121,8 @@ def _inactive_units(
     if k == 1:  # a point
         yield base[None] < 0, torch.zeros(1, 0, dtype=torch.int64, device=base.device)
         return
-    for count in [CHUNK] * (corners // CHUNK) + [corners % CHUNK]:
+    chunk = max(1, min(CHUNK, CHUNK_NUMBERS // low_rank.batch_size**2))
+    for count in [chunk] * (corners // chunk) + [corners % chunk]:
         units = draw_row_sets(m, k - 1, count, generator=generator).to(base.device)
         t, _ = torch.linalg.solve_ex(slope.T[units], -base[units])
         inactive = base + t @ slope < 0

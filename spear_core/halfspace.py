@@ -35,6 +35,12 @@ from spear_core.reconstruction import Forward, reconstruct
 
 SUREST = (0.3, 0.35, 0.4)  # share of the rows taken for zeros, look by look: about half of them are,
 # and the surest are right early; but similar samples differ in rows near zero only
+NARROW, NARROW_SUREST = (
+    0.1,
+    (0.38, 0.42, 0.45),
+)  # the same once at most this share of the samples is missing: in
+# the narrow space left for z it is known better, and those left are similar to others
+LAST, LAST_PATIENCE = 2, 3  # so few missing after so many rounds without a find are left to `completion`
 SMOOTHING = 1e-6  # keeps Cholesky factors alive in float32; true zeros leave a second eigenvalue above 0.01
 INVERSE_STEPS = 3  # of inverse iteration; the vector of the step before is a good start
 STEPS = 10  # alternations before candidates are looked at
@@ -104,7 +110,8 @@ def search(
         fresh = max(FEWEST_WALKERS, round(walkers * missing)) - q.shape[1]
         start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
         if V is None:
-            q, ages = _by_zeros(rows, space, (q, ages), start, generator)
+            surest = NARROW_SUREST if missing <= NARROW * b else SUREST
+            q, ages = _by_zeros(rows, space, (q, ages), start, surest, generator)
         else:  # who has not arrived is no better than a new start
             q = halfspace_readout.alternate(rows, space, V, space @ start)
             ages = ages.new_full((q.shape[1],), len(SUREST))
@@ -122,7 +129,8 @@ def search(
         unique = torch.ones(confirmed.count, dtype=torch.bool, device=L.device)
         yield Found(confirmed.directions, unique, q, rounds, starts)
         late = deadline is not None and time.monotonic() > deadline
-        if confirmed.count >= b or starts >= max_starts or late:
+        last = b - confirmed.count <= LAST and idle >= LAST_PATIENCE
+        if confirmed.count >= b or starts >= max_starts or late or last:
             return
 
 
@@ -131,6 +139,7 @@ def _by_zeros(
     space: Tensor,
     walkers: tuple[Tensor, Tensor],
     start: Tensor,
+    surest: tuple[float, ...],
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
     """Directions (b, K) and their ages after one more look at each, from those so far and fresh starts (r, k)."""
@@ -139,7 +148,7 @@ def _by_zeros(
     ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
     looks = [
         alternate(rows, space, z[:, ages == age], round(share * len(rows)), generator=generator)
-        for age, share in enumerate(SUREST)
+        for age, share in enumerate(surest)
     ]
     return torch.cat(looks, dim=1), ages.sort().values
 

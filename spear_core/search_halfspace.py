@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from spear_core import halfspace
+from spear_core.completion import completed, expected_corners
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
 from spear_core.reconstruction import Forward
 from spear_core.search import conclude, pool_of, proven_coefficients, timed
 from spear_core.sparsity import Pool, zero_tolerance
 from spear_core.state import State
+
+CORNERS = 8  # tried for the last samples, times the expected number
 
 
 def halfspace_states(
@@ -58,6 +61,13 @@ def halfspace_states(
         state = timed(replace(state, pool=pool, samples_drawn=drawn + found.starts), "halfspace", began)
         yield state
         began = time.perf_counter()
+    missing = low_rank.batch_size - len(state.pool)
+    if 0 < missing <= halfspace.LAST and time.monotonic() < deadline:
+        began, corners = time.perf_counter(), round(CORNERS * expected_corners(missing, len(low_rank.factor)))
+        forward = Forward.of(low_rank, problem.attacked)
+        pool = completed(state.pool, forward, corners, generator=generator)
+        state = timed(replace(state, pool=pool), "halfspace", began)
+        yield state
     if len(state.pool) < low_rank.batch_size and time.monotonic() >= deadline:
         state = replace(state, notes=(f"stopped at the time limit after {found.starts:,} random starts",))
     yield from conclude(state, problem, generator=generator)
