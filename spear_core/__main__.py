@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--depth", type=int, default=6, help="number of linear layers (default 6)")
     parser.add_argument("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
     parser.add_argument(
-        "--data", default="photos", help="photos (default), digits or one of torchvision: " + ", ".join(data.TORCHVISION_SETS),
+        "--data",
+        default="photos",
+        help="photos (default), digits or one of torchvision: " + ", ".join(data.TORCHVISION_SETS),
     )
     parser.add_argument(
         "--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself"

@@ -32,7 +32,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     inverted = subparsers.add_parser("invert", help="recover the batch behind the gradients of a model")
     for parser in (looked_at, inverted):
         parser.add_argument(
-            "model", type=Path, help="a module of torch.nn's classes, or a state dict (of an own class: with --network)"
+            "model",
+            type=Path,
+            help="a module of torch.nn's classes, or a state dict (of an own class: with --network)",
         )
         parser.add_argument(
             "gradients", type=Path, help="a mapping or list of tensors (.pt), or arrays (.npz)"

@@ -55,7 +55,10 @@ class Inversion:
             ("labels", labels),
             ("sparsity match λ", f"{self.sparsity_match:.6f}"),
             ("gradient residual", f"{self.gradient_residual:.1e}"),
-            ("method", f"{self.method}, {self.samples_drawn:,} {counted}, {sum(self.seconds.values()):.3f} s"),
+            (
+                "method",
+                f"{self.method}, {self.samples_drawn:,} {counted}, {sum(self.seconds.values()):.3f} s",
+            ),
             *(("note", note) for note in self.notes),
         ]
 
