@@ -211,7 +211,7 @@ class ReachExplorer(base.Explorer):
             whole = [b for b, (found, of) in counts.items() if found == of]
             words.append(f"{method} up to b = <b>{max(whole)}</b>" if whole else f"{method} at no b")
         for chart in (self._success, self._time):
-            chart.mark(m / 2)
+            chart.mark(m / 2, "b = m/2")
         self.show("success", self._success.png())
         self.show("time", self._time.png())
         self.say(
