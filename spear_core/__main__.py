@@ -30,13 +30,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m spear_core",
-        description="Recover a batch of photographs exactly from the gradient that a client shares.",
+        description="Recover a batch of pictures from the gradient that a client shares, and say which of them are "
+        "certified.",
     )
     parser.add_argument("-b", "--batch-size", type=int, default=24, help="number of pictures (default 24)")
     parser.add_argument("--width", type=int, default=400, help="m, units per hidden layer (default 400)")
     parser.add_argument("--depth", type=int, default=6, help="number of linear layers (default 6)")
     parser.add_argument("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
-    parser.add_argument("--data", default="photos", help="photos (default), digits or a torchvision set")
+    parser.add_argument(
+        "--data",
+        default="photos",
+        help="photos (default), digits or one of torchvision: " + ", ".join(data.TORCHVISION_SETS),
+    )
     parser.add_argument(
         "--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself"
     )

@@ -114,7 +114,7 @@ class Certificate:
         reasons = {
             GRADIENT: f"the recovered batch gives a gradient that is off by {self.gradient_residual:.1e}",
             ZEROS: f"λ < 1 in {disagree} of {k} samples: "
-            "wrong directions, or weights that do not match this gradient",
+            "wrong directions, weights that do not match this gradient, or noise on it",
             UNIQUE: f"{int((~self.unique_rows).sum())} of {k} samples are not unique: "
             "too similar to others to tell apart by their zeros",
             REPLAY: f"replaying the client misses the other layers by {self.replay_residual:.1e}",

@@ -31,7 +31,11 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     looked_at = subparsers.add_parser("diagnose", help="what each linear layer of a model would give away")
     inverted = subparsers.add_parser("invert", help="recover the batch behind the gradients of a model")
     for parser in (looked_at, inverted):
-        parser.add_argument("model", type=Path, help="a module of torch.nn's classes, or a state dict")
+        parser.add_argument(
+            "model",
+            type=Path,
+            help="a module of torch.nn's classes, or a state dict (of an own class: with --network)",
+        )
         parser.add_argument(
             "gradients", type=Path, help="a mapping or list of tensors (.pt), or arrays (.npz)"
         )

@@ -46,12 +46,19 @@ class Inversion:
         labels = "not identified" if self.labels is None else str(self.labels.tolist())
         if len(labels) > 80:
             labels = labels[:77] + "…"
+        if self.method == "sampling":
+            counted = "draws"
+        else:
+            counted = "draws and starts" if "sampling" in self.method else "starts"
         return [
             ("recovered", f"{len(self.inputs)} of {self.batch_size} samples, {state}"),
             ("labels", labels),
             ("sparsity match λ", f"{self.sparsity_match:.6f}"),
             ("gradient residual", f"{self.gradient_residual:.1e}"),
-            ("method", f"{self.method}, {self.samples_drawn:,} draws, {sum(self.seconds.values()):.3f} s"),
+            (
+                "method",
+                f"{self.method}, {self.samples_drawn:,} {counted}, {sum(self.seconds.values()):.3f} s",
+            ),
             *(("note", note) for note in self.notes),
         ]
 

@@ -14,6 +14,7 @@ from spear_core import client, defended
 from spear_core.__main__ import main
 from spear_core.errors import InputError
 from spear_core.metrics import compare
+from spear_core.sparsest import sparsest_batch
 from tests.core.zoo import batch, mlp, randomise, seeded
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
@@ -158,7 +159,7 @@ def zeros_alone(tmp_path):
     for defence, value in (("dropout", 0.5), ("minibatch", 2)):
         message = defended.message(defence, value)
         grads = message.gradients["0.weight"], message.gradients["0.bias"]
-        inputs = spear_core.sparsest.sparsest_batch(*grads, 8)
+        inputs = sparsest_batch(*grads, 8)
         assert compare(inputs, message.batch.inputs).exact.all()
 
 

@@ -5,6 +5,7 @@ wrong function with its hint: an answer that agrees with it on the cases gets th
 solution is the source of the reference function itself, so it cannot go stale.
 """
 
+import ast
 import html
 import inspect
 import textwrap
@@ -122,8 +123,12 @@ class Exercise:
 
     @property
     def solution(self) -> str:
-        """Source of the reference."""
-        return textwrap.dedent(inspect.getsource(self.reference)).strip()
+        """Source of the reference, without the annotations, whose names a notebook does not import."""
+        lines = textwrap.dedent(inspect.getsource(self.reference)).strip().splitlines()
+        (function,) = ast.parse("\n".join(lines)).body
+        assert isinstance(function, ast.FunctionDef)
+        head = f"def {function.name}({', '.join(inspect.signature(self.reference).parameters)}):"
+        return "\n".join([head, *lines[function.body[0].lineno - 1 :]])
 
     def __repr__(self) -> str:
         return f"Exercise: {self.task}"

@@ -215,7 +215,7 @@ def result_picture(stage: Scene, outcome: Outcome | None) -> Image.Image:
             pictures[place] = recovered[row]
             labels[place] = "✓ proven" if proven else "? not proven"
             frames[place] = drawing.GREEN if proven else drawing.ORANGE
-    heading = f"recovered from the gradient alone in {outcome.seconds:.2f} s ({inversion.method})"
+    heading = f"recovered from the gradient alone ({inversion.method})"
     return drawing.below(
         [drawing.headline(heading, 14, drawing.WIDTH), _grid(pictures, labels, frames)], gap=2
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
 from spear_core import metrics
@@ -18,7 +19,7 @@ from widgets.theory import Style
 EXACT = Style("exact (90 dB or more)", drawing.BLUE, "-", "o")
 SEEN = Style("recognisable (25 dB or more)", drawing.ORANGE, "--", "^")
 ACCURACY = Style("accuracy on unseen digits", drawing.GREEN, ":", "s")
-MEDIAN = Style("median PSNR, with quartiles", drawing.BLUE, "-", "o")
+MEDIAN = Style("median PSNR, with quartiles", drawing.INK, "-", "v")
 SHARES = (EXACT, SEEN, ACCURACY)
 NOTHING = 0.0  # dB: where samples stand that did not come back
 DECIBELS = {NOTHING: "nothing", metrics.SEEN_DB: "25 dB", metrics.EXACT_DB: "90 dB", 160.0: "160 dB"}
@@ -40,7 +41,8 @@ def draw_shares(axes: Axes, key: str) -> None:
         _line(axes, key, style, [m.share(decibel) for m in found])
         ends = [metrics.share_interval(*m.count(decibel)) for m in found]
         axes.vlines(range(len(values)), *zip(*ends), color=style.colour, linewidth=1)
-    _line(axes, key, ACCURACY, [math.nan if m.accuracy is None else m.accuracy for m in found])
+    if any(m.networks for m in found):
+        _line(axes, key, ACCURACY, [math.nan if m.accuracy is None else m.accuracy for m in found])
     axes.set(ylim=(-0.06, 1.08), yticks=[0, 0.5, 1])
     axes.set_yticklabels(["0", "50 %", "100 %"])
     _frame(axes, key)
@@ -189,7 +191,7 @@ def fedavg() -> base.Picture:
     shares = fedavg_shares()
     count, high = len(shares), 100 + 26 * len(shares)
     canvas = drawing.Canvas(drawing.WIDTH, high)
-    axes = canvas.figure.add_axes((0.36, 80 / high, 0.61, 1 - 95 / high))
+    axes = canvas.figure.add_axes((0.44, 80 / high, 0.53, 1 - 95 / high))
     looks = {
         "40 dB or more": (drawing.ORANGE, "^"),
         "90 dB or more": (drawing.BLUE, "o"),
@@ -199,8 +201,9 @@ def fedavg() -> base.Picture:
         heights = [row + shift for row in range(count)]  # so that equal shares do not cover each other
         axes.plot([case[name] for case in shares.values()], heights, marker, color=colour, label=name)
     axes.set_yticks(range(count), list(shares), fontsize=9)
-    axes.set(xlim=(-0.03, 1.03), ylim=(count - 0.4, -0.6), xlabel="share of samples")
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+    least = min(0.9, *(min(case.values()) for case in shares.values()))
+    axes.set(xlim=(least - 0.005, 1.005), ylim=(count - 0.4, -0.6), xlabel="share of samples")
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.6)
     canvas.figure.legend(*_legend(axes), loc="lower center", ncols=3, fontsize=9, frameon=False)

@@ -209,13 +209,13 @@ class ReachExplorer(base.Explorer):
             seconds = [float(np.median([run["seconds"] for run in runs])) for runs in cells.values()]
             self._time.put(method, list(cells), seconds)
             whole = [b for b, (found, of) in counts.items() if found == of]
-            words.append(f"{method} up to b = <b>{max(whole)}</b>" if whole else f"{method} at no b")
+            words.append(f"b = <b>{max(whole)}</b> with {method}" if whole else f"none with {method}")
         for chart in (self._success, self._time):
-            chart.mark(m / 2)
+            chart.mark(m / 2, "b = m/2")
         self.show("success", self._success.png())
         self.show("time", self._time.png())
         self.say(
-            f"m = {m}: all samples of all batches exact with {', with '.join(words)}. The line is b = m/2."
+            f"m = {m}: the largest batches that all came back whole: {', '.join(words)}. The line is b = m/2."
         )
 
 

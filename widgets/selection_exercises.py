@@ -88,7 +88,7 @@ SPARSITY_MATCH = Exercise(
 
 # ---------------------------------------------------------------- the scales
 def scales(factor, directions, bias_grad):  # type: ignore[no-untyped-def]  # shown as the solution
-    """S with g = L Q̄ s, by least squares."""
+    """The lengths s with g = L Q̄ s, by least squares."""
     return torch.linalg.lstsq(factor @ directions, bias_grad[:, None]).solution[:, 0]
 
 

@@ -129,7 +129,7 @@ def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
     draw = ImageDraw.Draw(sheet)
     small = drawing.font(12)
     draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
-    draw.text((right, 4), "share of zeros", fill=drawing.INK, font=small)
+    draw.text((right, 4), "zeros; line: 50 %", fill=drawing.INK, font=small)
     shares = state.zero_share.tolist()
     cells = np.where(state.zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
     for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):

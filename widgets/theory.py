@@ -70,7 +70,10 @@ class Chart:
             handles=list(self._series.values()), loc="lower center", ncols=4, fontsize=9, frameon=False
         )
         (self._mark,) = self.axes.plot([], [], color=drawing.INK, linewidth=1)
-        self._canvas.moving(*self._bars.values(), *self._series.values(), self._mark)
+        self._words = self.axes.text(
+            0, 1.01, "", transform=self.axes.get_xaxis_transform(), ha="center", fontsize=9
+        )
+        self._canvas.moving(*self._bars.values(), *self._series.values(), self._mark, self._words)
 
     def ticks(self, at: Sequence[int]) -> None:
         """Plain numbers on a logarithmic x axis."""
@@ -85,9 +88,10 @@ class Chart:
         along = [end for low, high in ends for end in (low, high, math.nan)]
         self._bars[label].set_data(across, along)
 
-    def mark(self, x: float) -> None:
-        """A vertical line."""
+    def mark(self, x: float, words: str) -> None:
+        """A vertical line, with words above it."""
         self._mark.set_data([x, x], self.axes.get_ylim())
+        self._words.set(x=x, text=words)
 
     def png(self) -> bytes:
         """The chart as it is now."""
@@ -427,7 +431,7 @@ class WallExplorer(base.Explorer):
         )
         for name, span in SPANS:
             self._chart.axes.axhline(span, color=drawing.FAINT, linewidth=0.8)
-            self._chart.axes.text(118, span * 1.6, name, ha="right", fontsize=9)
+            self._chart.axes.text(112, span * 3, name, ha="right", va="bottom", fontsize=9)
         super().__init__(
             {
                 "batch_size": base.int_slider("batch size b", 24, 2, 128, track=16),
@@ -446,7 +450,7 @@ class WallExplorer(base.Explorer):
             self._chart.put(label, list(found), [mean / speed for mean in found.values()])
         road = mean_by_batch_size("roads", "seconds", lambda row: row["method"] == "consistency")
         self._chart.put(self.ROAD, list(road), list(road.values()))
-        self._chart.mark(b)
+        self._chart.mark(b, f"b = {b}")
         self.show("picture", self._chart.png())
         self.draws = theory.expected_draws(b)
         self.seconds = self.draws / speed

@@ -301,7 +301,7 @@ class CircleExplorer(base.Explorer):
         ]
         self._marks = [axes.plot([], [], **mark)[0] for axes, mark in marks]
         self._names = [curve.text(0, 3, f"sample {i + 1}", fontsize=9, va="center") for i in range(2)]
-        path: dict[str, Any] = {"color": drawing.ORANGE, "zorder": 7}
+        path: dict[str, Any] = {"color": drawing.PURPLE, "zorder": 7}
         (self._needle,) = ring.plot([], [], linewidth=2, **path)
         (self._steps,) = ring.plot([], [], "o-", linewidth=1, markersize=5, **path)
         (self._dots,) = curve.plot([], [], "o", markersize=6, **path)
@@ -313,6 +313,7 @@ class CircleExplorer(base.Explorer):
             frame.set(xticks=[], yticks=[])
             frame.set_title(label, fontsize=10, pad=3)
             self._ghosts.append(frame.imshow(np.zeros((SIDE, SIDE, 3)), interpolation="nearest"))
+        figure.text(0.145, 0.355, "dark: fits; light: misfit", ha="center", fontsize=9)
         figure.text(0.012, 0.295, "what the direction stands for, on the way of the search (grey: no input)")
         self._canvas.moving(
             self._ring, self._line, self._floor, *self._marks, *self._names, self._needle, self._steps,
