@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from spear_core import theory
+from spear_core.low_rank import LowRank
 from spear_core.sampling import Draw, draw_directions, live_rows
 from spear_core.sparsity import (
     Pool,
@@ -25,6 +26,7 @@ from widgets.scene import DATA, Scene, of_batch, scene
 
 DRAWS = 200  # that the first explorer scrubs through
 CANDIDATES = 4000  # for histograms
+IN_CACHE = 500  # candidates whose entries are looked at together
 RUNS = 30  # repetitions of collecting all directions
 MOST_DRAWS = 100_000  # after which all repetitions together give up
 SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
@@ -41,18 +43,23 @@ class Candidates:
     Attributes:
         rows: the b − 1 units that each comes from, shape (k, b − 1).
         directions: unit vectors as rows, shape (k, b).
-        entries: L q, shape (k, m).
-        zero: which of them are zero to rounding, shape (k, m).
+        factor: L, shape (m, b).
+        zero: which entries of L q are zero to rounding, shape (k, m).
         mixed: how many samples are mixed in q, from 1 (right) to b; only the client can tell, shape (k,).
         sample: the sample that has the largest part in q, shape (k,).
     """
 
     rows: Tensor
     directions: Tensor
-    entries: Tensor
+    factor: Tensor
     zero: Tensor
     mixed: Tensor
     sample: Tensor
+
+    @cached_property
+    def entries(self) -> Tensor:
+        """L q for each candidate, shape (k, m)."""
+        return self.directions @ self.factor.T
 
     @cached_property
     def zeros(self) -> Tensor:
@@ -80,24 +87,29 @@ def candidates(stage: Scene, count: int, seed: int = 0) -> Candidates:
     L, b = stage.low_rank.factor, stage.low_rank.batch_size
     live = live_rows(L)
     unit_rows = L[live] / L[live].norm(dim=1, keepdim=True)
-    draw = draw_directions(unit_rows, 2 * b * count, generator=torch.Generator().manual_seed(seed))
+    draw = draw_directions(unit_rows, b * count, generator=torch.Generator().manual_seed(seed))
     directions, rows = draw.directions[b - 1 :: b], live[draw.sets[:, : b - 1]]
     usable = directions.isfinite().all(dim=1).nonzero().flatten()[:count]
     directions = directions[usable] / directions[usable].norm(dim=1, keepdim=True)
-    entries = directions @ L.T
-    # null vectors of ill-conditioned rows are blurred by as much as a negligible sample
-    tolerance = zero_tolerance(stage.low_rank, directions.T).T
     # ∂L/∂Z (Q⁻¹ q) = L q: the coordinates of q in the client's columns, each weighed by its column
     shares = torch.linalg.solve(stage.true_q, directions.T) * stage.true_q.norm(dim=0)[:, None]
     shares = shares.abs() / shares.abs().amax(dim=0)
     return Candidates(
         rows=rows[usable],
         directions=directions,
-        entries=entries,
-        zero=entries.abs() <= torch.maximum(tolerance, NEGLIGIBLE * entries.abs().mean(dim=1, keepdim=True)),
+        factor=L,
+        zero=torch.cat([_zero(stage.low_rank, part) for part in directions.split(IN_CACHE)]),
         mixed=(shares > NEGLIGIBLE).sum(dim=0),
         sample=shares.argmax(dim=0),
     )
+
+
+def _zero(low_rank: LowRank, directions: Tensor) -> Tensor:
+    """Which entries of L q are zero, one row for each direction."""
+    size = (directions @ low_rank.factor.T).abs_()
+    # null vectors of ill-conditioned rows are blurred by as much as a negligible sample
+    blur = NEGLIGIBLE * size.mean(dim=1, keepdim=True)
+    return size <= torch.maximum(zero_tolerance(low_rank, directions.T).T, blur)
 
 
 def first_finds(found: Candidates, batch_size: int, draws: int | None = None) -> list[int | None]:

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spear_core import client, data, low_rank, networks
 from spear_core.low_rank import LowRank
@@ -60,16 +61,10 @@ class Scene:
 
     @cached_property
     def output_grads(self) -> Tensor:
-        """The client's (∂L/∂Z)ᵀ, shape (b, m).
-
-        The bias gradient of a single sample is its ∂L/∂z; the mean over the batch divides it by b.
-        """
-        inputs, labels = self.batch.inputs, self.batch.labels
-        rows = [
-            client.gradients(self.model, inputs[i : i + 1], labels[i : i + 1])["0.bias"]
-            for i in range(len(labels))
-        ]
-        return torch.stack(rows) / len(rows)
+        """The client's (∂L/∂Z)ᵀ, shape (b, m): the loss is a mean over samples, so row i is sample i's own."""
+        z = self.preactivations.detach().requires_grad_()
+        loss = F.cross_entropy(self.model[1:](z), self.batch.labels)
+        return torch.autograd.grad(loss, z)[0]
 
     @property
     def batch_size(self) -> int:
