@@ -12,7 +12,6 @@ from torch import Tensor
 
 from spear_core.low_rank import LowRank
 from spear_core.sampling import Draw, draw_directions
-from spear_core.tolerances import noise_per_entry
 
 FIRST_ROWS = 24  # rows of the first stage
 FIRST_ZEROS = (
@@ -68,15 +67,10 @@ def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
         low_rank: the split of G; its floor measures δG.
         directions: unit columns, shape (b, k).
     """
-    L, S = low_rank.factor, low_rank.singular_values[: low_rank.batch_size]
-    row_size = torch.ones_like(L[:, 0]) if low_rank.even else (L * S).norm(dim=1)
-    relative = (row_size / row_size.square().mean().sqrt()).clamp_min(1e-3)
-    shape = (L.shape[0], low_rank.rows.shape[1])
-    floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(low_rank.singular_values[0]))
+    S = low_rank.singular_values[: low_rank.batch_size]
     amplified = (directions / S[:, None]).norm(dim=0)
-    noise = noise_per_entry(floor, shape) * torch.outer(relative, amplified)
     arithmetic = torch.finfo(torch.float64).eps  # of L itself, whose columns have length one
-    return low_rank.zero_margin * noise + 16 * arithmetic
+    return torch.outer(low_rank.row_noise, low_rank.zero_margin * amplified) + 16 * arithmetic
 
 
 def default_threshold(low_rank: LowRank) -> float:
@@ -163,6 +157,8 @@ def join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
         pool: directions found so far.
         threshold: τ, the least share of zeros in L q.
     """
+    if _parallel(q, pool):
+        return pool
     q, zero_rows = _refit(low_rank, q)
     zeros = zero_rows.sum()
     if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
@@ -243,11 +239,9 @@ def descend(
 def _different(directions: Tensor, most: int) -> list[Tensor]:
     """The first few columns that are not parallel to an earlier one."""
     found: list[Tensor] = []
-    for direction in directions.T:
-        if len(found) == most:
-            break
-        if all(float((direction @ other).abs()) < 1 - 1e-9 for other in found):
-            found.append(direction)
+    while directions.shape[1] and len(found) < most:
+        found.append(directions[:, 0])
+        directions = directions[:, (found[-1] @ directions).abs() < 1 - 1e-9]
     return found
 
 
@@ -269,7 +263,7 @@ def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
     values[: len(right.S)] = right.S
     directions = right.Vh.T
     # a direction is in the kernel if no row says more than rounding about it
-    silent = (L[zero_rows] @ directions).abs() <= zero_tolerance(low_rank, directions)[zero_rows]
+    silent = (rows @ directions).abs() <= zero_tolerance(low_rank, directions)[zero_rows]
     in_kernel = silent.all(dim=0)
     return directions[:, in_kernel].flip(1), values.flip(0)
 
