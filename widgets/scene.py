@@ -26,12 +26,15 @@ class Scene:
     Attributes:
         batch: the private batch.
         model: fully connected, ReLU, `depth` linear layers.
-        gradients: what the client sends.
     """
 
     batch: data.Batch
     model: nn.Sequential
-    gradients: dict[str, Tensor]
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor]:
+        """What the client sends."""
+        return client.gradients(self.model, self.batch.inputs, self.batch.labels)
 
     @property
     def layer(self) -> LinearLayer:
@@ -103,4 +106,4 @@ def of_batch(batch: data.Batch, *, width: int = 200, seed: int = 3, depth: int =
         batch.classes,
         generator=torch.Generator().manual_seed(1000 + seed),
     )
-    return Scene(batch, model, client.gradients(model, batch.inputs, batch.labels))
+    return Scene(batch, model)
