@@ -93,8 +93,12 @@ def scene(
         seed: of data and weights.
         depth: number of linear layers.
     """
-    batch = data.load(name, batch_size, size=SIDE, generator=torch.Generator().manual_seed(seed))
-    return of_batch(batch, width=width, seed=seed, depth=depth)
+    return of_batch(_batch(name, batch_size, seed), width=width, seed=seed, depth=depth)
+
+
+@lru_cache(maxsize=16)
+def _batch(name: str, batch_size: int, seed: int) -> data.Batch:
+    return data.load(name, batch_size, size=SIDE, generator=torch.Generator().manual_seed(seed))
 
 
 def of_batch(batch: data.Batch, *, width: int = 200, seed: int = 3, depth: int = 4) -> Scene:
