@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from widgets.scene import DATA, Scene, of_batch, scene
 DRAWS = 200  # that the first explorer scrubs through
 CANDIDATES = 4000  # for histograms
 IN_CACHE = 500  # candidates whose entries are looked at together
+SIZES = range(4, 9)  # of the batches that are collected
 RUNS = 30  # repetitions of collecting all directions
 MOST_DRAWS = 100_000  # after which all repetitions together give up
 SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
@@ -312,13 +314,12 @@ def collect(kind: str, batch_size: int) -> Collection:
     """
     stage = batch_of_kind(kind, batch_size)
     draws: list[int] = []
-    missing, count = set(range(batch_size)), 0
-    for sample in _hits(stage):
-        count += 1
+    missing, began = set(range(batch_size)), 0
+    for number, sample in _hits(stage):
         missing.discard(sample)
         if not missing:
-            draws.append(count)
-            missing, count = set(range(batch_size)), 0
+            draws.append(number - began)
+            missing, began = set(range(batch_size)), number
             if len(draws) == RUNS:
                 break
     return Collection(tuple(draws), theory.expected_draws(batch_size), expected_for(stage))
@@ -339,8 +340,8 @@ def expected_for(stage: Scene) -> float:
     return theory.expected_draws_each(chances)
 
 
-def _hits(stage: Scene) -> Iterator[int]:
-    """For each draw the sample whose direction it gives, −1 for none, up to `MOST_DRAWS`.
+def _hits(stage: Scene) -> Iterator[tuple[int, int]]:
+    """Numbers, from 1 to `MOST_DRAWS`, of the draws that give a sample's direction, and the sample.
 
     The client's patterns say which draws may hit; that their null vector has *all* zeros of the sample settles
     it: rows that are silent for two samples leave a plane.
@@ -365,7 +366,9 @@ def _hits(stage: Scene) -> Iterator[int]:
             small = (L @ q).abs() <= zero_tolerance(low_rank, q)
             hits[at[small[live[silent[sample]]].all(dim=0)]] = sample
         # candidates of one set are not independent; in random order their neighbours are others
-        yield from hits[torch.randperm(len(hits), generator=generator)].tolist()
+        hits = hits[torch.randperm(len(hits), generator=generator)]
+        at = (hits >= 0).nonzero().flatten()
+        yield from zip((total + at + 1).tolist(), hits[at].tolist())
         total += len(hits)
         chunk = min(2 * chunk, 16_384)
 
@@ -420,7 +423,7 @@ class CollectExplorer(base.Explorer):
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
         super().__init__(
-            {"batch_size": base.int_slider("batch size b", 6, 4, 8, track=16)},
+            {"batch_size": base.int_slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
             buttons=(
                 self.button("Run the real search, too", self.search, tooltip="A few seconds; may be stopped"),
             ),
@@ -428,6 +431,9 @@ class CollectExplorer(base.Explorer):
         self.job = Job(self)
         self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         self.control["batch_size"].observe(lambda _: self.job.stop(), "value")
+        with base.one_thread():
+            for kind, size in product(KINDS, SIZES):  # drawn now, so that the slider does not wait for it
+                collect(kind, size)
         self.refresh()
 
     def search(self) -> None:

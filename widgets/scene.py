@@ -103,11 +103,11 @@ def _batch(name: str, batch_size: int, seed: int) -> data.Batch:
 
 def of_batch(batch: data.Batch, *, width: int = 200, seed: int = 3, depth: int = 4) -> Scene:
     """The scene of a given batch."""
-    model = networks.fully_connected(
-        batch.inputs.shape[1],
-        width,
-        depth,
-        batch.classes,
-        generator=torch.Generator().manual_seed(1000 + seed),
+    return Scene(batch, _network(batch.inputs.shape[1], width, depth, batch.classes, 1000 + seed))
+
+
+@lru_cache(maxsize=8)
+def _network(inputs: int, width: int, depth: int, classes: int, seed: int) -> nn.Sequential:
+    return networks.fully_connected(
+        inputs, width, depth, classes, generator=torch.Generator().manual_seed(seed)
     )
-    return Scene(batch, model)

@@ -84,8 +84,9 @@ class SwapExplorer(base.Explorer):
             ),
         )
         self._key: tuple[object, ...] = ()
-        for batch_size in SIZES:  # searched now, so that the slider does not wait for it
-            swaps(scene("photos", batch_size, seed=SEED), 1)
+        with base.one_thread():
+            for batch_size in SIZES:  # searched now, so that the slider does not wait for it
+                swaps(scene("photos", batch_size, seed=SEED), 1)
         self.refresh()
 
     def move(self, by: int) -> None:
