@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -72,6 +73,11 @@ class Canvas:
     def redraw(self) -> None:
         """Forget the stored background, because something that does not move has changed."""
         self._background = None
+
+    def pixel(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
+        """Where a point of some axes is in the picture, from the left and from the top."""
+        across, up = axes.transData.transform((x, y))
+        return across, self.figure.bbox.height - up
 
     def image(self) -> Image.Image:
         """The figure as it is now."""
@@ -222,6 +228,36 @@ def headline(text: str, size: int = 14, width: int = 0) -> Image.Image:
     return sheet
 
 
+def write(
+    picture: Image.Image,
+    at: tuple[float, float],
+    text: str,
+    size: int = 14,
+    *,
+    anchor: str = "ls",
+    bold: bool = False,
+    ink: str = INK,
+    paper: str = "",
+) -> None:
+    """Write on a picture, in a tenth of the time that matplotlib takes.
+
+    Args:
+        picture: is changed.
+        at: pixels from the left and from the top.
+        text: one line.
+        size: of the letters, in pixels.
+        anchor: what of the text is at that place, see Pillow's "text anchors".
+        bold: whether in bold letters.
+        ink: colour of the letters.
+        paper: colour of a box behind them, with opacity as in "#ffffffd8"; none if empty.
+    """
+    draw, letters = ImageDraw.Draw(picture, "RGBA"), font(size, bold=bold)
+    if paper:
+        left, top, right, bottom = draw.textbbox(at, text, letters, anchor)
+        draw.rectangle((left - 3, top - 3, right + 3, bottom + 3), fill=paper)
+    draw.text(at, text, ink, letters, anchor)
+
+
 def paragraph(text: str, size: int = 14, width: int = WIDTH) -> Image.Image:
     """Text as a picture of a given width, in as many lines as it takes."""
     lines = [""]
@@ -246,6 +282,7 @@ def captioned(png: bytes, words: str) -> bytes:
 
 
 @cache
-def font(size: int) -> ImageFont.FreeTypeFont:
+def font(size: int, *, bold: bool = False) -> ImageFont.FreeTypeFont:
     """DejaVu Sans as matplotlib ships it: it has the mathematical signs."""
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"), size)
+    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts/ttf" / name), size)
