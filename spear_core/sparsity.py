@@ -133,10 +133,10 @@ def filter_directions(
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     followed = 0
-    for q in candidates:
-        if not _known(q, pool):
+    for q in candidates[~_known(candidates, pool)]:
+        if not _known(q[None], pool):
             kernel, rows = polish(low_rank, q)
-            if _known(kernel[:, 0], pool):
+            if _known(kernel[:, :1].T, pool):
                 continue
             for direction in descend(low_rank, kernel, rows, generator=generator):
                 pool = join(direction, low_rank, pool, threshold)
@@ -300,16 +300,17 @@ def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
     return enough and bool(kept.equal(zero_rows)) and null_space(low_rank, kept)[0].shape[1] == 1
 
 
-def _known(q: Tensor, pool: Pool) -> bool:
-    """Whether the pool has this direction, or has searched a space that holds it, to float32."""
-    if _parallel(q, pool) or not pool.explored:
-        return _parallel(q, pool)
-    shares = (q @ torch.cat(pool.explored, dim=1)).square()
-    spaces = torch.arange(len(pool.explored), device=q.device).repeat_interleave(
-        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=q.device)
+def _known(candidates: Tensor, pool: Pool) -> Tensor:
+    """Which rows the pool has as directions, or in a space that it has searched, to float32, shape (k,)."""
+    known = ((candidates @ pool.directions).abs() > 1 - 1e-6).any(dim=1)
+    if not pool.explored:
+        return known
+    shares = (candidates @ torch.cat(pool.explored, dim=1)).square()
+    spaces = torch.arange(len(pool.explored), device=shares.device).repeat_interleave(
+        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=shares.device)
     )
-    inside = shares.new_zeros(len(pool.explored)).index_add(0, spaces, shares).sqrt()
-    return bool((inside > 1 - 1e-6).any())
+    inside = shares.new_zeros(len(candidates), len(pool.explored)).index_add(1, spaces, shares).sqrt()
+    return known | (inside > 1 - 1e-6).any(dim=1)
 
 
 def _parallel(q: Tensor, pool: Pool) -> bool:
