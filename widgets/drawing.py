@@ -80,6 +80,19 @@ class Canvas:
         across, up = axes.transData.transform((x, y))
         return across, self.figure.bbox.height - up
 
+    def inset(self, picture: Image.Image, axes: Axes, pixels: np.ndarray) -> None:
+        """Put a small picture on the figure's where some empty axes are, enlarged without smoothing.
+
+        Args:
+            picture: from `image`; is changed.
+            axes: with frame and title, as far as they are wanted.
+            pixels: shape (H, W, 3), float in [0, 1] or uint8.
+        """
+        left, bottom, right, top = (round(end) for end in axes.bbox.extents)
+        size = (right - left, top - bottom)
+        small = Image.fromarray(as_bytes(pixels)).resize(size, Image.Resampling.NEAREST)
+        picture.paste(small, (left, picture.height - top))
+
     def image(self) -> Image.Image:
         """The figure as it is now."""
         if self._background is None:
@@ -175,6 +188,13 @@ def _rgb(colour: str) -> np.ndarray:
     return np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)], dtype=float)
 
 
+def as_bytes(pictures: np.ndarray) -> np.ndarray:
+    """Pictures as uint8, from floats in [0, 1] or as they are; what is not a number is black."""
+    if pictures.dtype == np.uint8:
+        return pictures
+    return np.asarray(np.clip(np.nan_to_num(pictures), 0, 1) * 255 + 0.5, dtype=np.uint8)
+
+
 def picture_grid(
     pictures: np.ndarray,
     *,
@@ -197,8 +217,7 @@ def picture_grid(
     """
     if pictures.ndim != 4 or pictures.shape[3] != 3:
         raise ValueError(f"pictures must be (k, H, W, 3), got {pictures.shape}")
-    if pictures.dtype != np.uint8:
-        pictures = np.asarray(np.clip(np.nan_to_num(pictures), 0, 1) * 255 + 0.5, dtype=np.uint8)
+    pictures = as_bytes(pictures)
     k, height, width = pictures.shape[:3]
     columns = max(1, columns or k)
     across = max(1, round(side * width / height))

@@ -281,7 +281,7 @@ class CircleExplorer(base.Explorer):
         self._around = around[:, :-1]
         self._ring = LineCollection(list(np.stack([ends[:-1], ends[1:]], axis=1)), linewidths=11)
         ring.add_collection(self._ring)
-        curve = figure.add_axes((0.37, 0.46, 0.605, 0.5))
+        self._curve = curve = figure.add_axes((0.37, 0.46, 0.605, 0.5))
         curve.set(xlim=(0, 360), ylim=(FLOOR / 2, 8), yscale="log", xticks=range(0, 361, 60))
         curve.set(xlabel="angle of the direction in degrees", ylabel="misfit")
         curve.spines[["top", "right"]].set_visible(False)
@@ -301,23 +301,22 @@ class CircleExplorer(base.Explorer):
             for axes in (ring, curve)
         ]
         self._marks = [axes.plot([], [], **mark)[0] for axes, mark in marks]
-        self._names = [curve.text(0, 3, f"sample {i + 1}", fontsize=9, va="center") for i in range(2)]
         path: dict[str, Any] = {"color": drawing.ORANGE, "zorder": 7}
         (self._needle,) = ring.plot([], [], linewidth=2, **path)
         (self._steps,) = ring.plot([], [], "o-", linewidth=1, markersize=5, **path)
         (self._dots,) = curve.plot([], [], "o", markersize=6, **path)
         (self._start,) = curve.plot([], [], "o", markersize=13, fillstyle="none", **path)
         labels = ["start", *(f"{k} step{'' if k == 1 else 's'}" for k in CIRCLE_COUNTS[1:]), "finish"]
-        self._ghosts = []
+        self._frames = []
         for i, label in enumerate(labels):
             frame = figure.add_axes((0.012 + i / len(labels) * 0.985, 0.03, 0.108, 0.207))
             frame.set(xticks=[], yticks=[])
             frame.set_title(label, fontsize=10, pad=3)
-            self._ghosts.append(frame.imshow(np.zeros((SIDE, SIDE, 3)), interpolation="nearest"))
+            self._frames.append(frame)
         figure.text(0.012, 0.295, "what the direction stands for, on the way of the search (grey: no input)")
         self._canvas.moving(
-            self._ring, self._line, self._floor, *self._marks, *self._names, self._needle, self._steps,
-            self._dots, self._start, *self._ghosts,
+            self._ring, self._line, self._floor, *self._marks, self._needle, self._steps, self._dots,
+            self._start,
         )  # fmt: skip
 
     def update(self) -> None:
@@ -325,7 +324,7 @@ class CircleExplorer(base.Explorer):
         values = self.values
         self.stage = ground(2, values["activation"], values["seen"])
         self.state = descend(self.stage, float(values["start"]))
-        self._draw_ground()
+        names = self._draw_ground()
         misfit = self.state.misfit.clamp_min(FLOOR).numpy()
         points = (self.stage.home @ self.state.points).numpy()
         angles = angles_of(self.stage, self.state.points).numpy()
@@ -333,13 +332,19 @@ class CircleExplorer(base.Explorer):
         self._steps.set_data(points[0], points[1])
         self._dots.set_data(angles, misfit)
         self._start.set_data([angles[0]], [misfit[0]])
-        pictures = ghost_pictures(self.stage, self.state.points)
-        for frame, picture in zip(self._ghosts, pictures, strict=True):
-            frame.set_data(picture)
-        self.show("picture", self._canvas.jpeg())
+        picture = self._canvas.image()
+        for i, angle in enumerate(names):
+            right = angle < 300
+            at = self._canvas.pixel(self._curve, angle + (8 if right else -8), 3)
+            drawing.write(picture, at, f"sample {i + 1}", 13, anchor="lm" if right else "rm")
+        ghosts_ = ghost_pictures(self.stage, self.state.points)
+        for frame, ghost in zip(self._frames, ghosts_, strict=True):
+            self._canvas.inset(picture, frame, ghost)
+        self.show("picture", drawing.encode(picture, "jpeg"))
         self.say(self._words(values["start"]))
 
-    def _draw_ground(self) -> None:
+    def _draw_ground(self) -> list[float]:
+        """Draw what belongs to the batch; returns the samples' angles."""
         angles, misfit = profile(self.stage)
         self._line.set_data(angles, misfit.clamp_min(FLOOR))
         flat = not self.stage.landscape.equations
@@ -350,8 +355,7 @@ class CircleExplorer(base.Explorer):
         for i, (angle, v) in enumerate(zip(exact, on_page, strict=True)):
             self._marks[2 * i].set_data([1.18 * v[0]], [1.18 * v[1]])
             self._marks[2 * i + 1].set_data([angle], [3])
-            right = angle < 300
-            self._names[i].set(x=angle + (8 if right else -8), ha="left" if right else "right")
+        return exact
 
     def _words(self, start: int) -> str:
         ground_ = self.stage.landscape
@@ -522,13 +526,13 @@ class WellsExplorer(base.Explorer):
         bar = figure.add_axes((0.6, 0.11, 0.37, 0.035))
         bar.imshow(np.linspace(0, 1, 200)[None], cmap=MAP, aspect="auto", extent=(0, 1, 0, 1))
         bar.set(yticks=[], xticks=[0, 0.5, 1], xlabel="misfit: 0 fits both layers, 1 not at all")
-        self._ghosts = []
+        self._frames = []
         batch = ground(3).batch
         for i, photo in enumerate(sample_pictures(batch, batch.inputs)):
             left = 0.6 + 0.13 * i
             above = figure.add_axes((left, 0.64, 0.115, 0.212))
             above.set(xticks=[], yticks=[])
-            self._ghosts.append(above.imshow(np.zeros((SIDE, SIDE, 3)), interpolation="nearest"))
+            self._frames.append(above)
             beneath = figure.add_axes((left, 0.315, 0.115, 0.212))
             beneath.imshow(photo, interpolation="nearest")
             beneath.set(xticks=[], yticks=[])
@@ -537,7 +541,7 @@ class WellsExplorer(base.Explorer):
                 [3.5], [3.5], drawing.marker(i), color="white", markersize=9, markeredgecolor=drawing.INK
             )
         figure.text(0.6, 0.545, "the private photographs", fontsize=10)
-        self._canvas.moving(self._ball, rim, self._tracks, self._walkers, *self._marks, *self._ghosts)
+        self._canvas.moving(self._ball, rim, self._tracks, self._walkers, *self._marks)
 
     def static_picture(self) -> bytes:
         """PNG in full colour: a palette of 256 spoils the scale of the misfit."""
@@ -556,8 +560,6 @@ class WellsExplorer(base.Explorer):
         ball = Image.fromarray(sphere_picture(heat(self.stage), eye))
         self._ball.picture = ball.resize((self._across, self._across), Image.Resampling.BILINEAR)
         self._draw_paths(whole[: values["steps"] + 1], eye)
-        for i, picture in enumerate(ghost_pictures(self.stage, self.points[:, self.followed])):
-            self._ghosts[i].set_data(picture)
         self.show("picture", drawing.encode(self._image(), "jpeg"))
         self.say(self._words())
 
@@ -574,8 +576,11 @@ class WellsExplorer(base.Explorer):
             mark.set_data([x] if visible else [], [y] if visible else [])
 
     def _image(self) -> Image.Image:
-        """The picture with what the ghosts are, and with the samples' names beside their marks."""
+        """The picture with the ghosts and what they are, and with the samples' names beside their marks."""
         picture = self._canvas.image()
+        ghosts_ = ghost_pictures(self.stage, self.points[:, self.followed])
+        for frame, ghost in zip(self._frames, ghosts_, strict=True):
+            self._canvas.inset(picture, frame, ghost)
         for i, mark in enumerate(self._marks):
             for x, y in np.asarray(mark.get_xydata()):  # one point, or none where it is behind
                 right = x < 0.4
@@ -707,10 +712,7 @@ def result_picture(batch: data.Batch, found: Tensor | None, proven: Tensor | Non
     rows = 0 if found is None else len(found)
     pictures = np.full((b, *batch.pictures(batch.inputs[:1]).shape[1:]), 210, dtype=np.uint8)
     if found is not None and rows:
-        shown = np.asarray(batch.pictures(found.to(torch.float32)))
-        if shown.dtype != np.uint8:
-            shown = np.asarray(np.clip(np.nan_to_num(shown), 0, 1) * 255 + 0.5, dtype=np.uint8)
-        pictures[:rows] = shown[:b]
+        pictures[:rows] = drawing.as_bytes(np.asarray(batch.pictures(found.to(torch.float32))))[:b]
     certain = [False] * b if proven is None or not len(proven) else [bool(p) for p in proven]
     frames = [drawing.GREEN if i < rows and certain[i] else None for i in range(b)]
     grid = drawing.picture_grid(pictures, side=side, columns=columns, frames=frames)
