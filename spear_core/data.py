@@ -150,7 +150,7 @@ def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[T
         side = height // 4 + _below(height - height // 4 + 1, generator)
         top, left = _below(height - side + 1, generator), _below(width - side + 1, generator)
         crop = torch.from_numpy(np.ascontiguousarray(photo[top : top + side, left : left + side]))
-        pixels = crop.permute(2, 0, 1)[None].to(torch.float32) / 255
+        pixels = crop.permute(2, 0, 1)[None].to(torch.float32).div_(255)
         crops.append(F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0])
     return torch.stack(crops), torch.randint(10, (count,), generator=generator), 10
 

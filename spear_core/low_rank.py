@@ -7,11 +7,12 @@ Xᵀ = Q⁻¹ R.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from spear_core.tolerances import EVEN_ZERO_MARGIN, FLAT_TAIL, ZERO_MARGIN, numerical_rank
+from spear_core.tolerances import EVEN_ZERO_MARGIN, FLAT_TAIL, ZERO_MARGIN, noise_per_entry, numerical_rank
 
 FIRST_RANK = 20  # what the first sketch is made for, doubled where the rank is higher
 CHUNK_NUMBERS = 2**21  # entries of G converted to float64 at a time: 16 MiB
@@ -52,6 +53,15 @@ class LowRank:
     def zero_margin(self) -> float:
         """How many times its expected rounding error an entry of L q may be away from zero."""
         return EVEN_ZERO_MARGIN if self.even else ZERO_MARGIN
+
+    @cached_property
+    def row_noise(self) -> Tensor:
+        """ν_j, the expected rounding error of an entry in each row of G, shape (m,)."""
+        L, S = self.factor, self.singular_values[: self.batch_size]
+        row_size = torch.ones_like(L[:, 0]) if self.even else (L * S).norm(dim=1)
+        relative = (row_size / row_size.square().mean().sqrt()).clamp_min(1e-3)
+        floor = max(self.floor, torch.finfo(torch.float64).eps * float(self.singular_values[0]))
+        return noise_per_entry(floor, (L.shape[0], self.rows.shape[1])) * relative
 
 
 def split(

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from spear_core.low_rank import LowRank
 from spear_core.sampling import Draw, draw_directions
-from spear_core.tolerances import noise_per_entry
 
 FIRST_ROWS = 24  # rows of the first stage
 FIRST_ZEROS = (
@@ -68,15 +67,10 @@ def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
         low_rank: the split of G; its floor measures δG.
         directions: unit columns, shape (b, k).
     """
-    L, S = low_rank.factor, low_rank.singular_values[: low_rank.batch_size]
-    row_size = torch.ones_like(L[:, 0]) if low_rank.even else (L * S).norm(dim=1)
-    relative = (row_size / row_size.square().mean().sqrt()).clamp_min(1e-3)
-    shape = (L.shape[0], low_rank.rows.shape[1])
-    floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(low_rank.singular_values[0]))
+    S = low_rank.singular_values[: low_rank.batch_size]
     amplified = (directions / S[:, None]).norm(dim=0)
-    noise = noise_per_entry(floor, shape) * torch.outer(relative, amplified)
     arithmetic = torch.finfo(torch.float64).eps  # of L itself, whose columns have length one
-    return low_rank.zero_margin * noise + 16 * arithmetic
+    return torch.outer(low_rank.row_noise, low_rank.zero_margin * amplified) + 16 * arithmetic
 
 
 def default_threshold(low_rank: LowRank) -> float:
@@ -139,10 +133,10 @@ def filter_directions(
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     followed = 0
-    for q in candidates:
-        if not _known(q, pool):
+    for q in candidates[~_known(candidates, pool)]:
+        if not _known(q[None], pool):
             kernel, rows = polish(low_rank, q)
-            if _known(kernel[:, 0], pool):
+            if _known(kernel[:, :1].T, pool):
                 continue
             for direction in descend(low_rank, kernel, rows, generator=generator):
                 pool = join(direction, low_rank, pool, threshold)
@@ -163,6 +157,8 @@ def join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
         pool: directions found so far.
         threshold: τ, the least share of zeros in L q.
     """
+    if _parallel(q, pool):
+        return pool
     q, zero_rows = _refit(low_rank, q)
     zeros = zero_rows.sum()
     if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
@@ -243,11 +239,9 @@ def descend(
 def _different(directions: Tensor, most: int) -> list[Tensor]:
     """The first few columns that are not parallel to an earlier one."""
     found: list[Tensor] = []
-    for direction in directions.T:
-        if len(found) == most:
-            break
-        if all(float((direction @ other).abs()) < 1 - 1e-9 for other in found):
-            found.append(direction)
+    while directions.shape[1] and len(found) < most:
+        found.append(directions[:, 0])
+        directions = directions[:, (found[-1] @ directions).abs() < 1 - 1e-9]
     return found
 
 
@@ -269,7 +263,7 @@ def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
     values[: len(right.S)] = right.S
     directions = right.Vh.T
     # a direction is in the kernel if no row says more than rounding about it
-    silent = (L[zero_rows] @ directions).abs() <= zero_tolerance(low_rank, directions)[zero_rows]
+    silent = (rows @ directions).abs() <= zero_tolerance(low_rank, directions)[zero_rows]
     in_kernel = silent.all(dim=0)
     return directions[:, in_kernel].flip(1), values.flip(0)
 
@@ -306,16 +300,17 @@ def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
     return enough and bool(kept.equal(zero_rows)) and null_space(low_rank, kept)[0].shape[1] == 1
 
 
-def _known(q: Tensor, pool: Pool) -> bool:
-    """Whether the pool has this direction, or has searched a space that holds it, to float32."""
-    if _parallel(q, pool) or not pool.explored:
-        return _parallel(q, pool)
-    shares = (q @ torch.cat(pool.explored, dim=1)).square()
-    spaces = torch.arange(len(pool.explored), device=q.device).repeat_interleave(
-        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=q.device)
+def _known(candidates: Tensor, pool: Pool) -> Tensor:
+    """Which rows the pool has as directions, or in a space that it has searched, to float32, shape (k,)."""
+    known = ((candidates @ pool.directions).abs() > 1 - 1e-6).any(dim=1)
+    if not pool.explored:
+        return known
+    shares = (candidates @ torch.cat(pool.explored, dim=1)).square()
+    spaces = torch.arange(len(pool.explored), device=shares.device).repeat_interleave(
+        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=shares.device)
     )
-    inside = shares.new_zeros(len(pool.explored)).index_add(0, spaces, shares).sqrt()
-    return bool((inside > 1 - 1e-6).any())
+    inside = shares.new_zeros(len(candidates), len(pool.explored)).index_add(1, spaces, shares).sqrt()
+    return known | (inside > 1 - 1e-6).any(dim=1)
 
 
 def _parallel(q: Tensor, pool: Pool) -> bool:

@@ -1,12 +1,11 @@
 """Explorers of step 3 as a filter: the threshold with its two errors, and what testing in two stages saves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from PIL import Image
 from torch import Tensor
 
 from spear_core import data, networks, theory
@@ -32,15 +31,20 @@ def fresh_shares(name: str, width: int) -> Tensor:
 
     Args:
         name: of the data.
-        width: m.
+        width: m, a divisor of `LAYER_UNITS`.
     """
+    return _silent_units(name).reshape(-1, width).to(torch.float32).mean(dim=1)
+
+
+@lru_cache(maxsize=len(DATA))
+def _silent_units(name: str) -> Tensor:
+    """Which of many units are silent for a few samples, shape (samples, units): layers of any width are cut from it."""
     generator = torch.Generator().manual_seed(0)
     batch = data.load(name, LAYER_SAMPLES, size=SMALL_SIDE, generator=generator)
-    layers = LAYER_UNITS // width
-    model = networks.fully_connected(batch.inputs.shape[1], layers * width, 2, generator=generator)
+    model = networks.fully_connected(batch.inputs.shape[1], LAYER_UNITS, 2, generator=generator)
     with torch.no_grad():
-        silent = model[0](batch.inputs) <= 0
-    return silent.reshape(-1, width).to(torch.float32).mean(dim=1)
+        silent: Tensor = model[0](batch.inputs) <= 0
+    return silent
 
 
 @dataclass(frozen=True)
@@ -69,23 +73,23 @@ def error_rates(found: Candidates, shares: Tensor, threshold: float) -> ErrorRat
         threshold: τ.
     """
     m = found.zero.shape[1]
-    rejected, accepted = measured_errors(found, shares, threshold)
+    rejected, accepted = measured_errors(found, shares, [threshold])
     return ErrorRates(
-        rejected=rejected,
+        rejected=float(rejected[0]),
         rejected_theory=theory.false_rejection(m, threshold),
-        accepted=accepted,
+        accepted=float(accepted[0]),
         accepted_theory=theory.false_acceptance(m, threshold),
     )
 
 
-def measured_errors(found: Candidates, shares: Tensor, threshold: float) -> tuple[float, float]:
-    """Shares of right directions rejected and of wrong candidates kept; arguments as for `error_rates`."""
+def measured_errors(found: Candidates, shares: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """At each threshold the shares of right directions rejected and of wrong candidates kept."""
     m = found.zero.shape[1]
-    least = theory.least_zeros(m, threshold)
-    wrong = found.zeros[~found.right]
-    # shares are whole multiples of 1 / m, so half a unit decides without rounding
-    rejected = float((shares * m < least - 0.5).double().mean())
-    return rejected, float((wrong >= least).double().mean()) if len(wrong) else 0.0
+    least = torch.tensor([theory.least_zeros(m, threshold) for threshold in thresholds])
+    right = (shares * m).round().to(torch.int64).sort().values  # shares are whole multiples of 1 / m
+    wrong = found.zeros[~found.right].sort().values
+    rejected = torch.searchsorted(right, least) / len(right)
+    return rejected, 1 - torch.searchsorted(wrong, least) / max(len(wrong), 1)
 
 
 class ThresholdExplorer(base.Explorer):
@@ -105,6 +109,7 @@ class ThresholdExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
+        self._panels = ThresholdPanels()
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
@@ -123,20 +128,14 @@ class ThresholdExplorer(base.Explorer):
         self.shares = fresh_shares(values["data"], values["width"])
         tau, m = round(values["threshold"], 2), values["width"]
         self.state = error_rates(self.candidates, self.shares, tau)
-        panels = threshold_panels(values["data"], values["batch_size"], m)
-        self.show("picture", drawing.encode(panels.image(tau), "jpeg"))
+        self._panels.put(self.candidates, self.shares)
+        self.show("picture", self._panels.jpeg(tau))
         self.say(
             f"τ = {tau:.2f}: at least <b>{theory.least_zeros(m, tau)} of {m}</b> zeros. Right directions rejected: "
             f"measured {share(self.state.rejected)}, theory {share(self.state.rejected_theory)}. Wrong candidates "
             f"kept: measured {share(self.state.accepted)}. SPEAR's search here uses "
             f"τ = {default_threshold(self.stage.low_rank):.2f}."
         )
-
-
-@lru_cache(maxsize=12)  # so that going back to a batch does not draw it anew
-def threshold_panels(name: str, batch_size: int, width: int) -> "ThresholdPanels":
-    """The histogram and the curves of one batch."""
-    return ThresholdPanels(candidates(scene(name, batch_size, width), CANDIDATES), fresh_shares(name, width))
 
 
 @lru_cache(maxsize=len(WIDTHS))
@@ -156,79 +155,84 @@ def theory_curves(units: int) -> tuple[tuple[float, ...], tuple[float, ...], tup
 class ThresholdPanels:
     """A histogram of zeros and the error rates as curves, with a movable threshold."""
 
-    def __init__(self, found: Candidates, shares: Tensor) -> None:
-        """Draw one batch.
+    KINDS = (
+        ("one sample: right", drawing.ORANGE, ""),
+        ("two mixed", drawing.SKY, "//"),
+        ("three mixed", drawing.BLUE, "\\\\"),
+        ("more mixed", drawing.FAINT, ".."),
+    )
+    CURVES = (
+        ("right rejected: P(Bin(m, ½) < τ m)", "-", drawing.ORANGE, 0),
+        ("its bound", ":", drawing.ORANGE, 0),
+        ("two mixed kept: P(Bin(m, ¼) ≥ τ m)", "--", drawing.BLUE, 0),
+        ("rejected, measured", "D", drawing.ORANGE, 5),
+        ("wrong kept, measured", "x", drawing.BLUE, 6),
+    )
+
+    def __init__(self) -> None:
+        """Make the axes, which all batches share."""
+        self._canvas = drawing.Canvas(drawing.WIDTH, 440)
+        left = self._canvas.figure.add_axes((0.07, 0.3, 0.41, 0.63))
+        right = self._canvas.figure.add_axes((0.57, 0.3, 0.41, 0.63))
+        self._drawn: Candidates | None = None
+        self._stairs = [
+            left.stairs(
+                [1.0], [0, 1], baseline=[LEAST_COUNT], fill=True, facecolor=tint, hatch=hatch,
+                edgecolor="white", linewidth=0.3, label=name,
+            )
+            for name, tint, hatch in self.KINDS
+        ]  # fmt: skip
+        left.set(yscale="log", xlim=(0, 0.75), ylim=(LEAST_COUNT, 2 * CANDIDATES))
+        drawing.plain_ticks(left.yaxis, (1, 10, 100, 1000))
+        left.set(xlabel="zeros of L q, as a share of m", ylabel="candidates")
+        self._curves = [
+            right.plot([], [], style, color=tint, label=name, markersize=size, markevery=2)[0]
+            for name, style, tint, size in self.CURVES
+        ]
+        right.set(yscale="log", xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
+        drawing.plain_ticks(right.yaxis, (0.0001, 0.001, 0.01, 0.1, 1))
+        (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
+        (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
+        self._title = left.text(0, 1.02, "", transform=left.transAxes, fontsize=11, va="bottom")
+        for axes, at in ((left, 0.06), (right, 0.42)):
+            axes.spines[["top", "right"]].set_visible(False)
+            self._canvas.figure.legend(
+                *axes.get_legend_handles_labels(), fontsize=9, frameon=False, loc="upper left", ncols=2,
+                bbox_to_anchor=(at, 0.19), columnspacing=0.8,
+            )  # fmt: skip
+        self._canvas.moving(
+            *self._stairs, *self._curves, self._cut, self._at, self._title, left.spines["bottom"]
+        )
+
+    def put(self, found: Candidates, shares: Tensor) -> None:
+        """Show a batch, unless it is there.
 
         Args:
             found: its candidates.
             shares: of silent units, one for each right direction.
         """
-        self._canvas = drawing.Canvas(drawing.WIDTH, 440)
-        left = self._canvas.figure.add_axes((0.07, 0.3, 0.41, 0.63))
-        right = self._canvas.figure.add_axes((0.57, 0.3, 0.41, 0.63))
-        self._draw_histogram(left, found)
-        self._draw_curves(right, found, shares)
-        (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
-        (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
-        for axes in (left, right):
-            axes.spines[["top", "right"]].set_visible(False)
-        self._canvas.moving(self._cut, self._at)
-
-    def image(self, threshold: float) -> Image.Image:
-        """Both panels with the threshold as a vertical line."""
-        self._cut.set_data([threshold, threshold], [LEAST_COUNT, 2 * CANDIDATES])
-        self._at.set_data([threshold, threshold], [1e-5, 1.5])
-        return self._canvas.image()
-
-    def _draw_histogram(self, axes: Axes, found: Candidates) -> None:
+        if found is self._drawn:
+            return
         m = found.zero.shape[1]
         edges = (np.arange(0, m + 2, max(1, m // 50)) - 0.5) / m
         below = np.zeros(len(edges) - 1)
-        for kind, name, tint, hatch in (
-            (found.mixed == 1, "one sample: right", drawing.ORANGE, ""),
-            (found.mixed == 2, "two mixed", drawing.SKY, "//"),
-            (found.mixed == 3, "three mixed", drawing.BLUE, "\\\\"),
-            (found.mixed > 3, "more mixed", drawing.FAINT, ".."),
-        ):
+        kinds = (found.mixed == 1, found.mixed == 2, found.mixed == 3, found.mixed > 3)
+        for stairs, kind in zip(self._stairs, kinds):
             count, _ = np.histogram((found.zeros[kind] / m).numpy(), bins=edges)
             floor = np.maximum(below, LEAST_COUNT)
             below = below + count
-            axes.stairs(
-                np.maximum(below, LEAST_COUNT), edges, baseline=floor, fill=True, facecolor=tint, hatch=hatch,
-                edgecolor="white", linewidth=0.3, label=name,
-            )  # fmt: skip
-        axes.set(yscale="log", xlim=(0, 0.75), ylim=(LEAST_COUNT, 2 * CANDIDATES))
-        drawing.plain_ticks(axes.yaxis, (1, 10, 100, 1000))
-        axes.set(xlabel="zeros of L q, as a share of m", ylabel="candidates")
-        axes.set_title(f"{len(found):,} draws", fontsize=11, loc="left")
-        self._legend(axes, 0.06)
+            stairs.set_data(np.maximum(below, LEAST_COUNT), edges, floor)  # type: ignore[arg-type]  # as in `stairs`
+        measured = [np.where(rate > 0, rate, np.nan) for rate in measured_errors(found, shares, THRESHOLDS)]
+        for curve, heights in zip(self._curves, (*theory_curves(m), *measured)):
+            curve.set_data(THRESHOLDS, list(heights))
+        self._title.set_text(f"{len(found):,} draws")
+        self._drawn = found
 
-    def _draw_curves(self, axes: Axes, found: Candidates, shares: Tensor) -> None:
-        m = found.zero.shape[1]
-        rejected, bound, accepted = theory_curves(m)
-        rates = [measured_errors(found, shares, tau) for tau in THRESHOLDS]
-        for heights, style, tint, name, size in (
-            (rejected, "-", drawing.ORANGE, "right rejected: P(Bin(m, ½) < τ m)", 0),
-            (bound, ":", drawing.ORANGE, "its bound", 0),
-            (accepted, "--", drawing.BLUE, "two mixed kept: P(Bin(m, ¼) ≥ τ m)", 0),
-            ([r or np.nan for r, _ in rates], "D", drawing.ORANGE, "rejected, measured", 5),
-            ([a or np.nan for _, a in rates], "x", drawing.BLUE, "wrong kept, measured", 6),
-        ):
-            axes.plot(THRESHOLDS, heights, style, color=tint, label=name, markersize=size, markevery=2)
-        axes.set(yscale="log", xlim=(0.04, 0.61), ylim=(1e-5, 1.5), xlabel="threshold τ", ylabel="share")
-        drawing.plain_ticks(axes.yaxis, (0.0001, 0.001, 0.01, 0.1, 1))
-        self._legend(axes, 0.42)
-
-    def _legend(self, axes: Axes, left: float) -> None:
-        self._canvas.figure.legend(
-            *axes.get_legend_handles_labels(),
-            fontsize=9,
-            frameon=False,
-            loc="upper left",
-            ncols=2,
-            bbox_to_anchor=(left, 0.19),
-            columnspacing=0.8,
-        )
+    def jpeg(self, threshold: float) -> bytes:
+        """Both panels with the threshold as a vertical line."""
+        self._cut.set_data([threshold, threshold], [LEAST_COUNT, 2 * CANDIDATES])
+        self._at.set_data([threshold, threshold], [1e-5, 1.5])
+        return self._canvas.jpeg()
 
 
 def share(value: float) -> str:

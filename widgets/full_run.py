@@ -164,8 +164,8 @@ class FullRun(base.Explorer):
         self.stage = scene(
             values["data"], values["batch_size"], values["width"], values["seed"], values["depth"]
         )
-        self.show("client", drawing.encode(client_picture(self.stage)))
-        self.show("result", drawing.encode(result_picture(self.stage, self.outcome)))
+        self.show("client", drawing.encode(client_picture(self.stage), "jpeg"))
+        self.show("result", drawing.encode(result_picture(self.stage, self.outcome), "jpeg"))
         self.say(words(self.stage, self.outcome))
 
 

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
+from PIL import Image
 from torch import Tensor
 
 from spear_core import metrics
@@ -21,6 +24,7 @@ SEEN = Style("recognisable (25 dB or more)", drawing.ORANGE, "--", "^")
 ACCURACY = Style("accuracy on unseen digits", drawing.GREEN, ":", "s")
 MEDIAN = Style("median PSNR, with quartiles", drawing.INK, "-", "v")
 SHARES = (EXACT, SEEN, ACCURACY)
+RUN: dict[str, Any] = {"color": drawing.PURPLE, "markersize": 9, "zorder": 5}  # what one run has just given
 NOTHING = 0.0  # dB: where samples stand that did not come back
 DECIBELS = {NOTHING: "nothing", metrics.SEEN_DB: "25 dB", metrics.EXACT_DB: "90 dB", 160.0: "160 dB"}
 TOP = 190.0  # dB on the axis
@@ -61,18 +65,23 @@ def draw_decibels(axes: Axes, key: str) -> None:
 
 
 def _line(axes: Axes, key: str, style: Style, heights: Sequence[float]) -> None:
-    ordered = not isinstance(DEFENCES[key].values[0], str)  # names have no order that a line could show
-    axes.plot(
-        range(len(heights)),
-        heights,
-        linestyle=style.line if ordered else "",
-        marker=style.marker,
-        color=style.colour,
-        label=style.label,
+    axes.plot(range(len(heights)), heights, label=style.label, **_looks(style, _ordered(key)))
+
+
+def _ordered(key: str) -> bool:
+    """Whether the values of a knob are numbers: names have no order that a line could show."""
+    return not isinstance(DEFENCES[key].values[0], str)
+
+
+def _looks(style: Style, ordered: bool) -> dict[str, Any]:
+    return {
+        "linestyle": style.line if ordered else "",
+        "marker": style.marker,
+        "color": style.colour,
         # recognisable includes exact: the hollow marker stays visible around the full one
-        fillstyle="none" if style is SEEN else "full",
-        markersize=10 if style is SEEN else 6,
-    )
+        "fillstyle": "none" if style is SEEN else "full",
+        "markersize": 10 if style is SEEN else 6,
+    }
 
 
 def _frame(axes: Axes, key: str) -> None:
@@ -93,18 +102,15 @@ class Curves:
 
     def __init__(self, key: str) -> None:
         self.canvas = drawing.Canvas(drawing.WIDTH, 400)
+        self._legends = _legends(_ordered(key))
         above = self.canvas.figure.add_axes((0.08, 0.58, 0.66, 0.38))
         below = self.canvas.figure.add_axes((0.08, 0.14, 0.66, 0.38))
         draw_shares(above, key)
         draw_decibels(below, key)
         above.tick_params(labelbottom=False)
         below.set_xlabel(DEFENCES[key].knob)
-        look: dict[str, Any] = {"color": drawing.PURPLE, "markersize": 9, "zorder": 5}
-        (self._exact,) = above.plot([], [], "D", label="exact in this batch", **look)
-        (self._median,) = below.plot([], [], "D", label="median of this batch", **look)
+        (self._exact,), (self._median,) = (axes.plot([], [], "D", **RUN) for axes in (above, below))
         self._knob = [axes.axvline(0, color=drawing.INK, linewidth=1) for axes in (above, below)]
-        for axes in (above, below):  # beside the axes: nothing can run under it
-            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
         self.canvas.moving(*self._knob, self._exact, self._median)
 
     def jpeg(self, knob: int, psnr: Tensor | None) -> bytes:
@@ -117,7 +123,25 @@ class Curves:
         else:
             self._exact.set_data([knob], [float((psnr >= metrics.EXACT_DB).double().mean())])
             self._median.set_data([knob], [height(float(psnr.median()))])
-        return self.canvas.jpeg()
+        picture = self.canvas.image()
+        picture.paste(self._legends, (picture.width - self._legends.width, 0))
+        return drawing.encode(picture, "jpeg")
+
+
+@cache
+def _legends(ordered: bool) -> Image.Image:
+    """What the lines and points of `Curves` are, beside its axes: the same for many defences, so drawn once."""
+    canvas = drawing.Canvas(drawing.WIDTH // 4, 400)
+    for styles, run, at in (
+        (SHARES, "exact in this batch", 0.77),
+        ((MEDIAN,), "median of this batch", 0.33),
+    ):
+        handles = [Line2D([], [], label=style.label, **_looks(style, ordered)) for style in styles]
+        handles.append(Line2D([], [], linestyle="", marker="D", label=run, **RUN))
+        canvas.figure.legend(
+            handles=handles, loc="center left", bbox_to_anchor=(0, at), frameon=False, fontsize=9
+        )
+    return canvas.image()
 
 
 # ---------------------------------------------------------------- pictures for the end of a cell

@@ -81,7 +81,7 @@ class PeelExplorer(base.Explorer):
 
     def __init__(self) -> None:
         self._canvas = drawing.Canvas(drawing.WIDTH, 230)
-        axes = self._canvas.figure.add_axes((0.075, 0.2, 0.91, 0.76))
+        self._axes = axes = self._canvas.figure.add_axes((0.075, 0.2, 0.91, 0.76))
         axes.set(xlim=(0.4, SPECTRUM + 0.6), ylim=(1e-9, 4), yscale="log")
         axes.set(xlabel="singular value number", ylabel="relative to the largest")
         axes.set_yticks([1, 1e-2, 1e-4, 1e-6, 1e-8])
@@ -92,8 +92,7 @@ class PeelExplorer(base.Explorer):
         (self._signal,) = axes.plot([], [], "o", color=drawing.BLUE, markersize=8)
         (self._floor,) = axes.plot([], [], "x", color=drawing.ORANGE, markersize=7, markeredgewidth=1.8)
         (self._cliff,) = axes.plot([], [], "--", color=drawing.INK, linewidth=1.2)
-        self._note = axes.text(0, 1.3, "", va="center", ha="left", fontsize=11)
-        self._canvas.moving(self._signal, self._floor, self._cliff, self._note)
+        self._canvas.moving(self._signal, self._floor, self._cliff)
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
@@ -122,7 +121,7 @@ class PeelExplorer(base.Explorer):
             self.control["terms"].max = values["batch_size"]
         terms = self.control["terms"].value
         self.state = peel(self.stage, terms)
-        self.show("matrices", drawing.encode(peel_picture(self.stage, self.state, terms)))
+        self.show("matrices", drawing.encode(peel_picture(self.stage, self.state, terms), "jpeg"))
         self._draw_spectrum()
         self.say(self._words(terms))
 
@@ -138,11 +137,11 @@ class PeelExplorer(base.Explorer):
         self._signal.set_data(numbers[:rank], values[:rank])
         self._floor.set_data(numbers[rank:], values[rank:])
         self._cliff.set_data([rank + 0.5] * 2, [1e-9, 4])
-        room = rank < SPECTRUM - 6
-        self._note.set_position((rank + 0.7, 0.9) if room else (rank - 0.1, 0.9))
-        self._note.set(horizontalalignment="left" if room else "right")
-        self._note.set_text(f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0")
-        self.show("spectrum", self._canvas.png())
+        picture, room = self._canvas.image(), rank < SPECTRUM - 6
+        at = self._canvas.pixel(self._axes, rank + 0.7 if room else rank - 0.1, 0.9)
+        note = f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0"
+        drawing.write(picture, at, note, 15, anchor="lm" if room else "rm")
+        self.show("spectrum", drawing.encode(picture))
 
     def _words(self, terms: int) -> str:
         b = self.stage.batch_size
@@ -293,7 +292,7 @@ class GhostExplorer(base.Explorer):
         values = self.values
         self.stage = scene(values["data"], values["batch_size"])
         self.state = ghosts(self.stage, values["wrong"], values["step"])
-        self.show("picture", drawing.encode(ghost_picture(self.stage, self.state)))
+        self.show("picture", drawing.encode(ghost_picture(self.stage, self.state), "jpeg"))
         m = self.stage.output_grads.shape[1]
         counts = ", ".join(str(int(count)) for count in self.state.zeros)
         says = "rounding only" if self.state.error < 1e-5 else "more than rounding"

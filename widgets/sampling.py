@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from itertools import product
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from spear_core import theory
+from spear_core.low_rank import LowRank
 from spear_core.sampling import Draw, draw_directions, live_rows
 from spear_core.sparsity import (
     Pool,
@@ -25,6 +27,8 @@ from widgets.scene import DATA, Scene, of_batch, scene
 
 DRAWS = 200  # that the first explorer scrubs through
 CANDIDATES = 4000  # for histograms
+IN_CACHE = 500  # candidates whose entries are looked at together
+SIZES = range(4, 9)  # of the batches that are collected
 RUNS = 30  # repetitions of collecting all directions
 MOST_DRAWS = 100_000  # after which all repetitions together give up
 SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
@@ -41,18 +45,23 @@ class Candidates:
     Attributes:
         rows: the b − 1 units that each comes from, shape (k, b − 1).
         directions: unit vectors as rows, shape (k, b).
-        entries: L q, shape (k, m).
-        zero: which of them are zero to rounding, shape (k, m).
+        factor: L, shape (m, b).
+        zero: which entries of L q are zero to rounding, shape (k, m).
         mixed: how many samples are mixed in q, from 1 (right) to b; only the client can tell, shape (k,).
         sample: the sample that has the largest part in q, shape (k,).
     """
 
     rows: Tensor
     directions: Tensor
-    entries: Tensor
+    factor: Tensor
     zero: Tensor
     mixed: Tensor
     sample: Tensor
+
+    @cached_property
+    def entries(self) -> Tensor:
+        """L q for each candidate, shape (k, m)."""
+        return self.directions @ self.factor.T
 
     @cached_property
     def zeros(self) -> Tensor:
@@ -80,24 +89,29 @@ def candidates(stage: Scene, count: int, seed: int = 0) -> Candidates:
     L, b = stage.low_rank.factor, stage.low_rank.batch_size
     live = live_rows(L)
     unit_rows = L[live] / L[live].norm(dim=1, keepdim=True)
-    draw = draw_directions(unit_rows, 2 * b * count, generator=torch.Generator().manual_seed(seed))
+    draw = draw_directions(unit_rows, b * count, generator=torch.Generator().manual_seed(seed))
     directions, rows = draw.directions[b - 1 :: b], live[draw.sets[:, : b - 1]]
     usable = directions.isfinite().all(dim=1).nonzero().flatten()[:count]
     directions = directions[usable] / directions[usable].norm(dim=1, keepdim=True)
-    entries = directions @ L.T
-    # null vectors of ill-conditioned rows are blurred by as much as a negligible sample
-    tolerance = zero_tolerance(stage.low_rank, directions.T).T
     # ∂L/∂Z (Q⁻¹ q) = L q: the coordinates of q in the client's columns, each weighed by its column
     shares = torch.linalg.solve(stage.true_q, directions.T) * stage.true_q.norm(dim=0)[:, None]
     shares = shares.abs() / shares.abs().amax(dim=0)
     return Candidates(
         rows=rows[usable],
         directions=directions,
-        entries=entries,
-        zero=entries.abs() <= torch.maximum(tolerance, NEGLIGIBLE * entries.abs().mean(dim=1, keepdim=True)),
+        factor=L,
+        zero=torch.cat([_zero(stage.low_rank, part) for part in directions.split(IN_CACHE)]),
         mixed=(shares > NEGLIGIBLE).sum(dim=0),
         sample=shares.argmax(dim=0),
     )
+
+
+def _zero(low_rank: LowRank, directions: Tensor) -> Tensor:
+    """Which entries of L q are zero, one row for each direction."""
+    size = (directions @ low_rank.factor.T).abs_()
+    # null vectors of ill-conditioned rows are blurred by as much as a negligible sample
+    blur = NEGLIGIBLE * size.mean(dim=1, keepdim=True)
+    return size <= torch.maximum(zero_tolerance(low_rank, directions.T).T, blur)
 
 
 def first_finds(found: Candidates, batch_size: int, draws: int | None = None) -> list[int | None]:
@@ -300,13 +314,12 @@ def collect(kind: str, batch_size: int) -> Collection:
     """
     stage = batch_of_kind(kind, batch_size)
     draws: list[int] = []
-    missing, count = set(range(batch_size)), 0
-    for sample in _hits(stage):
-        count += 1
+    missing, began = set(range(batch_size)), 0
+    for number, sample in _hits(stage):
         missing.discard(sample)
         if not missing:
-            draws.append(count)
-            missing, count = set(range(batch_size)), 0
+            draws.append(number - began)
+            missing, began = set(range(batch_size)), number
             if len(draws) == RUNS:
                 break
     return Collection(tuple(draws), theory.expected_draws(batch_size), expected_for(stage))
@@ -327,8 +340,8 @@ def expected_for(stage: Scene) -> float:
     return theory.expected_draws_each(chances)
 
 
-def _hits(stage: Scene) -> Iterator[int]:
-    """For each draw the sample whose direction it gives, −1 for none, up to `MOST_DRAWS`.
+def _hits(stage: Scene) -> Iterator[tuple[int, int]]:
+    """Numbers, from 1 to `MOST_DRAWS`, of the draws that give a sample's direction, and the sample.
 
     The client's patterns say which draws may hit; that their null vector has *all* zeros of the sample settles
     it: rows that are silent for two samples leave a plane.
@@ -353,7 +366,9 @@ def _hits(stage: Scene) -> Iterator[int]:
             small = (L @ q).abs() <= zero_tolerance(low_rank, q)
             hits[at[small[live[silent[sample]]].all(dim=0)]] = sample
         # candidates of one set are not independent; in random order their neighbours are others
-        yield from hits[torch.randperm(len(hits), generator=generator)].tolist()
+        hits = hits[torch.randperm(len(hits), generator=generator)]
+        at = (hits >= 0).nonzero().flatten()
+        yield from zip((total + at + 1).tolist(), hits[at].tolist())
         total += len(hits)
         chunk = min(2 * chunk, 16_384)
 
@@ -408,7 +423,7 @@ class CollectExplorer(base.Explorer):
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
         super().__init__(
-            {"batch_size": base.int_slider("batch size b", 6, 4, 8, track=16)},
+            {"batch_size": base.int_slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
             buttons=(
                 self.button("Run the real search, too", self.search, tooltip="A few seconds; may be stopped"),
             ),
@@ -416,6 +431,9 @@ class CollectExplorer(base.Explorer):
         self.job = Job(self)
         self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         self.control["batch_size"].observe(lambda _: self.job.stop(), "value")
+        with base.one_thread():
+            for kind, size in product(KINDS, SIZES):  # drawn now, so that the slider does not wait for it
+                collect(kind, size)
         self.refresh()
 
     def search(self) -> None:

@@ -115,7 +115,7 @@ class RaceExplorer(base.Explorer):
         values = self.values
         self.state = race(values["batch_size"], SEED)
         found = self.psnr()
-        self.show("picture", drawing.encode(race_picture(self.state, values["progress"])))
+        self.show("picture", drawing.encode(race_picture(self.state, values["progress"]), "jpeg"))
         medians = [f"{name} {float(psnr.median()):.0f} dB" for name, psnr in found.items()]
         proof = (
             "It is proven, from the gradient alone" if self.state.certified else "It could not be proven here"

@@ -8,6 +8,7 @@ from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from spear_core import client, data, low_rank, networks
 from spear_core.low_rank import LowRank
@@ -25,12 +26,15 @@ class Scene:
     Attributes:
         batch: the private batch.
         model: fully connected, ReLU, `depth` linear layers.
-        gradients: what the client sends.
     """
 
     batch: data.Batch
     model: nn.Sequential
-    gradients: dict[str, Tensor]
+
+    @cached_property
+    def gradients(self) -> dict[str, Tensor]:
+        """What the client sends."""
+        return client.gradients(self.model, self.batch.inputs, self.batch.labels)
 
     @property
     def layer(self) -> LinearLayer:
@@ -60,16 +64,10 @@ class Scene:
 
     @cached_property
     def output_grads(self) -> Tensor:
-        """The client's (∂L/∂Z)ᵀ, shape (b, m).
-
-        The bias gradient of a single sample is its ∂L/∂z; the mean over the batch divides it by b.
-        """
-        inputs, labels = self.batch.inputs, self.batch.labels
-        rows = [
-            client.gradients(self.model, inputs[i : i + 1], labels[i : i + 1])["0.bias"]
-            for i in range(len(labels))
-        ]
-        return torch.stack(rows) / len(rows)
+        """The client's (∂L/∂Z)ᵀ, shape (b, m): the loss is a mean over samples, so row i is sample i's own."""
+        z = self.preactivations.detach().requires_grad_()
+        loss = F.cross_entropy(self.model[1:](z), self.batch.labels)
+        return torch.autograd.grad(loss, z)[0]
 
     @property
     def batch_size(self) -> int:
@@ -95,17 +93,21 @@ def scene(
         seed: of data and weights.
         depth: number of linear layers.
     """
-    batch = data.load(name, batch_size, size=SIDE, generator=torch.Generator().manual_seed(seed))
-    return of_batch(batch, width=width, seed=seed, depth=depth)
+    return of_batch(_batch(name, batch_size, seed), width=width, seed=seed, depth=depth)
+
+
+@lru_cache(maxsize=16)
+def _batch(name: str, batch_size: int, seed: int) -> data.Batch:
+    return data.load(name, batch_size, size=SIDE, generator=torch.Generator().manual_seed(seed))
 
 
 def of_batch(batch: data.Batch, *, width: int = 200, seed: int = 3, depth: int = 4) -> Scene:
     """The scene of a given batch."""
-    model = networks.fully_connected(
-        batch.inputs.shape[1],
-        width,
-        depth,
-        batch.classes,
-        generator=torch.Generator().manual_seed(1000 + seed),
+    return Scene(batch, _network(batch.inputs.shape[1], width, depth, batch.classes, 1000 + seed))
+
+
+@lru_cache(maxsize=8)
+def _network(inputs: int, width: int, depth: int, classes: int, seed: int) -> nn.Sequential:
+    return networks.fully_connected(
+        inputs, width, depth, classes, generator=torch.Generator().manual_seed(seed)
     )
-    return Scene(batch, model, client.gradients(model, batch.inputs, batch.labels))

@@ -469,7 +469,7 @@ class SphereExplorer(base.Explorer):
     def _draw_frame(self) -> None:
         self._canvas = drawing.Canvas(drawing.WIDTH, 540)
         figure = self._canvas.figure
-        axes = figure.add_axes((0.0, 0.0, 0.56, 1.0), aspect="equal")
+        self._sphere = axes = figure.add_axes((0.0, 0.0, 0.56, 1.0), aspect="equal")
         axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
         axes.axis("off")
         across = np.linspace(-1, 1, 160)
@@ -492,13 +492,8 @@ class SphereExplorer(base.Explorer):
             "markeredgewidth": 2,
             "zorder": 6,
         }
-        paper = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 1.5}
         self._marks = [
             axes.plot([], [], drawing.marker(i), color=drawing.colour(i), **outline)[0] for i in range(3)
-        ]
-        self._names = [
-            axes.text(0, 0, f"sample {i + 1}", fontsize=11, fontweight="bold", zorder=7, bbox=paper)
-            for i in range(3)
         ]
         (self._aim,) = axes.plot(
             [0], [0], "+", color=drawing.INK, markersize=26, markeredgewidth=1.6, zorder=9
@@ -513,9 +508,6 @@ class SphereExplorer(base.Explorer):
         self._panel.set_xlabel(f"entries of L q, {k} units that are not always silent")
         (self._nonzero,) = self._panel.plot([], [], "o", color=drawing.BLUE, markersize=4)
         (self._zero,) = self._panel.plot([], [], "D", color=drawing.ORANGE, markersize=6)
-        self._count = self._panel.text(
-            k / 2, limit, "", ha="center", va="bottom", fontsize=12, fontweight="bold"
-        )
         photos = sample_pictures(self.stage.batch, self.stage.batch.inputs)
         for i, photo in enumerate(photos):
             thumb = figure.add_axes((0.64 + 0.115 * i, 0.04, 0.1, 0.18))
@@ -526,10 +518,7 @@ class SphereExplorer(base.Explorer):
             )
             for spine in thumb.spines.values():
                 spine.set(color=drawing.colour(i), linewidth=3)
-        self._canvas.moving(
-            self._back, self._front, *self._marks, *self._names, self._aim, rim, self._nonzero, self._zero,
-            self._count,
-        )  # fmt: skip
+        self._canvas.moving(self._back, self._front, *self._marks, self._aim, rim, self._nonzero, self._zero)
 
     def face(self, sample: int) -> None:
         """Bring a sample's direction exactly to the middle, between the sliders' whole degrees."""
@@ -548,13 +537,12 @@ class SphereExplorer(base.Explorer):
         eye = view(*(self._exact or (values["turn"], values["tilt"])))
         self.state = look(self.stage, eye[2])
         self._draw_circles(eye, values["circles"], values["marked"])
-        self._draw_marks(eye, values["marked"])
+        places = self._draw_marks(eye, values["marked"])
         entries, zero = self.state.entries.numpy(), self.state.zero.numpy()
         numbers = np.arange(len(entries))
         self._nonzero.set_data(numbers[~zero], entries[~zero])
         self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
-        self._count.set_text(f"{self.state.zeros} zeros")
-        self.show("picture", self._canvas.jpeg())
+        self.show("picture", drawing.encode(self._written(places), "jpeg"))
         verdict = (
             "no sample" if self.state.sample is None else f"<b>exactly sample {self.state.sample + 1}</b>"
         )
@@ -570,11 +558,10 @@ class SphereExplorer(base.Explorer):
 
     def _draw_circles(self, eye: Tensor, count: int, marked: bool) -> None:
         seen = (self._circles[:count] @ eye.T).numpy()
-        flat = seen[..., :2]
-        front = seen[..., 2] >= 0
-        self._back.set_segments(list(flat[:, ::2]))  # faint: half the points are enough
+        flat, depth = seen[..., :2], seen[..., 2:]
         # a circle is half in front: cut it where it goes behind, by blanking the points there
-        self._front.set_segments(list(np.where(front[..., None], flat, np.nan)))
+        self._front.set_segments(list(np.where(depth >= 0, flat, np.nan)))
+        self._back.set_segments(list(np.where(depth <= 0, flat, np.nan)[:, ::2]))  # faint: half the points do
         through = self._through[:count].numpy()
         colours = ["#5b6b7b"] * count
         widths = [0.7] * count
@@ -587,15 +574,27 @@ class SphereExplorer(base.Explorer):
                     colours[row], widths[row] = drawing.INK, 1.6
         self._front.set(color=colours, linewidth=widths, alpha=0.8 if marked else 0.55)
 
-    def _draw_marks(self, eye: Tensor, marked: bool) -> None:
-        for i, q in enumerate(true_directions(self.stage).T):
+    def _draw_marks(self, eye: Tensor, marked: bool) -> list[tuple[float, float]]:
+        """Put the samples' marks in place; returns where, none if they are not to be seen."""
+        places = []
+        for mark, q in zip(self._marks, true_directions(self.stage).T):
             x, y, depth = (eye @ q).tolist()
             if depth < 0:  # −q is the same direction, and it is in front
-                x, y, depth = -x, -y, -depth
-            self._marks[i].set_data([x], [y])
-            self._names[i].set_position((x + 0.06, y + 0.05))
-            self._marks[i].set_visible(marked)
-            self._names[i].set_visible(marked)
+                x, y = -x, -y
+            mark.set_data([x], [y])
+            mark.set_visible(marked)
+            places.append((x, y))
+        return places if marked else []
+
+    def _written(self, places: list[tuple[float, float]]) -> Image.Image:
+        """The picture with the number of zeros, and with the samples' names beside their marks."""
+        picture = self._canvas.image()
+        for i, (x, y) in enumerate(places):
+            at = self._canvas.pixel(self._sphere, x + 0.06, y + 0.05)
+            drawing.write(picture, at, f"sample {i + 1}", 15, bold=True, paper="#ffffffd8")
+        top = self._canvas.pixel(self._panel, len(self._live) / 2, self._panel.get_ylim()[1])
+        drawing.write(picture, top, f"{self.state.zeros} zeros", 17, bold=True, anchor="md")
+        return picture
 
 
 def title_picture() -> base.Picture:

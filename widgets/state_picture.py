@@ -196,7 +196,10 @@ class PlotPanels:
         (self._match,) = self._trace.plot([], [], "D-", color=drawing.ORANGE, markersize=5, linewidth=1)
         self._trace.axhline(1, color=drawing.INK, linestyle="--", linewidth=1)
         self._trace.set(xlabel=counted, ylabel="λ")
-        self._titles = [axes.set_title(" ", fontsize=11, loc="left") for axes in (self._pool, self._trace)]
+        self._titles = [
+            axes.set_title(" ", fontsize=11, loc="left", y=1.0)  # looking for a free place takes a while
+            for axes in (self._pool, self._trace)
+        ]
         for axes in (self._pool, self._trace):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.spines[["top", "right"]].set_visible(False)
@@ -213,15 +216,15 @@ class PlotPanels:
 
     def _set_limits(self, state: State, values: list[float]) -> None:
         m = len(state.low_rank.factor)
-        members = 20 * max(1, -(-len(state.pool) // 20))  # in coarse steps, so that they seldom change
-        count = 8 * max(1, -(-len(values) // 8))
-        low = np.floor(10 * min([0.9, *(value for value in values if not np.isnan(value))])) / 10 - 0.01
+        # in coarse steps, so that they seldom change
+        members, count = _room(len(state.pool), 20), _room(len(values), 8)
+        low = 0.5 if all(np.isnan(value) or value >= 0.5 for value in values) else 0.0
         limits: tuple[float, ...] = (m, members, count, low)
         if self._limits == limits:
             return
         self._limits = limits
         self._pool.set(xlim=(0, members + 1), ylim=(0, 0.75 * m))
-        self._trace.set(xlim=(self._first - 0.5, self._first + count - 0.5), ylim=(low, 1 + (1 - low) * 0.1))
+        self._trace.set(xlim=(self._first - 0.5, self._first + count - 0.5), ylim=(low, 1.05))
         self._canvas.redraw()
 
     def _set_pool(self, state: State) -> None:
@@ -235,3 +238,10 @@ class PlotPanels:
         least = default_threshold(state.low_rank) * len(state.low_rank.factor)
         self._least.set_data(self._pool.get_xlim(), [least, least])
         self._titles[0].set_text(f"{state.samples_drawn:,} draws, pool of {len(pool)}")
+
+
+def _room(count: int, least: int) -> int:
+    """The first of `least`, twice as many, four times as many, … that is enough."""
+    while least < count:
+        least *= 2
+    return least

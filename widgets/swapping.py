@@ -7,6 +7,7 @@ import torch
 
 import spear_core
 from spear_core import tracing
+from spear_core.reconstruction import Forward
 from spear_core.selection import select
 from spear_core.state import State
 from widgets import base, drawing
@@ -14,6 +15,7 @@ from widgets.scene import DATA, Scene, scene
 from widgets.state_picture import PlotPanels, state_picture
 
 SEED = 5  # of data and weights
+SIZES = range(5, 9)  # of the batch
 RANKINGS = (("most zeros first", 0), ("shuffled, 1st", 1), ("shuffled, 2nd", 2), ("shuffled, 3rd", 3))
 
 
@@ -44,9 +46,10 @@ def swaps(stage: Scene, ranking: int) -> tuple[State, ...]:
     if ranking:
         order = torch.randperm(len(pool), generator=torch.Generator().manual_seed(ranking))
         pool = replace(pool, zeros=order, unique=torch.zeros_like(pool.unique))
+    forward = Forward.of(begin.low_rank, stage.layer)
     return tuple(
         replace(begin, chosen=found.chosen, reconstruction=found.reconstruction)
-        for found in select(pool, stage.forward)
+        for found in select(pool, forward)
     )
 
 
@@ -71,7 +74,7 @@ class SwapExplorer(base.Explorer):
         super().__init__(
             {
                 "data": base.dropdown("data", DATA),
-                "batch_size": base.int_slider("batch size b", 8, 5, 8),
+                "batch_size": base.int_slider("batch size b", SIZES[-1], SIZES[0], SIZES[-1]),
                 "ranking": base.dropdown("start from", RANKINGS, 1),
                 "position": base.int_slider("swaps made", 0, 0, 0),
             },
@@ -81,6 +84,9 @@ class SwapExplorer(base.Explorer):
             ),
         )
         self._key: tuple[object, ...] = ()
+        with base.one_thread():
+            for batch_size in SIZES:  # searched now, so that the slider does not wait for it
+                swaps(scene("photos", batch_size, seed=SEED), 1)
         self.refresh()
 
     def move(self, by: int) -> None:

@@ -8,7 +8,7 @@ import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import ipywidgets as W
@@ -47,6 +47,7 @@ LATITUDES, LONGITUDES = 91, 180
 SHORTEST_LINE = 2e-3  # of a path, in radii: what is shorter is not visible
 PIXELS = 260  # of the sphere's diameter
 MAP = matplotlib.colormaps["viridis"]
+SHADES = (MAP(np.arange(256))[:, :3] * 255).astype(np.uint8)
 BATCHES = {24: 400, 50: 500, 100: 1000}  # b and the width m that goes with it
 SECONDS = 60  # limit of one search
 
@@ -280,7 +281,7 @@ class CircleExplorer(base.Explorer):
         self._around = around[:, :-1]
         self._ring = LineCollection(list(np.stack([ends[:-1], ends[1:]], axis=1)), linewidths=11)
         ring.add_collection(self._ring)
-        curve = figure.add_axes((0.37, 0.46, 0.605, 0.5))
+        self._curve = curve = figure.add_axes((0.37, 0.46, 0.605, 0.5))
         curve.set(xlim=(0, 360), ylim=(FLOOR / 2, 8), yscale="log", xticks=range(0, 361, 60))
         curve.set(xlabel="angle of the direction in degrees", ylabel="misfit")
         curve.spines[["top", "right"]].set_visible(False)
@@ -300,24 +301,23 @@ class CircleExplorer(base.Explorer):
             for axes in (ring, curve)
         ]
         self._marks = [axes.plot([], [], **mark)[0] for axes, mark in marks]
-        self._names = [curve.text(0, 3, f"sample {i + 1}", fontsize=9, va="center") for i in range(2)]
         path: dict[str, Any] = {"color": drawing.PURPLE, "zorder": 7}
         (self._needle,) = ring.plot([], [], linewidth=2, **path)
         (self._steps,) = ring.plot([], [], "o-", linewidth=1, markersize=5, **path)
         (self._dots,) = curve.plot([], [], "o", markersize=6, **path)
         (self._start,) = curve.plot([], [], "o", markersize=13, fillstyle="none", **path)
         labels = ["start", *(f"{k} step{'' if k == 1 else 's'}" for k in CIRCLE_COUNTS[1:]), "finish"]
-        self._ghosts = []
+        self._frames = []
         for i, label in enumerate(labels):
             frame = figure.add_axes((0.012 + i / len(labels) * 0.985, 0.03, 0.108, 0.207))
             frame.set(xticks=[], yticks=[])
             frame.set_title(label, fontsize=10, pad=3)
-            self._ghosts.append(frame.imshow(np.zeros((SIDE, SIDE, 3)), interpolation="nearest"))
+            self._frames.append(frame)
         figure.text(0.145, 0.355, "dark: fits; light: misfit", ha="center", fontsize=9)
         figure.text(0.012, 0.295, "what the direction stands for, on the way of the search (grey: no input)")
         self._canvas.moving(
-            self._ring, self._line, self._floor, *self._marks, *self._names, self._needle, self._steps,
-            self._dots, self._start, *self._ghosts,
+            self._ring, self._line, self._floor, *self._marks, self._needle, self._steps, self._dots,
+            self._start,
         )  # fmt: skip
 
     def update(self) -> None:
@@ -325,7 +325,7 @@ class CircleExplorer(base.Explorer):
         values = self.values
         self.stage = ground(2, values["activation"], values["seen"])
         self.state = descend(self.stage, float(values["start"]))
-        self._draw_ground()
+        names = self._draw_ground()
         misfit = self.state.misfit.clamp_min(FLOOR).numpy()
         points = (self.stage.home @ self.state.points).numpy()
         angles = angles_of(self.stage, self.state.points).numpy()
@@ -333,13 +333,19 @@ class CircleExplorer(base.Explorer):
         self._steps.set_data(points[0], points[1])
         self._dots.set_data(angles, misfit)
         self._start.set_data([angles[0]], [misfit[0]])
-        pictures = ghost_pictures(self.stage, self.state.points)
-        for frame, picture in zip(self._ghosts, pictures, strict=True):
-            frame.set_data(picture)
-        self.show("picture", self._canvas.jpeg())
+        picture = self._canvas.image()
+        for i, angle in enumerate(names):
+            right = angle < 300
+            at = self._canvas.pixel(self._curve, angle + (8 if right else -8), 3)
+            drawing.write(picture, at, f"sample {i + 1}", 13, anchor="lm" if right else "rm")
+        ghosts_ = ghost_pictures(self.stage, self.state.points)
+        for frame, ghost in zip(self._frames, ghosts_, strict=True):
+            self._canvas.inset(picture, frame, ghost)
+        self.show("picture", drawing.encode(picture, "jpeg"))
         self.say(self._words(values["start"]))
 
-    def _draw_ground(self) -> None:
+    def _draw_ground(self) -> list[float]:
+        """Draw what belongs to the batch; returns the samples' angles."""
         angles, misfit = profile(self.stage)
         self._line.set_data(angles, misfit.clamp_min(FLOOR))
         flat = not self.stage.landscape.equations
@@ -350,8 +356,7 @@ class CircleExplorer(base.Explorer):
         for i, (angle, v) in enumerate(zip(exact, on_page, strict=True)):
             self._marks[2 * i].set_data([1.18 * v[0]], [1.18 * v[1]])
             self._marks[2 * i + 1].set_data([angle], [3])
-            right = angle < 300
-            self._names[i].set(x=angle + (8 if right else -8), ha="left" if right else "right")
+        return exact
 
     def _words(self, start: int) -> str:
         ground_ = self.stage.landscape
@@ -413,17 +418,26 @@ def eye_of(turn: float, tilt: float) -> Tensor:
 
 def sphere_picture(values: np.ndarray, eye: Tensor, pixels: int = PIXELS) -> np.ndarray:
     """The sphere as an eye sees it, coloured by a grid as `heat` makes it; white around it, (p, p, 3)."""
-    across = np.linspace(-1, 1, pixels)
+    inside, seen = _half_sphere(pixels)
+    x, y, z = eye.T.to(torch.float32).numpy() @ seen
+    latitude = (np.arcsin(np.clip(z, -1, 1)) / np.pi + 0.5) * (LATITUDES - 1)
+    longitude = (np.arctan2(y, x) / (2 * np.pi) + 0.5) * LONGITUDES
+    picture = np.full((pixels, pixels, 3), 255, dtype=np.uint8)
+    looked_up = map_coordinates(
+        values, np.stack([latitude, longitude]), np.float32, order=1, mode="nearest", prefilter=False
+    )
+    picture[inside] = SHADES[np.clip(looked_up * len(SHADES), 0, len(SHADES) - 1).astype(np.uint8)]
+    return picture
+
+
+@cache
+def _half_sphere(pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which pixels of a square show the sphere, and the points that they show, as columns."""
+    across = np.linspace(-1, 1, pixels, dtype=np.float32)
     x, y = np.meshgrid(across, across)
     inside = x**2 + y**2 <= 1
-    height = np.sqrt(np.clip(1 - x**2 - y**2, 0, None))
-    points = np.stack([x[inside], y[inside], height[inside]], axis=1) @ eye.numpy()
-    latitude = (np.arcsin(np.clip(points[:, 2], -1, 1)) / np.pi + 0.5) * (LATITUDES - 1)
-    longitude = (np.arctan2(points[:, 1], points[:, 0]) / (2 * np.pi) + 0.5) * LONGITUDES
-    picture = np.full((pixels, pixels, 3), 255, dtype=np.uint8)
-    looked_up = map_coordinates(values, np.stack([latitude, longitude]), order=1, mode="nearest")
-    picture[inside] = (MAP(np.clip(looked_up, 0, 1))[:, :3] * 255).astype(np.uint8)
-    return picture
+    x, y = x[inside], y[inside]
+    return inside, np.stack([x, y, np.sqrt(1 - x**2 - y**2)])
 
 
 def followed(stage: Ground, whole: Tensor) -> list[int]:
@@ -488,16 +502,15 @@ class WellsExplorer(base.Explorer):
     def _draw_frame(self) -> None:
         self._canvas = drawing.Canvas(drawing.WIDTH, 520)
         figure = self._canvas.figure
-        axes = figure.add_axes((0.0, 0.0, 0.54, 1.0), aspect="equal")
+        self._sphere = axes = figure.add_axes((0.0, 0.0, 0.54, 1.0), aspect="equal")
         axes.set(xlim=(-1.06, 1.06), ylim=(-1.06, 1.06))
         axes.axis("off")
-        blank = np.full((PIXELS, PIXELS, 3), 255, dtype=np.uint8)
-        self._ball = axes.imshow(
-            blank, extent=(-1, 1, -1, 1), origin="lower", interpolation="bilinear", zorder=1
-        )
+        left, bottom = axes.transData.transform((-1, -1))
+        self._across = round(axes.transData.transform((1, -1))[0] - left)
+        self._ball = drawing.Pixels(round(left), round(bottom), zorder=1)
+        figure.add_artist(self._ball)
         rim = Circle((0, 0), 1, fill=False, edgecolor="#555555", linewidth=1.4, zorder=2)
         axes.add_patch(rim)
-        self._ball.set_clip_path(rim)
         self._tracks = LineCollection([], colors="white", linewidths=1.1, zorder=3)
         axes.add_collection(self._tracks)
         (self._walkers,) = axes.plot(
@@ -511,21 +524,16 @@ class WellsExplorer(base.Explorer):
             "zorder": 4,
         }
         self._marks = [axes.plot([], [], drawing.marker(i), **look)[0] for i in range(3)]
-        paper = {"facecolor": drawing.INK, "alpha": 0.6, "edgecolor": "none", "pad": 2}
-        self._names = [
-            axes.text(0, 0, f"sample {i + 1}", fontsize=10, color="white", zorder=6, bbox=paper)
-            for i in range(3)
-        ]
         bar = figure.add_axes((0.6, 0.11, 0.37, 0.035))
         bar.imshow(np.linspace(0, 1, 200)[None], cmap=MAP, aspect="auto", extent=(0, 1, 0, 1))
         bar.set(yticks=[], xticks=[0, 0.5, 1], xlabel="misfit: 0 fits both layers, 1 not at all")
-        self._ghosts = []
+        self._frames = []
         batch = ground(3).batch
         for i, photo in enumerate(sample_pictures(batch, batch.inputs)):
             left = 0.6 + 0.13 * i
             above = figure.add_axes((left, 0.64, 0.115, 0.212))
             above.set(xticks=[], yticks=[])
-            self._ghosts.append(above.imshow(np.zeros((SIDE, SIDE, 3)), interpolation="nearest"))
+            self._frames.append(above)
             beneath = figure.add_axes((left, 0.315, 0.115, 0.212))
             beneath.imshow(photo, interpolation="nearest")
             beneath.set(xticks=[], yticks=[])
@@ -534,22 +542,12 @@ class WellsExplorer(base.Explorer):
                 [3.5], [3.5], drawing.marker(i), color="white", markersize=9, markeredgecolor=drawing.INK
             )
         figure.text(0.6, 0.545, "the private photographs", fontsize=10)
-        self._title = figure.text(0.6, 0.87, "", fontsize=10)
-        self._canvas.moving(
-            self._ball,
-            rim,
-            self._tracks,
-            self._walkers,
-            *self._marks,
-            *self._names,
-            *self._ghosts,
-            self._title,
-        )
+        self._canvas.moving(self._ball, rim, self._tracks, self._walkers, *self._marks)
 
     def static_picture(self) -> bytes:
         """PNG in full colour: a palette of 256 spoils the scale of the misfit."""
         buffer = io.BytesIO()
-        self._canvas.image().save(buffer, "png", optimize=True)
+        self._image().save(buffer, "png", optimize=True)
         return buffer.getvalue()
 
     def update(self) -> None:
@@ -560,14 +558,10 @@ class WellsExplorer(base.Explorer):
         whole = descents(self.stage)
         self.points = whole[values["steps"]]
         self.followed = followed(self.stage, whole)
-        self._ball.set_data(sphere_picture(heat(self.stage), eye))
+        ball = Image.fromarray(sphere_picture(heat(self.stage), eye))
+        self._ball.picture = ball.resize((self._across, self._across), Image.Resampling.BILINEAR)
         self._draw_paths(whole[: values["steps"] + 1], eye)
-        for i, picture in enumerate(ghost_pictures(self.stage, self.points[:, self.followed])):
-            self._ghosts[i].set_data(picture)
-        label = next(name for name, value in self.control["steps"].options if value == values["steps"])
-        when = "after the finish" if label == "finish" else f"after {label} step{'' if label == '1' else 's'}"
-        self._title.set_text(f"what three of the walkers stand for, {when}")
-        self.show("picture", self._canvas.jpeg())
+        self.show("picture", drawing.encode(self._image(), "jpeg"))
         self.say(self._words())
 
     def _draw_paths(self, walked: Tensor, eye: Tensor) -> None:
@@ -578,12 +572,28 @@ class WellsExplorer(base.Explorer):
         self._tracks.set_segments(list(segments.numpy()))
         now = (eye @ walked[-1]).numpy()
         self._walkers.set_data(now[0, now[2] > 0], now[1, now[2] > 0])
-        for i, (x, y, depth) in enumerate((eye @ self.stage.samples).T.tolist()):
+        for mark, (x, y, depth) in zip(self._marks, (eye @ self.stage.samples).T.tolist()):
             visible = depth > 0
-            self._marks[i].set_data([x] if visible else [], [y] if visible else [])
-            self._names[i].set(x=x + (0.09 if x < 0.4 else -0.09), y=y, va="center")
-            self._names[i].set_horizontalalignment("left" if x < 0.4 else "right")
-            self._names[i].set_visible(visible)
+            mark.set_data([x] if visible else [], [y] if visible else [])
+
+    def _image(self) -> Image.Image:
+        """The picture with the ghosts and what they are, and with the samples' names beside their marks."""
+        picture = self._canvas.image()
+        ghosts_ = ghost_pictures(self.stage, self.points[:, self.followed])
+        for frame, ghost in zip(self._frames, ghosts_, strict=True):
+            self._canvas.inset(picture, frame, ghost)
+        for i, mark in enumerate(self._marks):
+            for x, y in np.asarray(mark.get_xydata()):  # one point, or none where it is behind
+                right = x < 0.4
+                at = self._canvas.pixel(self._sphere, x + (0.09 if right else -0.09), y)
+                name, anchor = f"sample {i + 1}", "lm" if right else "rm"
+                drawing.write(picture, at, name, anchor=anchor, ink=drawing.PAPER, paper=f"{drawing.INK}99")
+        step = self.control["steps"].index
+        label = self.control["steps"].options[step][0]
+        when = "after the finish" if label == "finish" else f"after {label} step{'' if label == '1' else 's'}"
+        at = (0.6 * picture.width, 0.13 * picture.height)
+        drawing.write(picture, at, f"what three of the walkers stand for, {when}")
+        return picture
 
     def _words(self) -> str:
         ground_ = self.stage.landscape
@@ -703,10 +713,7 @@ def result_picture(batch: data.Batch, found: Tensor | None, proven: Tensor | Non
     rows = 0 if found is None else len(found)
     pictures = np.full((b, *batch.pictures(batch.inputs[:1]).shape[1:]), 210, dtype=np.uint8)
     if found is not None and rows:
-        shown = np.asarray(batch.pictures(found.to(torch.float32)))
-        if shown.dtype != np.uint8:
-            shown = np.asarray(np.clip(np.nan_to_num(shown), 0, 1) * 255 + 0.5, dtype=np.uint8)
-        pictures[:rows] = shown[:b]
+        pictures[:rows] = drawing.as_bytes(np.asarray(batch.pictures(found.to(torch.float32))))[:b]
     certain = [False] * b if proven is None or not len(proven) else [bool(p) for p in proven]
     frames = [drawing.GREEN if i < rows and certain[i] else None for i in range(b)]
     grid = drawing.picture_grid(pictures, side=side, columns=columns, frames=frames)
