@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 CONSTRAINTS ?= constraints.txt
-# Extra arguments for pytest, e.g. make test PYTEST_ARGS="-n 2 --dist loadfile"
-PYTEST_ARGS ?=
+# Two processes of one thread each take half the time of one with two; PYTEST_ARGS= for one process
+PYTEST_ARGS ?= -n 2 --dist loadfile
 CELL_TIMEOUT ?= 600
 
 ifeq ($(OS),Windows_NT)
@@ -48,6 +48,7 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
+tests fast-tests: export OMP_NUM_THREADS = 1
 tests: $(READY)  ## all tests without lint and types
 	$(BIN)/python -m pytest --durations=15 --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
 		--nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
