@@ -132,13 +132,16 @@ def photographs() -> tuple[np.ndarray, ...]:
 
 
 def _sklearn_photo(name: str) -> np.ndarray:
-    """What `sklearn.datasets.load_sample_image` reads, without half a second for importing scikit-learn."""
+    """What `sklearn.datasets.load_sample_image` reads."""
+    with Image.open(_sklearn_data("images", f"{name}.jpg")) as photo:
+        return np.asarray(photo)
+
+
+def _sklearn_data(*path: str) -> Path:
+    """A file that comes with scikit-learn, without half a second for importing it."""
     package = find_spec("sklearn")
     assert package is not None and package.submodule_search_locations is not None
-    with Image.open(
-        Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
-    ) as photo:
-        return np.asarray(photo)
+    return Path(package.submodule_search_locations[0], "datasets", *path)
 
 
 def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
@@ -163,11 +166,9 @@ def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tens
 
 @cache
 def _all_digits() -> tuple[Tensor, Tensor]:
-    """scikit-learn's 8×8 digits, 0 to 16, and what they show; it parses a text file each time."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return torch.as_tensor(digits.images), torch.as_tensor(digits.target)
+    """scikit-learn's 8×8 digits, 0 to 16, and what they show, as `sklearn.datasets.load_digits` reads them."""
+    rows = torch.from_numpy(np.loadtxt(_sklearn_data("data", "digits.csv.gz"), delimiter=","))
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].to(torch.int64)
 
 
 def _table(
