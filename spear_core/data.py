@@ -8,7 +8,7 @@ different "private photos" comes out of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -148,14 +148,20 @@ def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[T
     """Square crops at random places, each a quarter to a whole of a photograph's height, scaled to `size`."""
     photos, crops = photographs(), []
     for _ in range(count):
-        photo = photos[_below(len(photos), generator)]
-        height, width = photo.shape[:2]
+        number = _below(len(photos), generator)
+        height, width = photos[number].shape[:2]
         side = height // 4 + _below(height - height // 4 + 1, generator)
         top, left = _below(height - side + 1, generator), _below(width - side + 1, generator)
-        crop = torch.from_numpy(np.ascontiguousarray(photo[top : top + side, left : left + side]))
-        pixels = crop.permute(2, 0, 1)[None].to(torch.float32).div_(255)
-        crops.append(F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0])
+        crops.append(_crop(number, top, left, side, size))
     return torch.stack(crops), torch.randint(10, (count,), generator=generator), 10
+
+
+@lru_cache(maxsize=256)  # a batch begins with the crops of a smaller one of the same seed
+def _crop(number: int, top: int, left: int, side: int, size: int) -> Tensor:
+    photo = photographs()[number]
+    crop = torch.from_numpy(np.ascontiguousarray(photo[top : top + side, left : left + side]))
+    pixels = crop.permute(2, 0, 1)[None].to(torch.float32).div_(255)
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
