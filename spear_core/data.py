@@ -8,7 +8,7 @@ different "private photos" comes out of them.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -132,27 +132,36 @@ def photographs() -> tuple[np.ndarray, ...]:
 
 
 def _sklearn_photo(name: str) -> np.ndarray:
-    """What `sklearn.datasets.load_sample_image` reads, without half a second for importing scikit-learn."""
+    """What `sklearn.datasets.load_sample_image` reads."""
+    with Image.open(_sklearn_data("images", f"{name}.jpg")) as photo:
+        return np.asarray(photo)
+
+
+def _sklearn_data(*path: str) -> Path:
+    """A file that comes with scikit-learn, without half a second for importing it."""
     package = find_spec("sklearn")
     assert package is not None and package.submodule_search_locations is not None
-    with Image.open(
-        Path(package.submodule_search_locations[0], "datasets", "images", f"{name}.jpg")
-    ) as photo:
-        return np.asarray(photo)
+    return Path(package.submodule_search_locations[0], "datasets", *path)
 
 
 def _photos(count: int, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
     """Square crops at random places, each a quarter to a whole of a photograph's height, scaled to `size`."""
     photos, crops = photographs(), []
     for _ in range(count):
-        photo = photos[_below(len(photos), generator)]
-        height, width = photo.shape[:2]
+        number = _below(len(photos), generator)
+        height, width = photos[number].shape[:2]
         side = height // 4 + _below(height - height // 4 + 1, generator)
         top, left = _below(height - side + 1, generator), _below(width - side + 1, generator)
-        crop = torch.from_numpy(np.ascontiguousarray(photo[top : top + side, left : left + side]))
-        pixels = crop.permute(2, 0, 1)[None].to(torch.float32).div_(255)
-        crops.append(F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0])
+        crops.append(_crop(number, top, left, side, size))
     return torch.stack(crops), torch.randint(10, (count,), generator=generator), 10
+
+
+@lru_cache(maxsize=256)  # a batch begins with the crops of a smaller one of the same seed
+def _crop(number: int, top: int, left: int, side: int, size: int) -> Tensor:
+    photo = photographs()[number]
+    crop = torch.from_numpy(np.ascontiguousarray(photo[top : top + side, left : left + side]))
+    pixels = crop.permute(2, 0, 1)[None].to(torch.float32).div_(255)
+    return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
@@ -163,11 +172,9 @@ def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tens
 
 @cache
 def _all_digits() -> tuple[Tensor, Tensor]:
-    """scikit-learn's 8×8 digits, 0 to 16, and what they show; it parses a text file each time."""
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    return torch.as_tensor(digits.images), torch.as_tensor(digits.target)
+    """scikit-learn's 8×8 digits, 0 to 16, and what they show, as `sklearn.datasets.load_digits` reads them."""
+    rows = torch.from_numpy(np.loadtxt(_sklearn_data("data", "digits.csv.gz"), delimiter=","))
+    return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].to(torch.int64)
 
 
 def _table(

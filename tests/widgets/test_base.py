@@ -324,6 +324,28 @@ def test_a_canvas_redraws_what_moves():
     assert second[50, 50].sum() == 3 * 255, "the old place is clean"
 
 
+def test_pictures_and_words_go_where_the_axes_say():
+    canvas = drawing.Canvas(200, 100)
+    axes = canvas.figure.add_axes((0.5, 0.0, 0.5, 0.5))
+    axes.axis("off")
+    assert canvas.pixel(axes, 0, 1) == pytest.approx((100, 50))
+    ball = drawing.Pixels(20, 0, zorder=1)
+    ball.picture = Image.fromarray(np.array([[[255, 0, 0]], [[0, 0, 255]]], dtype=np.uint8))
+    canvas.figure.add_artist(ball)
+    canvas.moving(ball)
+    picture = canvas.image()
+    assert picture.getpixel((20, 99)) == (255, 0, 0), "the lowest line is the first"
+    assert picture.getpixel((20, 98)) == (0, 0, 255)
+    canvas.inset(picture, axes, np.array([[[0.0, 1.0, 0.0]], [[0.0, 0.0, np.nan]]]))
+    assert picture.getpixel((150, 60)) == (0, 255, 0)
+    assert picture.getpixel((150, 90)) == (0, 0, 0)
+    assert picture.getpixel((99, 60)) == (255, 255, 255)
+    before = np.asarray(picture).copy()
+    drawing.write(picture, (10, 30), "here", paper="#ff0000")
+    changed = (np.asarray(picture) != before).any(axis=2).nonzero()
+    assert changed[0].max() < 36 and changed[1].min() >= 5 and changed[1].max() < 80
+
+
 def test_samples_stay_apart_without_colour():
     looks = {(drawing.colour(i), drawing.marker(i)) for i in range(12)}
     assert len(looks) == 12
