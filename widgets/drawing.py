@@ -145,7 +145,7 @@ def plain_ticks(axis: Axis, at: Sequence[float]) -> None:
 def encode(image: Image.Image, format: str = "png") -> bytes:
     """A picture as bytes, encoded for speed rather than for size."""
     buffer = io.BytesIO()
-    options = {"compress_level": 1} if format == "png" else {"quality": 92, "subsampling": 0}
+    options = {"compress_level": 1} if format == "png" else {"quality": 88}
     image.save(buffer, format, **options)
     return buffer.getvalue()
 

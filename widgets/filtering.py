@@ -359,7 +359,7 @@ class StageExplorer(base.Explorer):
             bar.set_width(min(length, 1.12))
             text.set_text(word)
             text.set_x(min(length, 1.0) + 0.01)
-        self.show("picture", self._canvas.png())
+        self.show("picture", self._canvas.jpeg())
         factor = self.state.single / self.state.entries
         saved = f"{factor:.1f} times less work" if factor >= 1.05 else "nothing saved"
         self.say(

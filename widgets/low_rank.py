@@ -141,7 +141,7 @@ class PeelExplorer(base.Explorer):
         at = self._canvas.pixel(self._axes, rank + 0.7 if room else rank - 0.1, 0.9)
         note = f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0"
         drawing.write(picture, at, note, 15, anchor="lm" if room else "rm")
-        self.show("spectrum", drawing.encode(picture))
+        self.show("spectrum", drawing.encode(picture, "jpeg"))
 
     def _words(self, terms: int) -> str:
         b = self.stage.batch_size

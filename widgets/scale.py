@@ -212,8 +212,8 @@ class ReachExplorer(base.Explorer):
             words.append(f"b = <b>{max(whole)}</b> with {method}" if whole else f"none with {method}")
         for chart in (self._success, self._time):
             chart.mark(m / 2, "b = m/2")
-        self.show("success", self._success.png())
-        self.show("time", self._time.png())
+        self.show("success", self._success.jpeg())
+        self.show("time", self._time.jpeg())
         self.say(
             f"m = {m}: the largest batches that all came back whole: {', '.join(words)}. The line is b = m/2."
         )

@@ -93,9 +93,9 @@ class Chart:
         self._mark.set_data([x, x], self.axes.get_ylim())
         self._words.set(x=x, text=words)
 
-    def png(self) -> bytes:
+    def jpeg(self) -> bytes:
         """The chart as it is now."""
-        return self._canvas.png()
+        return self._canvas.jpeg()
 
 
 # ---------------------------------------------------------------- draws
@@ -202,7 +202,7 @@ class OddsExplorer(base.Explorer):
         reached = [int((self.state.draws <= n).sum()) for n in at]
         ends = [metrics.share_interval(count, RUNS) for count in reached]
         self._chart.put(self.MEASURED, at, [count / RUNS for count in reached], ends)
-        self.show("picture", self._chart.png())
+        self.show("picture", self._chart.jpeg())
         low, high = collecting.predicted_range(b, values["width"])
         self.say(
             f"Expected draws: H<sub>b</sub>·2<sup>b−1</sup> = {theory.expected_draws(b):,.0f} in the limit; "
@@ -282,7 +282,7 @@ class RejectionExplorer(base.Explorer):
         seen = {m: pair for m, pair in self.state.items() if pair[0]}
         ends = [metrics.share_interval(*pair) for pair in seen.values()]
         self._chart.put(self.MEASURED, list(seen), [count / of for count, of in seen.values()], ends)
-        self.show("picture", self._chart.png())
+        self.show("picture", self._chart.jpeg())
         inside = sum(
             low <= theory.false_rejection(m, tau) <= high
             for m, (low, high) in ((m, metrics.share_interval(*pair)) for m, pair in self.state.items())
@@ -366,7 +366,7 @@ class FailureExplorer(base.Explorer):
         shares = [count / of for count, of in self.state.values()]
         ends = [metrics.share_interval(*pair) for pair in self.state.values()]
         self._chart.put(self.MEASURED, widths, shares, ends)
-        self.show("picture", self._chart.png())
+        self.show("picture", self._chart.jpeg())
         failed = ", ".join(f"{count} at m = {m}" for m, (count, _) in self.state.items())
         self.say(
             f"{draws:,.0f} draws, {2 ** values['doublings']} times H<sub>b</sub>·2<sup>b−1</sup>; at least τ = "
@@ -451,7 +451,7 @@ class WallExplorer(base.Explorer):
         road = mean_by_batch_size("roads", "seconds", lambda row: row["method"] == "consistency")
         self._chart.put(self.ROAD, list(road), list(road.values()))
         self._chart.mark(b, f"b = {b}")
-        self.show("picture", self._chart.png())
+        self.show("picture", self._chart.jpeg())
         self.draws = theory.expected_draws(b)
         self.seconds = self.draws / speed
         last = max(road)
