@@ -437,7 +437,7 @@ def _half_sphere(pixels: int) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.meshgrid(across, across)
     inside = x**2 + y**2 <= 1
     x, y = x[inside], y[inside]
-    return inside, np.stack([x, y, np.sqrt(1 - x**2 - y**2)])
+    return inside, np.stack([x, y, np.sqrt(np.clip(1 - x**2 - y**2, 0, None))])
 
 
 def followed(stage: Ground, whole: Tensor) -> list[int]:
