@@ -17,7 +17,8 @@ endif
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 READY := $(VENV)/.ready
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
-TESTED = $(wildcard spear_core widgets notebooks tests)
+# the browser first: it takes longest, and the other process does the rest meanwhile
+TESTED = $(wildcard tests/browser spear_core widgets notebooks tests)
 
 export PYTHONUTF8 = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
