@@ -172,7 +172,7 @@ class ThresholdPanels:
     def __init__(self) -> None:
         """Make the axes, which all batches share."""
         self._canvas = drawing.Canvas(drawing.WIDTH, 440)
-        left = self._canvas.figure.add_axes((0.07, 0.3, 0.41, 0.63))
+        left = self._canvas.figure.add_axes((0.08, 0.3, 0.4, 0.63))
         right = self._canvas.figure.add_axes((0.57, 0.3, 0.41, 0.63))
         self._drawn: Candidates | None = None
         self._stairs = [
