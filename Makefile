@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 CONSTRAINTS ?= constraints.txt
 # Two processes of one thread each take half the time of one with two; PYTEST_ARGS= for one process
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 CELL_TIMEOUT ?= 600
 
 ifeq ($(OS),Windows_NT)
