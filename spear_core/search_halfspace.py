@@ -44,7 +44,8 @@ def halfspace_states(
     """
     began = time.perf_counter()
     proven = proven_coefficients(before)
-    pool = pool_of(proven, Forward.of(low_rank, problem.attacked), before.pool)
+    forward = Forward.of(low_rank, problem.attacked)
+    pool = pool_of(proven, forward, before.pool)
     method = f"{before.method}+halfspace" if len(proven) else "halfspace"
     drawn = before.samples_drawn
     state = replace(before, step="halfspace", method=method, pool=pool, certificate=None, reconstruction=None)
@@ -63,8 +64,7 @@ def halfspace_states(
         began = time.perf_counter()
     missing = low_rank.batch_size - len(state.pool)
     if 0 < missing <= halfspace.LAST and time.monotonic() < deadline:
-        began, corners = time.perf_counter(), round(CORNERS * expected_corners(missing, len(low_rank.factor)))
-        forward = Forward.of(low_rank, problem.attacked)
+        corners = round(CORNERS * expected_corners(missing, len(low_rank.factor)))
         pool = completed(state.pool, forward, corners, generator=generator)
         state = timed(replace(state, pool=pool), "halfspace", began)
         yield state
