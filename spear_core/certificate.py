@@ -282,8 +282,8 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
     """What rounding may have done to each row, relative to the inputs' largest entry, shape (k,).
 
     x_i = c_i R with c_i the i-th row of Q⁻¹, so the error of R comes in times ‖c_i‖; and errors δQ of the
-    directions move Xᵀ by −Q⁻¹ δQ Xᵀ, where δq_i is the rounding of its zeros over their second singular
-    value.
+    directions move Xᵀ by −Q⁻¹ δQ Xᵀ. δq_k is the rounding of q_k's zeros, in each singular direction v of their rows
+    over its singular value: what c_i · v = 0 hides from sample i may be as blurred as it likes.
 
     Args:
         low_rank: the split of G.
@@ -301,6 +301,11 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
     tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin
-    second = torch.linalg.eigvalsh(masked_grams(low_rank.factor, zeros))[:, 1].clamp_min(0).sqrt()
-    turned = torch.where(zeros, tolerance, 0.0).norm(dim=0) / second
-    return from_rows + amplified * (found.lengths * turned).norm()
+    rounding = torch.where(zeros, tolerance, 0.0).norm(dim=0) * found.lengths
+    blurred, tiny = torch.zeros_like(found.lengths), torch.finfo(torch.float64).tiny
+    for gram, size in zip(masked_grams(low_rank.factor, zeros), rounding, strict=True):
+        values, vectors = torch.linalg.eigh(gram)  # the first is q_k itself
+        blurred += size**2 * (
+            (found.coefficients @ vectors[:, 1:]).square() / values[1:].clamp_min(tiny)
+        ).sum(dim=1)
+    return from_rows + blurred.sqrt()

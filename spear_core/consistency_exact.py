@@ -81,15 +81,21 @@ def weakest_changes(
 ) -> Tensor:
     """For given null vectors, as unit columns, the direction in which A determines each least."""
     pattern = active(inner, exact)
-    if exact.shape[0] <= DENSE_SIZE or exact.shape[1] <= FEW:
-        weak = smallest(factorise(inner, outer, pattern, exact), generator)
-    else:
-        weak = random_units(exact.shape, exact, generator)
-        slow = _slow(inner, outer, exact, pattern, weak)
-        if len(slow):
-            lower = factorise(inner, outer, pattern[:, slow], exact[:, slow])
-            weak[:, slow] = smallest(lower, generator)
+    weak = _weakest(inner, outer, exact, pattern, generator)
     return _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
+
+
+def _weakest(
+    inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    """For given patterns, the direction that A shrinks most; a random one where none is weak and factors are dear."""
+    if exact.shape[0] <= DENSE_SIZE or exact.shape[1] <= FEW:
+        return smallest(factorise(inner, outer, pattern, exact), generator)
+    weak = random_units(exact.shape, exact, generator)
+    slow = _slow(inner, outer, exact, pattern, weak)
+    if len(slow):
+        weak[:, slow] = smallest(factorise(inner, outer, pattern[:, slow], exact[:, slow]), generator)
+    return weak
 
 
 def _by_factors(
@@ -144,7 +150,7 @@ def _weakest_at_edges(
     at_edge = edge.any(dim=0).nonzero().flatten()
     if len(at_edge):
         near, far = pattern[:, at_edge], torch.where(edge, 1 - pattern, pattern)[:, at_edge]
-        other = smallest(factorise(inner, outer, far, exact[:, at_edge]), generator)
+        other = _weakest(inner, outer, exact[:, at_edge], far, generator)
         weaker = _shrinkage(inner, outer, far, other) < _shrinkage(inner, outer, near, weak[:, at_edge])
         weak = weak.clone()
         weak[:, at_edge] = torch.where(weaker, other, weak[:, at_edge])
