@@ -1,7 +1,25 @@
-"""What all tests share."""
+"""What all tests share, and how two processes share them out."""
 
+import re
+
+import pytest
 from hypothesis import settings
 
 # the same examples in every run: a check that fails once in twenty runs teaches people to look away
 settings.register_profile("steady", derandomize=True)
 settings.load_profile("steady")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object | None:
+    """With `--dist loadfile`: a file to a process; and in the browser, whose file takes longest, a notebook."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            opened = re.match(r"tests/browser/.*\b(\d\d_\w+)\]$", nodeid)
+            return opened[1] if opened else super()._split_scope(nodeid)
+
+    return Scheduling(config, log)
