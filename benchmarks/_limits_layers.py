@@ -29,7 +29,7 @@ from spear_core.training import train
 B = 8
 SIDE = 16  # pixels
 EPOCHS = 10
-RATE, RATE_OF_DEEPEST = 0.1, 0.02  # at 0.1, ten layers diverge
+RATE, SLOW_RATE = 0.1, 0.02  # at 0.1, ten layers diverge, and six of width 4,000
 SECONDS = 2.0  # CPU, for each layer
 APART = 0.1  # error in distances of the nearest other input
 NETWORKS = {"fresh": (False, False), "fresh, He start": (True, False), "trained": (True, True)}
@@ -59,7 +59,8 @@ def measure(case: dict, seed: int, limit: float) -> dict:
     if trained:
         generator = seeded(20_000 + seed)
         epochs = EPOCHS if case["width"] < WIDTHS[-1] else EPOCHS // 2
-        lr = RATE if case["depth"] < DEPTHS[-1] else RATE_OF_DEEPEST
+        deep = case["depth"] >= (10 if case["width"] < WIDTHS[-1] else 6)
+        lr = SLOW_RATE if deep else RATE
         accuracy = train(model, "photos", size=SIDE, samples=200, epochs=epochs, lr=lr, generator=generator)
     sent = client.gradients(model, batch.inputs, batch.labels)
     layers = [attacked(model, sent, batch.inputs, str(k), limit) for k in range(0, len(model) - 1, 2)]

@@ -96,13 +96,15 @@ class Certificate:
     def certified_rows(self) -> Tensor:
         """Which rows are proven, shape (k,).
 
-        Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one
-        those count that are proven on their own.
+        Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one, or where
+        some directions are not unique, those count that are proven on their own.
         """
+        alone = self.independent_rows & self.unique_rows & self.sharp_rows
         if not self.complete:
-            return self.independent_rows & self.unique_rows & self.sharp_rows
-        proven = all(part is not False for part in self.parts.values())
-        return self.sharp_rows & ~self.plural_rows & proven
+            return alone
+        failed = {name for name, part in self.parts.items() if part is False}
+        own = alone if failed == {UNIQUE} else torch.full_like(alone, not failed)
+        return own & self.sharp_rows & ~self.plural_rows
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -118,14 +118,16 @@ def search(
         true, misfit, error, undetermined = judge(relation, new, weak)
         best = misfit.argsort()
         best = best[true[best]]
-        idle = 0 if len(best) else idle + 1
-        only_mixtures = only_mixtures + 1 if undetermined.any() and not len(best) else 0
+        before = state
         state = replace(
             _merge(relation, state, new[:, best], misfit[best], error[best]),
             candidates=walkers,
             rounds=state.rounds + 1,
             starts=state.starts + walkers.shape[1],
         )
+        found_none = len(state.misfit) == len(before.misfit)
+        idle = idle + 1 if found_none else 0
+        only_mixtures = only_mixtures + bool(undetermined.any()) if found_none else 0
         yield state
         complete = len(state.misfit) >= relation.batch_size
         spent = state.starts >= max_starts or time.monotonic() > deadline

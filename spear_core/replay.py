@@ -67,7 +67,7 @@ def replay(problem: Problem, preactivations: Tensor, output_grads: Tensor | None
         return None
     labels, deltas, named, weights = _output_errors(layers[-1], passed.activations[-1], passed.output)
     if labels is None and output_grads is not None and 2 <= passed.output.shape[1] <= FEW_CLASSES:
-        told = _labels_by_gradient(passed, output_grads)
+        told = labels_by_gradient(passed, output_grads)
         errors = _errors_of_labels(layers[-1], passed.activations[-1], passed.output, told)
         if errors is not None:
             labels, deltas, named = told, errors, True
@@ -169,7 +169,7 @@ def _weighted_labels(output: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor] | 
     return None
 
 
-def _labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
+def labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
     """The labels whose cross-entropy, sent back through each sample's slopes, comes nearest to ± ∂L/∂z in direction."""
     softmax, nearness = passed.output.softmax(dim=1), []
     for label in range(passed.output.shape[1]):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from spear_core import consistency, coupled, search
+from spear_core import consistency, coupled, parting, search
 from spear_core.consistency_relu import stands_alone
 from spear_core.low_rank import LowRank
 from spear_core.problem import Problem
@@ -66,8 +66,20 @@ def consistency_states(
         state = timed(state, "consistency", began)
         yield state
         began = time.perf_counter()
-    if len(found.coefficients) < batch_size and time.monotonic() >= deadline:
+    late = time.monotonic() >= deadline
+    if len(found.coefficients) < batch_size and late:
         state = replace(state, notes=(f"stopped at the time limit after {found.starts:,} random starts",))
+    if batch_size == low_rank.batch_size and parting.applies(problem, found.directions) and not late:
+        rest = parting.parted(
+            problem, forward, found.coefficients, found.directions, generator=generator, deadline=deadline
+        )
+        if rest is not None:
+            together = torch.cat([found.coefficients, rest])
+            state = replace(state, reconstruction=from_coefficients(forward, together, found.directions))
+            state = timed(state, "consistency", began)
+            yield state
+            yield search.certified(state, problem, batch_size=batch_size, generator=generator)
+            return
     yield certified(state, problem, generator=generator)
 
 
