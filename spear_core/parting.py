@@ -20,7 +20,7 @@ from spear_core.reconstruction import Forward
 from spear_core.replay import labels_by_gradient
 
 MOST = 4  # samples that are parted; the space between more of them is too large for random starts
-STARTS, TURNS = 32, 12
+STARTS, TURNS = 128, 12
 SETTLED = 1e-9  # relative change of c, after which a start has arrived somewhere
 AGREES = (
     1e-3  # distance of a found sample's ∂L/∂z from the replayed one up to which the loss is cross-entropy
