@@ -285,10 +285,11 @@ def _drain(
         deadline=deadline,
         training=training,
     )
-    state = next(steps)  # the split: an interruption before it has nothing to hand back
+    best = state = next(steps)  # the split: an interruption before it has nothing to hand back
     with reporter(progress) as report:
         try:
             for state in steps:
+                best = max(state, best, key=_worth) if state.step == "certificate" else best
                 report(state)
         except KeyboardInterrupt:
             state = replace(state, notes=(*state.notes, "interrupted"))
@@ -296,6 +297,8 @@ def _drain(
                 state = certified(state, problem)
             elif state.step != "certificate":
                 *_, state = conclude(state, problem)
+            if _worth(best) > _worth(state):  # what an earlier method has proven
+                state = replace(best, notes=(*best.notes, "interrupted"))
     return as_inversion(state, problem)
 
 

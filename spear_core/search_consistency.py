@@ -69,18 +69,26 @@ def consistency_states(
     late = time.monotonic() >= deadline
     if len(found.coefficients) < batch_size and late:
         state = replace(state, notes=(f"stopped at the time limit after {found.starts:,} random starts",))
+    alone = certified(state, problem, generator=generator)
     if batch_size == low_rank.batch_size and parting.applies(problem, found.directions) and not late:
         rest = parting.parted(
             problem, forward, found.coefficients, found.directions, generator=generator, deadline=deadline
         )
         if rest is not None:
             together = torch.cat([found.coefficients, rest])
-            state = replace(state, reconstruction=from_coefficients(forward, together, found.directions))
-            state = timed(state, "consistency", began)
-            yield state
-            yield search.certified(state, problem, batch_size=batch_size, generator=generator)
-            return
-    yield certified(state, problem, generator=generator)
+            whole = replace(state, reconstruction=from_coefficients(forward, together, found.directions))
+            whole = timed(whole, "consistency", began)
+            yield whole
+            whole = search.certified(whole, problem, batch_size=batch_size, generator=generator)
+            # of samples too alike for rounding, guesses would spoil what is proven of the others
+            alone = max(alone, whole, key=proven)
+    yield alone
+
+
+def proven(state: State) -> int:
+    """How many samples the certificate of a state proves."""
+    assert state.certificate is not None
+    return int(state.certificate.certified_rows.sum())
 
 
 def certified(state: State, problem: Problem, *, generator: torch.Generator | None = None) -> State:
