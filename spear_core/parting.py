@@ -21,6 +21,7 @@ from spear_core.replay import labels_by_gradient
 
 MOST = 4  # samples that are parted; the space between more of them is too large for random starts
 STARTS, TURNS = 128, 12
+SHAKEN = 0.3  # how far, in lengths of c, starts are off the corners
 SETTLED = 1e-9  # relative change of c, after which a start has arrived somewhere
 AGREES = (
     1e-3  # distance of a found sample's ∂L/∂z from the replayed one up to which the loss is cross-entropy
@@ -85,8 +86,7 @@ def parted(
     within = space.T @ mean
     origin, free = space @ within / within.square().sum(), space @ orthogonal_complement(within[:, None])
     for _ in range(STARTS):
-        away = torch.randn(missing, missing - 1, dtype=L.dtype, generator=generator).to(L.device)
-        c = origin + origin.norm() * away @ free.T
+        c = origin + origin.norm() * _corners(missing, generator).to(L) @ free.T
         for _ in range(TURNS):
             passed = passed_on(problem.layers, c @ forward.weights + bias)
             *_, grads = passed.back(factor * _errors(passed.output, labels))
@@ -100,6 +100,13 @@ def parted(
         if time.monotonic() > deadline:
             return None
     return None
+
+
+def _corners(k: int, generator: torch.Generator | None) -> Tensor:
+    """Corners of a regular simplex, turned at random and shaken, shape (k, k − 1), since samples lie far apart."""
+    simplex = k**0.5 * orthogonal_complement(torch.ones(k, 1, dtype=torch.float64))
+    turn = torch.linalg.qr(torch.randn(k - 1, k - 1, dtype=torch.float64, generator=generator))[0]
+    return simplex @ turn + SHAKEN * torch.randn(k, k - 1, dtype=torch.float64, generator=generator)
 
 
 def _errors(output: Tensor, labels: Tensor) -> Tensor:

@@ -81,7 +81,7 @@ def consistency_states(
             yield whole
             whole = search.certified(whole, problem, batch_size=batch_size, generator=generator)
             # of samples too alike for rounding, guesses would spoil what is proven of the others
-            alone = max(alone, whole, key=proven)
+            alone = max(whole, alone, key=proven)
     yield alone
 
 
