@@ -2,7 +2,7 @@
 
 Between samples with one pattern every mixture agrees with the next layer, so forward consistency leaves them out. But
 what is missing lies in a small space: c · q_k = 0 for every found sample k, and c · Lᵀ g = 1, for two of them a line.
-From any point there the client's own passes lead to a better one: forward to the output, and back with the errors of
+From a point there the client's own passes lead to a better one: forward to the output, and back with the errors of
 the labels, which gives ∂L/∂z and so q = Lᵀ ∂L/∂z; with them Q is complete, and C = Q⁻¹. Softmax and the patterns of the
 later layers hardly change along the line, so this settles in a few turns, and on samples if ∂L/∂z lies in span L.
 """
@@ -21,7 +21,6 @@ from spear_core.replay import labels_by_gradient
 
 MOST = 4  # samples that are parted; the space between more of them is too large for random starts
 STARTS, TURNS = 128, 12
-SHAKEN = 0.3  # how far, in lengths of c, starts are off the corners
 SETTLED = 1e-9  # relative change of c, after which a start has arrived somewhere
 AGREES = (
     1e-3  # distance of a found sample's ∂L/∂z from the replayed one up to which the loss is cross-entropy
@@ -84,9 +83,11 @@ def parted(
     mean = L.T @ attacked.bias_grad.to(L.dtype)
     space = orthogonal_complement(directions)
     within = space.T @ mean
-    origin, free = space @ within / within.square().sum(), space @ orthogonal_complement(within[:, None])
     for _ in range(STARTS):
-        c = origin + origin.norm() * _corners(missing, generator).to(L) @ free.T
+        # as if the directions of unlike labels were orthogonal, which they nearly are
+        normal = torch.randn(missing, missing, dtype=L.dtype, generator=generator).to(L.device)
+        frame = torch.linalg.qr(normal)[0]
+        c = frame / (frame @ within)[:, None] @ space.T
         for _ in range(TURNS):
             passed = passed_on(problem.layers, c @ forward.weights + bias)
             *_, grads = passed.back(factor * _errors(passed.output, labels))
@@ -100,13 +101,6 @@ def parted(
         if time.monotonic() > deadline:
             return None
     return None
-
-
-def _corners(k: int, generator: torch.Generator | None) -> Tensor:
-    """Corners of a regular simplex, turned at random and shaken, shape (k, k − 1), since samples lie far apart."""
-    simplex = k**0.5 * orthogonal_complement(torch.ones(k, 1, dtype=torch.float64))
-    turn = torch.linalg.qr(torch.randn(k - 1, k - 1, dtype=torch.float64, generator=generator))[0]
-    return simplex @ turn + SHAKEN * torch.randn(k, k - 1, dtype=torch.float64, generator=generator)
 
 
 def _errors(output: Tensor, labels: Tensor) -> Tensor:
