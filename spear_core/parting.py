@@ -22,9 +22,7 @@ from spear_core.replay import labels_by_gradient
 MOST = 4  # samples that are parted; the space between more of them is too large for random starts
 STARTS, TURNS = 128, 12
 SETTLED = 1e-9  # relative change of c, after which a start has arrived somewhere
-AGREES = (
-    1e-3  # distance of a found sample's ∂L/∂z from the replayed one up to which the loss is cross-entropy
-)
+AGREES = 1e-3  # how far found samples' ∂L/∂z may be from the replayed ones if the loss is cross-entropy
 INSIDE = 1e-4  # distance of ∂L/∂z from span L up to which a start has arrived at samples; the certificate asks for more
 
 

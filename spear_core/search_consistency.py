@@ -69,7 +69,7 @@ def consistency_states(
     late = time.monotonic() >= deadline
     if len(found.coefficients) < batch_size and late:
         state = replace(state, notes=(f"stopped at the time limit after {found.starts:,} random starts",))
-    alone = certified(state, problem, generator=generator)
+    result = certified(state, problem, generator=generator)
     if batch_size == low_rank.batch_size and parting.applies(problem, found.directions) and not late:
         rest = parting.parted(
             problem, forward, found.coefficients, found.directions, generator=generator, deadline=deadline
@@ -77,12 +77,12 @@ def consistency_states(
         if rest is not None:
             together = torch.cat([found.coefficients, rest])
             whole = replace(state, reconstruction=from_coefficients(forward, together, found.directions))
+            # not yielded as it is: the next layer has not judged these samples, as it has those of other rounds
             whole = timed(whole, "consistency", began)
-            yield whole
             whole = search.certified(whole, problem, batch_size=batch_size, generator=generator)
             # of samples too alike for rounding, guesses would spoil what is proven of the others
-            alone = max(whole, alone, key=proven)
-    yield alone
+            result = max(whole, result, key=proven)
+    yield result
 
 
 def proven(state: State) -> int:
