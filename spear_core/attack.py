@@ -260,9 +260,7 @@ def _replays(state: State) -> bool:
 
 def _worth(state: State) -> tuple[int, float]:
     """How good a result is: proven rows first, then λ."""
-    certificate = state.certificate
-    proven = 0 if certificate is None else int(certificate.certified_rows.sum())
-    return proven, state.sparsity_match if state.reconstruction is not None else -1.0
+    return state.proven, state.sparsity_match if state.reconstruction is not None else -1.0
 
 
 def _drain(
@@ -292,13 +290,12 @@ def _drain(
                 best = max(state, best, key=_worth) if state.step == "certificate" else best
                 report(state)
         except KeyboardInterrupt:
-            state = replace(state, notes=(*state.notes, "interrupted"))
             if state.step == "consistency":
                 state = certified(state, problem)
             elif state.step != "certificate":
                 *_, state = conclude(state, problem)
-            if _worth(best) > _worth(state):  # what an earlier method has proven
-                state = replace(best, notes=(*best.notes, "interrupted"))
+            state = max(state, best, key=_worth)  # an earlier method may have proven more
+            state = replace(state, notes=(*state.notes, "interrupted"))
     return as_inversion(state, problem)
 
 

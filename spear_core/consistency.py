@@ -118,14 +118,14 @@ def search(
         true, misfit, error, undetermined = judge(relation, new, weak)
         best = misfit.argsort()
         best = best[true[best]]
-        before = state
+        known_before = len(state.misfit)
         state = replace(
             _merge(relation, state, new[:, best], misfit[best], error[best]),
             candidates=walkers,
             rounds=state.rounds + 1,
             starts=state.starts + walkers.shape[1],
         )
-        found_none = len(state.misfit) == len(before.misfit)
+        found_none = len(state.misfit) == known_before
         idle = idle + 1 if found_none else 0
         only_mixtures = only_mixtures + bool(undetermined.any()) if found_none else 0
         yield state

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from spear_core.deflation import orthogonal_complement
 from spear_core.passing import forward as passed_on
+from spear_core.passing import label_errors
 from spear_core.problem import LinearLayer, Problem
 from spear_core.reconstruction import Forward
 from spear_core.replay import labels_by_gradient
@@ -72,7 +73,7 @@ def parted(
     passed = passed_on(problem.layers, coefficients @ forward.weights + bias)
     own = (L @ Q).T
     labels = labels_by_gradient(passed, own)
-    errors = _errors(passed.output, labels)
+    errors = label_errors(passed.output, labels)
     *_, grads = passed.back(errors)
     factor = (grads * own).sum() / grads.square().sum()
     if not (factor * grads - own).norm() < AGREES * own.norm():
@@ -88,7 +89,7 @@ def parted(
         c = frame / (frame @ within)[:, None] @ space.T
         for _ in range(TURNS):
             passed = passed_on(problem.layers, c @ forward.weights + bias)
-            *_, grads = passed.back(factor * _errors(passed.output, labels))
+            *_, grads = passed.back(factor * label_errors(passed.output, labels))
             q = L.T @ grads.T
             outside = (grads.T - L @ q).norm() / grads.norm()
             before, c = c, torch.linalg.inv_ex(torch.cat([Q, q], dim=1))[0][k:]
@@ -99,11 +100,6 @@ def parted(
         if time.monotonic() > deadline:
             return None
     return None
-
-
-def _errors(output: Tensor, labels: Tensor) -> Tensor:
-    """Softmax − one-hot: ∂L/∂output of cross-entropy, shape (b, classes)."""
-    return output.softmax(dim=1) - F.one_hot(labels, output.shape[1])
 
 
 def _labels_left(layer: LinearLayer, errors: Tensor, factor: Tensor, missing: int) -> Tensor:

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from spear_core.problem import LinearLayer
 
@@ -57,6 +58,11 @@ def forward(layers: tuple[LinearLayer, ...], preactivations: Tensor) -> Pass:
         slopes.append(slope)
         z.append(value @ layer.weight.to(value.dtype).T + layer.bias.to(value.dtype))
     return Pass(layers, tuple(z), tuple(y), tuple(slopes))
+
+
+def label_errors(output: Tensor, labels: Tensor) -> Tensor:
+    """Softmax − one-hot: ∂L/∂output of cross-entropy, one sample at a time, shape (b, classes)."""
+    return output.softmax(dim=1) - one_hot(labels, output.shape[1])
 
 
 def activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:

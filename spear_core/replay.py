@@ -11,7 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from spear_core.passing import Pass, activate, forward
+from spear_core.passing import Pass, activate, forward, label_errors
 from spear_core.problem import LinearLayer, Problem
 from spear_core.tolerances import precision
 
@@ -161,7 +161,7 @@ def _weighted_labels(output: Tensor, fitted: Tensor) -> tuple[Tensor, Tensor] | 
         return None
     for sign in (1, -1):
         labels = (sign * fitted).argmin(dim=1)
-        errors = output.softmax(dim=1) - torch.nn.functional.one_hot(labels, output.shape[1])
+        errors = label_errors(output, labels)
         factors = (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
         distance = (factors[:, None] * errors - fitted).norm(dim=1) / fitted.norm(dim=1)
         if bool((sign * factors > 0).all()) and float(distance.max()) < LABEL_MATCH:
@@ -183,7 +183,7 @@ def labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
 def _errors_of_labels(layer: LinearLayer, y: Tensor, output: Tensor, labels: Tensor) -> Tensor | None:
     """The δ of cross-entropy with these labels, if the output layer's gradient is made of it; else None."""
     with_bias, observed = _with_bias(layer, y)
-    errors = output.softmax(dim=1) - torch.nn.functional.one_hot(labels, output.shape[1])
+    errors = label_errors(output, labels)
     sent = errors.T @ with_bias
     factor = (sent * observed).sum() / sent.square().sum()
     misses = (factor * sent - observed).norm() / observed.norm()

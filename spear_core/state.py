@@ -53,6 +53,11 @@ class State:
         return 0.0 if self.reconstruction is None else self.reconstruction.sparsity_match
 
     @property
+    def proven(self) -> int:
+        """How many samples are proven exact."""
+        return 0 if self.certificate is None else int(self.certificate.certified_rows.sum())
+
+    @property
     def certified(self) -> bool:
         """Whether all b samples are proven exact."""
         certificate = self.certificate

@@ -13,16 +13,15 @@ from spear_core.state import State
 from tests.core.attacked import seeded
 
 
-def with_twins(seed: int, distance: float, *, copies: int = 2, same_label: bool = False, **options):
-    """A model, its gradients, and a batch of 12 whose first samples are nearly the same, of different labels."""
+def with_twins(seed: int, distance: float, *, same_label: bool = False):
+    """A model, its gradients, and a batch of 12 whose first two are nearly the same, of different labels."""
     generator = seeded(seed)
     batch = data.load("photos", 12, size=16, generator=generator)
     inputs, labels = batch.inputs.clone(), batch.labels.clone()
-    for copy in range(1, copies):
-        noise = torch.randn(inputs.shape[1], generator=generator)
-        inputs[copy] = inputs[0] + distance * inputs[0].norm() * noise / noise.norm()
-        labels[copy] = labels[0] if same_label else (labels[0] + copy) % 10
-    model = fully_connected(768, 200, 4, generator=generator, **options)
+    noise = torch.randn(inputs.shape[1], generator=generator)
+    inputs[1] = inputs[0] + distance * inputs[0].norm() * noise / noise.norm()
+    labels[1] = labels[0] if same_label else (labels[0] + 1) % 10
+    model = fully_connected(768, 200, 4, generator=generator)
     return model, client.gradients(model, inputs, labels), inputs
 
 
