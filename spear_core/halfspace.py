@@ -44,7 +44,9 @@ LAST, LAST_PATIENCE = 2, 3  # so few missing after so many rounds without a find
 SMOOTHING = 1e-6  # keeps Cholesky factors alive in float32; true zeros leave a second eigenvalue above 0.01
 INVERSE_STEPS = 3  # of inverse iteration; the vector of the step before is a good start
 STEPS = 10  # alternations before candidates are looked at
-WALKERS, READOUT_WALKERS = 1.5, 3.0  # per missing sample
+WALKERS, READOUT_WALKERS = 0.7, 3.0  # per missing sample; many of one round would find the same samples
+DUAL = 0.35  # share of the samples that may be missing for q to be sought apart from the known directions,
+DUAL_ROUNDS = 3  # except in every so many rounds without a find: the two ways have other dead ends
 READOUT_PATIENCE = 3  # rounds without a find after which the output layer is no longer believed
 FEWEST_WALKERS = 16
 CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
@@ -99,19 +101,23 @@ def search(
     rows, whole = L.to(torch.float32), orthonormal(scores).to(torch.float32)
     max_starts = max_starts or STARTS_PER_SAMPLE * b
     known = L.new_zeros(b, 0) if known is None else known.to(L)
-    confirmed = Confirmed(known, L.new_zeros(b, 0))
+    confirmed = Confirmed(known)
     retries, idle = RETRIES, 0
     V = halfspace_readout.readout(problem)
     q, ages, starts, rounds = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device), 0, 0
     while True:
         missing = b - confirmed.count
-        space = orthonormal(scores @ orthogonal_complement(confirmed.directions)).to(torch.float32)
+        left = orthogonal_complement(confirmed.directions)
+        space = orthonormal(scores @ left).to(torch.float32)
         walkers = WALKERS if V is None else READOUT_WALKERS
         fresh = max(FEWEST_WALKERS, round(walkers * missing)) - q.shape[1]
         start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
         if V is None:
             surest = NARROW_SUREST if missing <= NARROW * b else SUREST
-            q, ages = _by_zeros(rows, space, (q, ages), start, surest, generator)
+            dual = missing <= DUAL * b and (idle + 1) % DUAL_ROUNDS > 0
+            q, ages = _by_zeros(
+                rows, left.to(rows) if dual else None, space, (q, ages), start, surest, generator
+            )
         else:  # who has not arrived is no better than a new start
             q = halfspace_readout.alternate(rows, space, V, space @ start)
             ages = ages.new_full((q.shape[1],), len(SUREST))
@@ -136,6 +142,7 @@ def search(
 
 def _by_zeros(
     rows: Tensor,
+    left: Tensor | None,
     space: Tensor,
     walkers: tuple[Tensor, Tensor],
     start: Tensor,
@@ -147,7 +154,7 @@ def _by_zeros(
     z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
     ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
     looks = [
-        alternate(rows, space, z[:, ages == age], round(share * len(rows)), generator=generator)
+        alternate(rows, space, z[:, ages == age], round(share * len(rows)), left=left, generator=generator)
         for age, share in enumerate(surest)
     ]
     return torch.cat(looks, dim=1), ages.sort().values
@@ -174,7 +181,13 @@ def agreement_when_complete(forward: Forward, directions: Tensor) -> Tensor:
 
 
 def alternate(
-    factor: Tensor, space: Tensor, scores: Tensor, surest: int, *, generator: torch.Generator | None = None
+    factor: Tensor,
+    space: Tensor,
+    scores: Tensor,
+    surest: int,
+    *,
+    left: Tensor | None = None,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     """Half-space alternation: surest zeros → q → labels → scores, all candidates in step.
 
@@ -183,6 +196,7 @@ def alternate(
         space: orthonormal basis of the scores z that are possible, shape (m, r).
         scores: z to start from, as columns, shape (m, K).
         surest: how many rows to take for zeros.
+        left: see `smallest_singular`.
         generator: CPU generator, for the first vectors of the inverse iterations.
 
     Returns:
@@ -190,7 +204,7 @@ def alternate(
     """
     q = torch.randn(factor.shape[1], scores.shape[1], generator=generator).to(factor)
     for step in range(STEPS):
-        q = smallest_singular(factor, scores, surest, q)
+        q = smallest_singular(factor, scores, surest, q, left)
         if step < STEPS - 1:
             scores = project(space, labels(factor @ q))
     return q
@@ -208,14 +222,21 @@ def project(space: Tensor, vectors: Tensor) -> Tensor:
     return space @ (space.T @ vectors)
 
 
-def smallest_singular(factor: Tensor, scores: Tensor, surest: int, start: Tensor) -> Tensor:
+def smallest_singular(
+    factor: Tensor, scores: Tensor, surest: int, start: Tensor, left: Tensor | None = None
+) -> Tensor:
     """The smallest right singular vector of L on the rows of lowest score, by inverse iteration.
+
+    A known direction whose sample resembles the one that is sought is nearly a null vector of its rows, too. What
+    enters the inverse can therefore be kept orthogonal to the known ones: c_i is, and c_i · q_i = 1, so q_i comes
+    through.
 
     Args:
         factor: L, shape (m, b).
         scores: as columns, shape (m, K).
         surest: how many rows to take.
         start: vectors to begin with, shape (b, K).
+        left: orthonormal basis of what is orthogonal to the known directions, shape (b, r); None to leave them in.
 
     Returns:
         Unit columns, shape (b, K).
@@ -231,6 +252,8 @@ def smallest_singular(factor: Tensor, scores: Tensor, surest: int, start: Tensor
         lower = torch.linalg.cholesky_ex(gram)[0]
         v = q.T[:, :, None]
         for _ in range(INVERSE_STEPS):
+            if left is not None:
+                v = project(left, v[:, :, 0].T).T[:, :, None]
             v = torch.cholesky_solve(v, lower)
             v = v / v.norm(dim=1, keepdim=True)
         found.append(v[:, :, 0].T)

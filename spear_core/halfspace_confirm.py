@@ -31,6 +31,7 @@ from spear_core.sparsity import (
 
 SAME = 1 - 1e-6  # cosine from which two candidates are one direction, to a float32 candidate's accuracy
 HINGE_STEPS = 80  # nine in ten true patterns are separated after that, the others but for a few rows
+HINGE_LOOK = 16  # steps between two looks at who is separated
 STRAYS = 0.01  # share of the rows that may then still be on the wrong side
 SMALL_SPACE = 0.25  # share of b, below which separating rows by what is left is evidence of its own
 FEW_STRAYS = 0.005  # the same share there
@@ -44,12 +45,12 @@ class Confirmed:
 
     Attributes:
         directions: q_i as unit columns, shape (b, k), float64.
-        unsure: unique directions that chance may have pinned down, unit columns, shape (b, u).
+        unsure: unique directions that chance may have pinned down; None if there are none.
         explored: kernels of several dimensions that have been searched, orthonormal columns.
     """
 
     directions: Tensor
-    unsure: Tensor
+    unsure: Zeros | None = None
     explored: tuple[Tensor, ...] = ()
 
     @property
@@ -86,9 +87,8 @@ def confirm(
     Returns:
         What is known now, and which candidates are known by now, shape (K,).
     """
-    if confirmed.unsure.shape[1] and _is_narrow(spaces):
-        waiting = weigh(low_rank, _new(confirmed.unsure, confirmed), generator=generator)
-        confirmed = _join(low_rank, spaces, replace(confirmed, unsure=waiting.directions[:, :0]), waiting)
+    if confirmed.unsure is not None and _is_narrow(spaces):
+        confirmed = _join(low_rank, spaces, replace(confirmed, unsure=None), confirmed.unsure)
     candidates = _units(candidates.to(torch.float64))
     entries = (low_rank.factor @ candidates).abs()
     zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
@@ -130,8 +130,14 @@ def _descend(
 
 def _new(q: Tensor, confirmed: Confirmed) -> Tensor:
     """Those unit columns that are not known and not parallel to an earlier one."""
-    q = q[:, ~confirmed.holds(q)]
-    return q[:, ~((q.T @ q).abs() > SAME).tril(-1).any(dim=1)]
+    return q[:, _are_new(q, confirmed)]
+
+
+def _are_new(q: Tensor, confirmed: Confirmed) -> Tensor:
+    """Numbers of the unit columns that are not known and not parallel to an earlier one."""
+    unknown = (~confirmed.holds(q)).nonzero().flatten()
+    q = q[:, unknown]
+    return unknown[~((q.T @ q).abs() > SAME).tril(-1).any(dim=1)]
 
 
 def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed, found: Zeros) -> Confirmed:
@@ -151,7 +157,8 @@ def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed
     unsure = found.unique & ~found.firm
     if _is_narrow(spaces):
         good[unsure] = is_halfspace(left, found.rows[:, unsure], decided[:, unsure], FEW_STRAYS)
-    waiting = torch.cat([confirmed.unsure, found.directions[:, unsure & ~good]], dim=1)
+    waiting = found.pick(unsure & ~good)
+    waiting = waiting if confirmed.unsure is None else confirmed.unsure + waiting
     directions = confirmed.directions
     for q in found.directions[:, good].T:
         basis = torch.linalg.qr(directions)[0]
@@ -159,7 +166,7 @@ def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed
         if independent and directions.shape[1] < len(q):
             directions = torch.cat([directions, q[:, None]], dim=1)
     confirmed = replace(confirmed, directions=directions)
-    return replace(confirmed, unsure=_new(waiting, confirmed)[:, :MOST_UNSURE])
+    return replace(confirmed, unsure=waiting.pick(_are_new(waiting.directions, confirmed)[:MOST_UNSURE]))
 
 
 def _is_narrow(spaces: tuple[Tensor, Tensor]) -> bool:
@@ -171,22 +178,31 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
     """Whether some vector z of the space is ≤ 0 on the zeros and > 0 elsewhere, shape (K,).
 
     Accelerated gradient steps (Nesterov 1983) on the squared hinge loss Σ max(0, 1 − y z)², y = ±1, whose
-    minimum is zero if there is such a z. Rows that a sample barely activates would take many steps more.
+    minimum is zero if there is such a z. Rows that a sample barely activates would take many steps more. Whoever is
+    separated is let go.
 
     Args:
         space: orthonormal columns, shape (m, r).
         zeros: masks as columns, shape (m, K).
         decided: which rows count, shape (m, K).
-        strays: share of the rows that may be on the wrong side when the steps end.
+        strays: share of the rows that may be on the wrong side.
     """
     side = decided.to(space.dtype) * (1 - 2 * zeros.to(space.dtype))
-    w = space.T @ side
-    last, pace = w, 1.0
-    for _ in range(HINGE_STEPS):
+    found = torch.zeros(side.shape[1], dtype=torch.bool, device=side.device)
+    moving = torch.arange(len(found), device=side.device)
+    last = w = space.T @ side
+    pace = 1.0
+    for step in range(1, HINGE_STEPS + 1):
         pace, old_pace = (1 + (1 + 4 * pace**2) ** 0.5) / 2, pace
         ahead = w + (old_pace - 1) / pace * (w - last)
         last, w = w, ahead + space.T @ (side * (1 - side * (space @ ahead)).clamp_min(0))
-    return ((side * (space @ w) <= 0) & decided).sum(dim=0) <= strays * len(zeros)
+        if step % HINGE_LOOK == 0:
+            wrong = ((side * (space @ w) <= 0) & (side != 0)).sum(dim=0) > strays * len(zeros)
+            found[moving[~wrong]] = True
+            moving, side, last, w = moving[wrong], side[:, wrong], last[:, wrong], w[:, wrong]
+            if not len(moving):
+                break
+    return found
 
 
 def _units(columns: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ takes Gram matrices AᵀA as batched products, their Cholesky factors, and inver
 """
 
 from dataclasses import dataclass
+from math import comb
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from spear_core.low_rank import LowRank
 from spear_core.sparsity import PINNED, SPARE_ROWS, default_threshold, zero_tolerance
 
 FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
-BLOCK = 4  # vectors iterated at once to find the smallest two
+BLOCK = 4  # smallest eigenvectors that are looked at: a direction's own and its closest rivals
 INVERSE_STEPS = 4
 BLURRED = 1e-8  # least second eigenvalue of AᵀA at which float64 still resolves the leverages
 WINDOW = 33  # tolerances; entries of this size are counted to learn how often one is small by chance
@@ -39,6 +40,23 @@ class Zeros:
     unique: Tensor
     shared: Tensor
     firm: Tensor
+
+    def pick(self, which: Tensor) -> "Zeros":
+        """Some of the directions: by mask, shape (K,), or by number."""
+        return Zeros(
+            self.directions[:, which],
+            self.rows[:, which],
+            self.unique[which],
+            self.shared[which],
+            self.firm[which],
+        )
+
+    def __add__(self, other: "Zeros") -> "Zeros":
+        """All directions of the two."""
+        columns = (
+            torch.cat([getattr(self, name), getattr(other, name)], dim=-1) for name in self.__match_args__
+        )
+        return Zeros(*columns)
 
 
 def fit(low_rank: LowRank, q: Tensor) -> Tensor:
@@ -69,7 +87,7 @@ def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = N
     *Firm.* Mixtures of two similar samples share most zeros, and each further row is zero for one of them; within
     rounding several rows may agree on one. An entry falls below the tolerance by chance as often as into any other
     interval of that length, so the number that do is Poisson; a direction is firm if more of its zeros than
-    that tell it from the direction that its zeros exclude least.
+    that tell it from the directions that its zeros exclude least: from one, and from two or three at once.
 
     Args:
         low_rank: the split of G.
@@ -90,14 +108,35 @@ def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = N
         vectors, values = smallest_vectors(grams, q[:, part], generator)
         first, rival = vectors[:, :, 0].T, vectors[:, :, 1].T
         # a rival remains if no row says more than rounding about it
-        signal, silence = (L @ rival).abs() * mask, zero_tolerance(low_rank, rival)
-        single = (signal > silence).any(dim=0)
-        telling = signal.square().sum(dim=0).square() / signal.square().square().sum(dim=0)
-        unlikely = len(L) * torch.special.gammainc((telling - 1).clamp_min(0.5), by_chance[part])
+        single = ((L @ rival).abs() * mask > zero_tolerance(low_rank, rival)).any(dim=0)
+        unlikely = _by_chance(L, vectors[:, :, 1:], values[:, 1:], mask, by_chance[part])
         firm[part] = (unlikely < CHANCE) & (by_chance[part] < BLURRED_ZEROS)
         unique[part] = single & (values[:, 1] > BLURRED) & ~_hangs_on_two(L, grams, first, mask)
         q[:, part] = torch.where(unique[part], first, q[:, part])
     return Zeros(q, zeros, unique, enough & ~unique, firm & unique)
+
+
+def _by_chance(L: Tensor, rivals: Tensor, values: Tensor, mask: Tensor, rate: Tensor) -> Tensor:
+    """Expected number of mixtures of q and its closest rivals with as many zeros, by chance, shape (K,).
+
+    With d rivals, d rows pick a mixture, in one of C(m, d) ways. The rows that tell q from the rivals are counted by
+    their leverages h, which add up to d: (Σ h)² / Σ h² of them.
+
+    Args:
+        L: shape (m, b).
+        rivals: eigenvectors of the zeros' Gram matrices, closest first, shape (K, b, r).
+        values: their eigenvalues, shape (K, r).
+        mask: the zeros, shape (m, K).
+        rate: how many other entries are small by chance, on average, shape (K,).
+    """
+    shares = (L @ rivals).square() / values[:, None].clamp_min(torch.finfo(L.dtype).tiny) * mask.T[:, :, None]
+    leverage, worst = shares.cumsum(dim=2), torch.zeros_like(rate)
+    for d in range(1, rivals.shape[2] + 1):
+        h = leverage[:, :, d - 1]
+        spare = h.sum(dim=1).square() / h.square().sum(dim=1) - d
+        ways = comb(len(L), d) * torch.special.gammainc(spare.clamp_min(0.5), rate)
+        worst = torch.maximum(worst, ways)
+    return worst
 
 
 def shared_kernel(low_rank: LowRank, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,13 +177,14 @@ def pinning(whitened: Tensor) -> Tensor:
         whitened: the rows as columns, scaled to WᵀW = H, a projection, shape (r, k).
     """
     alone = 1 - whitened.square().sum(dim=0)
-    low = (alone <= 0.5).nonzero().flatten()
+    single = alone < PINNED  # pins with any other row as well, which says nothing about that one
+    low = ((alone <= 0.5) & ~single).nonzero().flatten()
     itself = (torch.arange(len(low), device=low.device), low)
     mean, half = (alone[low, None] + alone) / 2, (alone[low, None] - alone) / 2
     smallest = mean - (half.square() + (whitened[:, low].T @ whitened).square()).sqrt()
     smallest[itself] = 1
-    pairs = smallest < PINNED
-    found = (alone < PINNED) | pairs.any(dim=0)
+    pairs = (smallest < PINNED) & ~single
+    found = single | pairs.any(dim=0)
     found[low] |= pairs.any(dim=1)
     return found
 
@@ -152,7 +192,7 @@ def pinning(whitened: Tensor) -> Tensor:
 def smallest_vectors(
     grams: Tensor, start: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The two eigenvectors of the smallest eigenvalues, by inverse iteration on a few vectors at once.
+    """The eigenvectors of the smallest eigenvalues, by inverse iteration on a few vectors at once.
 
     Args:
         grams: shape (K, b, b).
@@ -160,13 +200,13 @@ def smallest_vectors(
         generator: CPU generator, for the other vectors.
 
     Returns:
-        Unit vectors, shape (K, b, 2), and the eigenvalues, ascending, shape (K, 2).
+        Unit vectors, shape (K, b, d), and the eigenvalues, ascending, shape (K, d), d = `BLOCK` or b.
     """
     count, b = grams.shape[:2]
     others = torch.randn(count, b, min(b, BLOCK) - 1, dtype=start.dtype, generator=generator).to(start)
     vectors = inverse_iteration(regular_cholesky(grams), torch.cat([start.T[:, :, None], others], dim=2))
     values, turn = torch.linalg.eigh(vectors.mT @ grams @ vectors)
-    return (vectors @ turn)[:, :, :2], values[:, :2]
+    return vectors @ turn, values
 
 
 def regular_cholesky(grams: Tensor) -> Tensor:
