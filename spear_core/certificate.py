@@ -147,6 +147,7 @@ def certify(
     *,
     batch_size: int | None = None,
     judged: bool = False,
+    known: Certificate | None = None,
     generator: torch.Generator | None = None,
 ) -> Certificate:
     """Check a reconstructed batch.
@@ -157,6 +158,7 @@ def certify(
         found: the batch; it need not be complete.
         batch_size: b; by default the rank of the split.
         judged: whether every sample was already judged by the next layer's row space (`consistency`).
+        known: of the same directions with coefficients that differ by rounding; what it says of them holds on.
         generator: CPU generator, for the inverse iterations of the next layer's proof.
     """
     layer, b = problem.attacked, batch_size or low_rank.batch_size
@@ -165,28 +167,10 @@ def certify(
     grads = found.output_grads if separated else None
     played = replay(problem, found.preactivations, grads) if k == b else None
     output_grads = played.output_grads if played is not None and not separated else found.output_grads
-    zeros = None
-    if found.agreement is not None and not judged:
-        zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
-    error = expected_error(low_rank, found, zeros)
-    unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
-    if zeros is not None:
-        unique = weigh(low_rank, found.directions, generator=generator).firm
-        if played is not None and played.named and not unique.all():
-            unique = unique | told_by_patterns(problem, low_rank, found.preactivations)
-    independent = torch.zeros_like(unique)
-    if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == b and separated):
-        independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
-        own_error = own_error / found.inputs.abs().max()
-        # where its zeros do not pin a sample down, or not sharply, the next layer may; what the next layer
-        # alone has found is as sharp as that layer makes it
-        if zeros is None or not separated:
-            error = own_error
-        else:
-            error = torch.where(independent, torch.minimum(own_error, error), error)
-        unique = unique & independent if zeros is None else unique | independent
-    elif k and judged:
-        error = torch.maximum(error, _own_error(problem, low_rank, found, generator))
+    if known is not None and bool(known.unique_rows.all()):
+        unique, independent, error = known.unique_rows, known.independent_rows, known.expected_error
+    else:
+        unique, independent, error = _told_apart(problem, low_rank, found, played, b, judged, generator)
     agreement = found.agreement
     if agreement is not None and played is not None and played.named:
         agreement = agreement | _vanishing(low_rank, found, played)
@@ -210,6 +194,43 @@ def certify(
         uneven=weights is not None,
         output_grads=output_grads,
     )
+
+
+def _told_apart(
+    problem: Problem,
+    low_rank: LowRank,
+    found: Reconstruction,
+    played: Replay | None,
+    batch_size: int,
+    judged: bool,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Part (c) for each row: whether it is unique, whether it is proven on its own, and its expected error."""
+    k = len(found.coefficients)
+    separated = bool(found.directions.isfinite().all())
+    zeros = None
+    if found.agreement is not None and not judged:
+        zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
+    error = expected_error(low_rank, found, zeros)
+    unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
+    if zeros is not None:
+        unique = weigh(low_rank, found.directions, generator=generator).firm
+        if played is not None and played.named and not unique.all():
+            unique = unique | told_by_patterns(problem, low_rank, found.preactivations)
+    independent = torch.zeros_like(unique)
+    if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == batch_size and separated):
+        independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
+        own_error = own_error / found.inputs.abs().max()
+        # where its zeros do not pin a sample down, or not sharply, the next layer may; what the next layer
+        # alone has found is as sharp as that layer makes it
+        if zeros is None or not separated:
+            error = own_error
+        else:
+            error = torch.where(independent, torch.minimum(own_error, error), error)
+        unique = unique & independent if zeros is None else unique | independent
+    elif k and judged:
+        error = torch.maximum(error, _own_error(problem, low_rank, found, generator))
+    return unique, independent, error
 
 
 def plural_rows(low_rank: LowRank, weights: Tensor) -> Tensor:

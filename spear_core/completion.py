@@ -134,6 +134,6 @@ def _is_singular(factor: Tensor, rows: Tensor) -> Tensor:
     m, b = factor.shape
     products = (factor[:, :, None] * factor[:, None, :]).reshape(m, b * b)
     gram = (rows.to(factor.dtype) @ products).reshape(-1, b, b)
-    least = torch.linalg.eigvalsh(gram)[:, 0]
-    enough = rows.sum(dim=1) >= b - 1 + SPARE_ROWS
-    return enough & (least <= SINGULAR)
+    gram.diagonal(dim1=1, dim2=2).sub_(SINGULAR)
+    indefinite = torch.linalg.cholesky_ex(gram)[1] > 0  # the least eigenvalue was below SINGULAR
+    return (rows.sum(dim=1) >= b - 1 + SPARE_ROWS) & indefinite

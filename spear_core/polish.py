@@ -28,7 +28,7 @@ SETTLED = 1e-3  # of the first residual, at which they end
 
 
 def sharpened(
-    problem: Problem, found: Reconstruction, check: Callable[[Reconstruction], Certificate]
+    problem: Problem, found: Reconstruction, check: Callable[..., Certificate]
 ) -> tuple[Reconstruction, Certificate]:
     """A batch with its certificate; polished, if rounding alone stands between the two and more of it is proven then.
 
@@ -37,7 +37,7 @@ def sharpened(
     Args:
         problem: the attacked layer and what follows it.
         found: the batch.
-        check: gives the certificate of a batch.
+        check: gives the certificate of a batch; with `known`, see `certify`.
     """
     certificate = check(found)
     labels, error = certificate.labels, certificate.expected_error
@@ -60,7 +60,7 @@ def sharpened(
         error = torch.minimum(error, CHANGE_MARGIN * change)
         if bool((error <= ALLOWED_ERROR).all()):
             break
-    better = replace(check(sharp), expected_error=error)
+    better = replace(check(sharp, known=certificate), expected_error=error)
     return (sharp, better) if better.certified_rows.sum() > proven.sum() else (found, certificate)
 
 
@@ -83,34 +83,41 @@ def polish(
     low_rank, layers = forward.low_rank, problem.layers
     scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
     weights = [(forward.weights / scale[:, None]).T, *(layer.weight for layer in layers[1:])]
-    weights, biases = (
-        [p.detach().to(torch.float64).requires_grad_() for p in group]
-        for group in (weights, [layer.bias for layer in layers])
-    )
+    biases = [layer.bias for layer in layers]
     observed = [low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in layers[1:])]
     observed += [layer.bias_grad.to(torch.float64) for layer in layers]
     sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
 
-    def gradients(c: Tensor) -> list[Tensor]:
-        y = c
-        for layer, weight, bias in zip(layers, weights, biases, strict=True):
-            z = y @ weight.T + bias
-            y = z if layer.activation is None else layer.activation(z.clone())
-        loss = F.cross_entropy(z, labels, reduction="sum")
-        sent = torch.autograd.grad(loss, weights + biases, create_graph=True)
-        return [g / size for g, size in zip(sent, sizes, strict=True)]
+    def client(dtype: torch.dtype) -> Callable[[Tensor], list[Tensor]]:
+        parameters = [
+            [p.detach().to(dtype, copy=True).requires_grad_() for p in group] for group in (weights, biases)
+        ]
 
+        def gradients(c: Tensor) -> list[Tensor]:
+            y = c
+            for layer, weight, bias in zip(layers, *parameters, strict=True):
+                z = y @ weight.T + bias
+                y = z if layer.activation is None else layer.activation(z.clone())
+            loss = F.cross_entropy(y, labels, reduction="sum")
+            sent = torch.autograd.grad(loss, [*parameters[0], *parameters[1]], create_graph=True)
+            return [g / size.to(dtype) for g, size in zip(sent, sizes, strict=True)]
+
+        return gradients
+
+    exact, rough = client(torch.float64), client(torch.float32)
     wanted = [g / size for g, size in zip(observed, sizes, strict=True)]
 
     def missing(c: Tensor) -> list[Tensor]:
-        sent = [g.detach() for g in gradients(c)]
+        sent = [g.detach() for g in exact(c)]
         factor = sum((s * w).sum() for s, w in zip(sent, wanted)) / sum(s.square().sum() for s in sent)
         return [w / factor - s for s, w in zip(sent, wanted)]
 
     best = coefficients * scale
     least = missing(best)
     for _ in range(passes):
-        step = _least_squares(gradients, best, least)
+        # the slope need not be sharp: what a step leaves out, the next one finds in what is missing
+        step = _least_squares(rough, best.to(torch.float32), [part.to(torch.float32) for part in least])
+        step = step.to(torch.float64)
         for shorten in SHORTER:  # a whole step may carry a unit across its kink
             tried = missing(best + shorten * step)
             if _norm(tried) < _norm(least):
