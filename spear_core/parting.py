@@ -18,7 +18,7 @@ from spear_core.passing import forward as passed_on
 from spear_core.passing import label_errors
 from spear_core.problem import LinearLayer, Problem
 from spear_core.reconstruction import Forward
-from spear_core.replay import labels_by_gradient
+from spear_core.replay import FEW_CLASSES, labels_by_gradient
 
 MOST = 4  # samples that are parted; the space between more of them is too large for random starts
 STARTS, TURNS = 128, 12
@@ -28,7 +28,7 @@ INSIDE = 1e-4  # distance of ∂L/∂z from span L up to which a start has arriv
 
 
 def applies(problem: Problem, directions: Tensor) -> bool:
-    """Whether few enough samples are missing, the others stand, and the network is known to its output.
+    """Whether few enough samples are missing, the others stand, and the network is known to its output, of few classes.
 
     Args:
         problem: the attacked layer and what follows it.
@@ -40,6 +40,7 @@ def applies(problem: Problem, directions: Tensor) -> bool:
         few
         and not problem.branches
         and problem.layers[-1].activation is None
+        and len(problem.layers[-1].bias) <= FEW_CLASSES
         and bool(directions.isfinite().all())
     )
 
