@@ -139,8 +139,7 @@ def from_coefficients(
         forward: the attacked layer in the row space of its gradient.
         coefficients: rows c_i, shape (k, r). If they are all b of them, Q is their inverse.
         directions: unit columns q_i, shape (r, k), NaN where not known; used if samples are missing. Any
-            other
-            number of rows means that layer 1 does not separate the samples (b > r).
+            other number of rows means that layer 1 does not separate the samples (b > r).
         errors: as in `Reconstruction`.
     """
     low_rank, layer = forward.low_rank, forward.layer

@@ -71,18 +71,32 @@ def consistency_states(
         state = replace(state, notes=(f"stopped at the time limit after {found.starts:,} random starts",))
     result = certified(state, problem, generator=generator)
     if batch_size == low_rank.batch_size and parting.applies(problem, found.directions) and not late:
-        rest = parting.parted(
-            problem, forward, found.coefficients, found.directions, generator=generator, deadline=deadline
-        )
-        if rest is not None:
-            together = torch.cat([found.coefficients, rest])
-            whole = replace(state, reconstruction=from_coefficients(forward, together, found.directions))
-            # not yielded as it is: the next layer has not judged these samples, as it has those of other rounds
-            whole = timed(whole, "consistency", began)
-            whole = search.certified(whole, problem, batch_size=batch_size, generator=generator)
-            # of samples too alike for rounding, guesses would spoil what is proven of the others
-            result = whole if whole.proven >= result.proven else result
+        result = _parted(state, result, problem, forward, generator, deadline)
     yield result
+
+
+def _parted(
+    state: State,
+    result: State,
+    problem: Problem,
+    forward: Forward,
+    generator: torch.Generator | None,
+    deadline: float,
+) -> State:
+    """The certified state with the last samples parted, or without them where that proves more."""
+    began, found = time.perf_counter(), state.reconstruction
+    assert found is not None
+    rest = parting.parted(
+        problem, forward, found.coefficients, found.directions, generator=generator, deadline=deadline
+    )
+    if rest is None:
+        return result
+    together = from_coefficients(forward, torch.cat([found.coefficients, rest]), found.directions)
+    # not a state of its own before its certificate: the next layer has not judged these samples, as it has the others
+    whole = timed(replace(state, reconstruction=together), "consistency", began)
+    whole = search.certified(whole, problem, batch_size=state.batch_size, generator=generator)
+    # of samples too alike for rounding, guesses would spoil what is proven of the others
+    return whole if whole.proven >= result.proven else result
 
 
 def certified(state: State, problem: Problem, *, generator: torch.Generator | None = None) -> State:

@@ -205,8 +205,7 @@ def descend(
     """The sparsest directions in a kernel.
 
     Two similar samples share most of their zeros. The shared ones leave a plane of directions, and every
-    mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L
-    restricted
+    mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L restricted
     to the kernel, with as many columns as it has dimensions, so steps 2 and 3 are repeated there.
 
     Args:
