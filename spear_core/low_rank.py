@@ -88,21 +88,23 @@ def split(
             more pass over G (a subspace iteration) leaves it out.
 
     Returns:
-        The split, in float64 on the device of G. G itself is never copied as a whole.
+        The split, in float64 on the device of G. A large G is never copied as a whole.
 
     >>> G = torch.outer(torch.arange(40.0), torch.ones(50)) + torch.outer(torch.ones(40), torch.arange(50.0))
     >>> split(G).batch_size
     2
     """
-    m, n = weight_grad.shape
+    (m, n), dtype = weight_grad.shape, weight_grad.dtype
+    if weight_grad.numel() <= CHUNK_NUMBERS:
+        weight_grad = weight_grad.to(torch.float64)  # once for all passes
     width = (batch_size or expected) + 2 * FLAT_TAIL
     while True:
         complete_basis = width >= min(m, n) / 2
         basis = _range(weight_grad, None if complete_basis else width, generator)
         if even and not complete_basis:
             basis = _improved(basis, weight_grad)
-        turn, rows, values = _rotate_to_singular(_project(basis, weight_grad), weight_grad.dtype)
-        rank = batch_size or numerical_rank(values, weight_grad.dtype)
+        turn, rows, values = _rotate_to_singular(_project(basis, weight_grad), dtype)
+        rank = batch_size or numerical_rank(values, dtype)
         if complete_basis or rank <= len(values) - FLAT_TAIL:
             break
         width += min(width, min(m, n) // 8)  # from half of min(m, n) on it would take a complete basis
