@@ -116,8 +116,9 @@ def polish(
     least = missing(best)
     for _ in range(passes):
         # the slope need not be sharp: what a step leaves out, the next one finds in what is missing
-        step = _least_squares(rough, best.to(torch.float32), [part.to(torch.float32) for part in least])
-        step = step.to(torch.float64)
+        size = _norm(least)
+        wanted_change = [(part / size).to(torch.float32) for part in least]
+        step = size * _least_squares(rough, best.to(torch.float32), wanted_change).to(torch.float64)
         for shorten in SHORTER:  # a whole step may carry a unit across its kink
             tried = missing(best + shorten * step)
             if _norm(tried) < _norm(least):
