@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from spear_core.low_rank import LowRank
-from spear_core.sparsity import PINNED, SPARE_ROWS, default_threshold, zero_tolerance
+from spear_core.sparsity import PAIRED, PINNED, SPARE_ROWS, default_threshold, pinning, zero_tolerance
 
 FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
 BLOCK = 4  # smallest eigenvectors that are looked at: a direction's own and its closest rivals
@@ -43,20 +43,12 @@ class Zeros:
 
     def pick(self, which: Tensor) -> "Zeros":
         """Some of the directions: by mask, shape (K,), or by number."""
-        return Zeros(
-            self.directions[:, which],
-            self.rows[:, which],
-            self.unique[which],
-            self.shared[which],
-            self.firm[which],
-        )
+        return Zeros(*(getattr(self, name)[..., which] for name in self.__match_args__))
 
     def __add__(self, other: "Zeros") -> "Zeros":
         """All directions of the two."""
-        columns = (
-            torch.cat([getattr(self, name), getattr(other, name)], dim=-1) for name in self.__match_args__
-        )
-        return Zeros(*columns)
+        pairs = ((getattr(self, name), getattr(other, name)) for name in self.__match_args__)
+        return Zeros(*(torch.cat(pair, dim=-1) for pair in pairs))
 
 
 def fit(low_rank: LowRank, q: Tensor) -> Tensor:
@@ -80,9 +72,7 @@ def fit(low_rank: LowRank, q: Tensor) -> Tensor:
 def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = None) -> Zeros:
     """Are the zeros of each direction enough, and do they leave this one only?
 
-    *Unique.* A row without which the others lose a rank has leverage 1 (the diagonal of H = A (AᵀA)⁻¹ Aᵀ); two
-    that do so together make the 2×2 block of I − H singular. I − H is a projection, so in such a pair the
-    diagonal entries add up to at most 1: only rows with an entry of at most ½ need be compared with the others.
+    *Unique.* The zeros leave one direction, and no one or two of them pin it down (`sparsity.pinning`).
 
     *Firm.* Mixtures of two similar samples share most zeros, and each further row is zero for one of them; within
     rounding several rows may agree on one. An entry falls below the tolerance by chance as often as into any other
@@ -165,28 +155,9 @@ def _hangs_on_two(L: Tensor, grams: Tensor, null: Tensor, mask: Tensor) -> Tenso
     whitened = torch.linalg.solve_triangular(lower, L.T.expand(len(grams), -1, -1), upper=False)
     least = torch.where(mask.T, 1 - whitened.square().sum(dim=1), 1.0).amin(dim=1)
     pinned = least < PINNED
-    for k in (~pinned & (least <= 0.5)).nonzero().flatten().tolist():
+    for k in (~pinned & (least <= PAIRED)).nonzero().flatten().tolist():
         pinned[k] = pinning(whitened[k][:, mask[:, k]]).any()
     return pinned
-
-
-def pinning(whitened: Tensor) -> Tensor:
-    """Rows without which, or without which and one other, the rest lose a rank: mask, shape (k,).
-
-    Args:
-        whitened: the rows as columns, scaled to WᵀW = H, a projection, shape (r, k).
-    """
-    alone = 1 - whitened.square().sum(dim=0)
-    single = alone < PINNED  # pins with any other row as well, which says nothing about that one
-    low = ((alone <= 0.5) & ~single).nonzero().flatten()
-    itself = (torch.arange(len(low), device=low.device), low)
-    mean, half = (alone[low, None] + alone) / 2, (alone[low, None] - alone) / 2
-    smallest = mean - (half.square() + (whitened[:, low].T @ whitened).square()).sqrt()
-    smallest[itself] = 1
-    pairs = (smallest < PINNED) & ~single
-    found = single | pairs.any(dim=0)
-    found[low] |= pairs.any(dim=1)
-    return found
 
 
 def smallest_vectors(

@@ -121,7 +121,7 @@ def polish(
         step = size * _least_squares(rough, best.to(torch.float32), wanted_change).to(torch.float64)
         for shorten in SHORTER:  # a whole step may carry a unit across its kink
             tried = missing(best + shorten * step)
-            if _norm(tried) < _norm(least):
+            if _norm(tried) < size:
                 best, least = best + shorten * step, tried
                 break
         else:

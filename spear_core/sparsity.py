@@ -21,6 +21,7 @@ COARSE_ZERO = 4e-3  # of the mean |entry|: float32 null vectors of ill-condition
 POLISH_TOLERANCES = (1e-2, 1e-3, 1e-4)  # of the mean |entry|, finer and finer
 MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
 PINNED = 1e-6  # a share of a row that the other rows do not already span, below which it pins a direction
+PAIRED = 0.5 + PINNED  # of two rows that pin together, one at least has no larger such share
 FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
 INDEPENDENT = 1e-5  # least distance of a unit direction from the span of others
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
@@ -271,25 +272,39 @@ def without_pinning_rows(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
     """The zeros of a direction without those few that alone pin it down, shape (m,).
 
     A mixture of similar samples has all the zeros that they share, and each further row pins down *which*
-    mixture: a plain rank test would accept it. A row without which the others lose a rank has leverage 1 (the
-    diagonal of H = A A⁺); two rows that do so together make the 2×2 block of I − H singular.
+    mixture: a plain rank test would accept it.
     """
     L, b = low_rank.factor, low_rank.batch_size
     rows = zero_rows.nonzero().flatten()
     if b == 1 or len(rows) < b - 1 + SPARE_ROWS or null_space(low_rank, zero_rows)[0].shape[1] != 1:
         return zero_rows
     span = torch.linalg.svd(L[rows], full_matrices=False)[0][:, : b - 1]
-    spare = torch.eye(len(rows), dtype=L.dtype, device=L.device) - span @ span.T
-    alone = spare.diagonal()
-    half = (alone[:, None] - alone) / 2
-    smallest = (alone[:, None] + alone) / 2 - (half.square() + spare.square()).sqrt()
-    single = alone < PINNED
-    # a row that pins on its own does so with any other, which says nothing about the other
-    pairs = (smallest.fill_diagonal_(1) < PINNED) & ~single & ~single[:, None]
-    pinning = single | pairs.any(dim=1)
     kept = zero_rows.clone()
-    kept[rows[pinning]] = False
+    kept[rows[pinning(span.T)]] = False
     return kept
+
+
+def pinning(whitened: Tensor) -> Tensor:
+    """Rows without which, or without which and one other, the rest lose a rank: mask, shape (k,).
+
+    A row without which the others lose a rank has leverage 1 (the diagonal of H = A A⁺); two rows that do so together
+    make the 2×2 block of I − H singular. I − H is a projection, so the diagonal entries of such a pair add up to at
+    most 1: only rows with an entry of at most ½ need be compared with the others.
+
+    Args:
+        whitened: the rows as columns, scaled to WᵀW = H, shape (r, k).
+    """
+    alone = 1 - whitened.square().sum(dim=0)
+    single = alone < PINNED  # pins with any other row as well, which says nothing about that one
+    low = ((alone <= PAIRED) & ~single).nonzero().flatten()
+    itself = (torch.arange(len(low), device=low.device), low)
+    mean, half = (alone[low, None] + alone) / 2, (alone[low, None] - alone) / 2
+    smallest = mean - (half.square() + (whitened[:, low].T @ whitened).square()).sqrt()
+    smallest[itself] = 1
+    pairs = (smallest < PINNED) & ~single
+    found = single | pairs.any(dim=0)
+    found[low] |= pairs.any(dim=1)
+    return found
 
 
 def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:

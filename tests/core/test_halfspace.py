@@ -8,9 +8,10 @@ import torch
 import spear_core
 from spear_core import client, data, halfspace, metrics
 from spear_core.halfspace_confirm import is_halfspace
-from spear_core.halfspace_zeros import pinning, shared_kernel, weigh
+from spear_core.halfspace_zeros import shared_kernel, weigh
 from spear_core.low_rank import LowRank
 from spear_core.networks import fully_connected
+from spear_core.sparsity import pinning
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
 
