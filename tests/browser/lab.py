@@ -15,6 +15,7 @@ status line is collected; `lab.check()` raises with all of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -27,11 +28,12 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Playwright
+from playwright.sync_api import TimeoutError as NotReached
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -478,6 +480,23 @@ class Widget:
         self.lab.wait_quiet()
 
 
+Steps = Callable[["Control"], Iterator[str]]
+
+
+def while_there(steps: Steps) -> Steps:
+    """Ends the steps when the control goes while it is reached for, as a Stop button does when the work ends."""
+
+    @functools.wraps(steps)
+    def guarded(control: Control) -> Iterator[str]:
+        try:
+            yield from steps(control)
+        except NotReached:
+            if control.usable():
+                raise
+
+    return guarded
+
+
 @dataclass(frozen=True)
 class Control:
     """One slider handle, button, drop-down, box or canvas; `kind` is its type."""
@@ -530,6 +549,7 @@ class Control:
         mouse.move(x, y)
         mouse.up()
 
+    @while_there
     def by_keyboard(self) -> Iterator[str]:
         """Each step does one thing by keyboard and yields its name: first, last, and back out of order."""
         if self.kind in ("slider", "range"):
@@ -550,6 +570,7 @@ class Control:
             self.press(key)
             yield key
 
+    @while_there
     def by_mouse(self) -> Iterator[str]:
         """The same by mouse: both ends, two places between, a drag."""
         if self.kind in ("slider", "range"):

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.browser.conftest import NOTEBOOKS
-from tests.browser.lab import Control, Lab, Server
+from tests.browser.lab import Control, Lab, NotReached, Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -105,6 +105,19 @@ def test_harness_sees_pictures_change(scratch: Lab):
         steps = [drive(scratch, control, how) for control in widget.controls()]
         assert all(steps), steps
     assert widget.overflow() <= 1
+
+
+@on("sound")
+def test_harness_lets_a_control_go_that_goes_while_it_is_reached_for(scratch: Lab):
+    scratch.run_all()
+    scratch.page.set_default_timeout(2000)
+    button = next(c for c in scratch.widget("spear-scratch").controls() if c.kind == "button")
+    never_still = "e.animate([{translate: '0'}, {translate: '90px'}], {duration: 300, iterations: Infinity})"
+    button.at.evaluate(f"e => void {never_still}")
+    with pytest.raises(NotReached):
+        next(button.by_mouse())
+    button.at.evaluate("e => void setTimeout(() => e.style.visibility = 'hidden', 500)")
+    assert not list(button.by_mouse())
 
 
 @on("faulty")
