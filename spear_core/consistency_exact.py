@@ -10,7 +10,9 @@ from torch import Tensor
 
 from spear_core.masked_least_squares import (
     active,
+    beside,
     factorise,
+    gradient,
     least_squares,
     null_vectors,
     random_units,
@@ -19,10 +21,11 @@ from spear_core.masked_least_squares import (
 )
 
 DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
-FEW = 10  # candidates for which thin products would be slower than a factorisation each
+FEW = 3  # candidates for which thin products would be slower than a factorisation each
 DENSE_STEPS = 3
-REFINEMENTS, REFINING_STEPS = 3, 16
-KICK, KICK_STEPS = 0.1, 30  # relative length of a random step that so many steps of float32 must undo
+REFINEMENTS, REFINING_STEPS = 4, 16
+SETTLED = 1e-8  # length of a step after which the next one would be rounding, since each is a hundredth of the last or less
+KICK, KICK_STEPS = 0.1, (16, 30)  # relative length of a random step that so many steps of float32 must undo
 RETURNED = 1e-3  # what may be left of it
 EDGE = 1e-4  # units this close to zero, relative to the rms of z, are tried on both sides
 
@@ -70,10 +73,13 @@ def _exact_for_pattern(
 
 def _slow(inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, kick: Tensor) -> Tensor:
     """Indices of the null vectors to which a few float32 steps do not return from a kick: A shrinks something."""
+    small_inner, small_outer, small_pattern = (t.to(torch.float32) for t in (inner, outer, pattern))
     kicked = units(exact + KICK * kick).to(torch.float32)
-    small = inner.to(torch.float32), outer.to(torch.float32)
-    back = null_vectors(*small, kicked, pattern.to(torch.float32), KICK_STEPS)
-    return ((back - exact).norm(dim=0) > RETURNED * KICK).nonzero().flatten()
+    slow = torch.arange(exact.shape[1], device=exact.device)
+    for steps in KICK_STEPS:
+        back = null_vectors(small_inner, small_outer, kicked[:, slow], small_pattern[:, slow], steps)
+        slow = slow[(back - exact[:, slow]).norm(dim=0) > RETURNED * KICK]
+    return slow
 
 
 def weakest_changes(
@@ -106,7 +112,7 @@ def _by_factors(
 
 
 def refined(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor) -> Tensor:
-    """Null vectors in float64 by iterative refinement: the residual in float64, the correction in float32.
+    """Null vectors in float64 by iterative refinement: Aᵀ A u in float64, the correction in float32.
 
     Args:
         inner: Φ in float64.
@@ -114,22 +120,20 @@ def refined(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor) -> Ten
         start: u as unit columns, shape (r, K), converged to float32 precision.
         pattern: as columns, shape (m, K).
     """
-    small_inner, small_outer, small_pattern = (t.to(torch.float32) for t in (inner, outer, pattern))
-    u = start
+    small, small_pattern = (inner.to(torch.float32), outer.to(torch.float32)), pattern.to(torch.float32)
+    exact = start.clone()
+    moving = torch.arange(start.shape[1], device=start.device)
     for _ in range(REFINEMENTS):
-        y = pattern * (inner @ u)
-        residual = y - outer @ (outer.T @ y)
-        size = residual.norm(dim=0).clamp_min(torch.finfo(u.dtype).tiny)
-        step = least_squares(
-            small_inner,
-            small_outer,
-            small_pattern,
-            (residual / size).to(torch.float32),
-            REFINING_STEPS,
-            normal=u.to(torch.float32),
-        )
-        u = units(u + size * step)
-    return u
+        u, a = exact[:, moving], pattern[:, moving]
+        slope = gradient(inner, a, beside(outer, a * (inner @ u)))
+        size = slope.norm(dim=0).clamp_min(torch.finfo(u.dtype).tiny)
+        down, normal = (slope / size).to(torch.float32), u.to(torch.float32)
+        step = size * least_squares(*small, small_pattern[:, moving], down, REFINING_STEPS, normal=normal)
+        exact[:, moving] = units(u + step)
+        moving = moving[step.norm(dim=0) > SETTLED]
+        if not len(moving):
+            break
+    return exact
 
 
 def _weakest_at_edges(

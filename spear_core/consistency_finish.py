@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from spear_core.consistency_relation import value_and_slope
-from spear_core.masked_least_squares import active, factorise, least_squares, null_vectors
+from spear_core.masked_least_squares import active, factorise, gradient, least_squares, null_vectors
 
 DENSE_STEPS, STEPS = 3, 16  # of conjugate gradients, with Cholesky factors and without
 STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by more than this
@@ -81,7 +81,7 @@ def gauss_newton(
     for _ in range(passes):
         _, slope = value_and_slope(sigma, centre + inner @ u)
         lower = factorise(inner, outer, slope) if dense else None
-        step = least_squares(inner, outer, slope, left, DENSE_STEPS if dense else STEPS, lower)
+        step = least_squares(inner, outer, slope, gradient(inner, slope, left), DENSE_STEPS if dense else STEPS, lower)
         before = left.norm(dim=0)
         for shorten in (1.0, 0.5, 0.25, 0.1):
             tried = u + shorten * step

@@ -26,7 +26,7 @@ UNLIKE = 0.03  # unit vectors closer than this after the first passes are mostly
 LEAST_CHANGE_STEPS = (
     12  # of conjugate gradients: few, since more would follow the noise of equations that say little
 )
-AT_ONCE = 64  # candidates finished between two looks at the clock
+AT_ONCE = 72  # candidates finished between two looks at the clock
 CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
 
 

@@ -1,15 +1,17 @@
 """Least squares with A = (I − Y Yᵀ) diag(a) Φ for many masks a at once.
 
 Every candidate of forward consistency has its own a, the activation pattern or the slope of σ, and thereby its
-own matrix; Φ and Y are shared. Conjugate gradients (CGLS; Björck 1996, §7.4) need only products of m × b by
+own matrix; Φ and Y are shared. Conjugate gradients (Björck 1996, §7.4) need only products of m × b by
 b × K, all K candidates in step, and Cholesky factors as a preconditioner where b is small or A is
 ill-conditioned.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 INVERSE_STEPS = 4
+NARROW = 16  # columns up to which matrix products take longer with fewer of them, up to four times
 LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
 
 
@@ -22,26 +24,28 @@ def null_vectors(
     lower: Tensor | None = None,
 ) -> Tensor:
     """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
-    residual = beside(outer, weights * (inner @ start))
-    return units(start + least_squares(inner, outer, weights, residual, steps, lower, normal=start))
+    slope = gradient(inner, weights, beside(outer, weights * (inner @ start)))
+    return units(start + least_squares(inner, outer, weights, slope, steps, lower, normal=start))
 
 
 def least_squares(
     inner: Tensor,
     outer: Tensor,
     weights: Tensor,
-    residual: Tensor,
+    slope: Tensor,
     steps: int,
     lower: Tensor | None = None,
     normal: Tensor | None = None,
 ) -> Tensor:
-    """Minimise ‖A d + residual‖ for every column, A = (I − Y Yᵀ) diag(a) Φ, by CGLS.
+    """Minimise ‖A d + residual‖ for every column, A = (I − Y Yᵀ) diag(a) Φ, by conjugate gradients on AᵀA d = −slope.
+
+    Of the residual only Aᵀ of it is needed, so that rounding of the part that no d can remove stays out.
 
     Args:
         inner: Φ, shape (m, r).
         outer: Y, shape (m, b).
         weights: a as columns, shape (m, K).
-        residual: as columns in the complement of 𝒴, shape (m, K).
+        slope: Aᵀ residual, as `gradient` computes it, shape (r, K).
         steps: conjugate-gradient steps.
         lower: Cholesky factors from `factorise`. With them three steps suffice, however ill-conditioned A is
             (similar samples).
@@ -51,14 +55,13 @@ def least_squares(
         d as columns, shape (r, K).
     """
     if inner.shape[1] == 0:
-        return weights.new_zeros(0, weights.shape[1])
+        return slope
+    count = slope.shape[1]
+    if 1 < count < NARROW and lower is None:
+        wider = (0, NARROW - count)
+        weights, slope = pad(weights, wider), pad(slope, wider)
+        normal = None if normal is None else pad(normal, wider)
     tiny = torch.finfo(weights.dtype).tiny
-
-    def forward(d: Tensor) -> Tensor:
-        return beside(outer, weights * (inner @ d))
-
-    def gradient(residual: Tensor) -> Tensor:
-        return project(inner.T @ (weights * residual))
 
     def project(s: Tensor) -> Tensor:
         return s if normal is None else torch.addcmul(s, normal, (normal * s).sum(dim=0), value=-1)
@@ -66,21 +69,24 @@ def least_squares(
     def precondition(s: Tensor) -> Tensor:
         return s if lower is None else project(torch.cholesky_solve(s.T[:, :, None], lower)[:, :, 0].T)
 
-    residual = -residual
-    s = gradient(residual)
-    along = precondition(s)
-    size = (s * along).sum(dim=0)
-    move = torch.zeros_like(s)
+    left = project(-slope)
+    along = precondition(left)
+    size = (left * along).sum(dim=0)
+    move = torch.zeros_like(left)
     for _ in range(steps):
-        change = forward(along)
+        change = beside(outer, weights * (inner @ along))
         length = size / (change * change).sum(dim=0).clamp_min(tiny)
         move = torch.addcmul(move, length, along)
-        residual = torch.addcmul(residual, length, change, value=-1)
-        s = gradient(residual)
-        scaled = precondition(s)
-        new_size = (s * scaled).sum(dim=0)
+        left = torch.addcmul(left, length, project(gradient(inner, weights, change)), value=-1)
+        scaled = precondition(left)
+        new_size = (left * scaled).sum(dim=0)
         along, size = torch.addcmul(scaled, along, new_size / size.clamp_min(tiny)), new_size
-    return move
+    return move[:, :count]
+
+
+def gradient(inner: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
+    """Aᵀ residual as columns, for a residual in the complement of 𝒴."""
+    return inner.T @ (weights * residual)
 
 
 def beside(space: Tensor, vectors: Tensor) -> Tensor:
@@ -154,7 +160,9 @@ def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
         products = weights.new_empty(weights.shape[1], p, r)
         for product, w in zip(products, weights.T, strict=True):
             rows = w.nonzero().flatten()  # half of them, where w is an activation pattern
-            torch.mm((left[rows] * w[rows, None]).T, right[rows], out=product)
+            chosen = right.index_select(0, rows)
+            weighted = (chosen if left is right else left.index_select(0, rows)) * w[rows, None]
+            torch.mm(weighted.T, chosen, out=product)
         return products
     pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
     return (weights.T @ pairs).reshape(weights.shape[1], p, r)
