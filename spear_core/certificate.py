@@ -12,7 +12,7 @@ be blurred. A row that weighs as much as several stands for copies, or for sampl
 and between which it lies: it is not certified.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,13 +20,13 @@ from torch import Tensor
 from spear_core.evidence import judge, told_by_patterns
 from spear_core.halfspace_zeros import masked_grams, weigh
 from spear_core.low_rank import LowRank
+from spear_core.output_errors import OutputErrors
 from spear_core.problem import Problem
 from spear_core.reconstruction import Reconstruction, gradient_residual
 from spear_core.replay import Replay, replay
 from spear_core.sparsity import zero_tolerance
 from spear_core.tolerances import (
     ALLOWED_ERROR,
-    WEIGHT_MATCH,
     noise_per_entry,
     precision,
     replay_residual,
@@ -52,10 +52,11 @@ class Certificate:
         independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
         replay_residual: (d), relative; NaN where it could not be replayed.
         expected_error: what rounding may have done to each row, relative to the largest input, shape (k,).
-        labels: class of each sample, or None.
+        labels: class of each sample, −1 where no single one explains it (see `OutputErrors`), or None.
         output_grads: (∂L/∂Z)ᵀ, shape (k, m).
         plural_rows: which rows may stand for several samples, and lie between them, shape (k,).
         uneven: whether cross-entropy explains each sample with a factor of its own only.
+        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
     """
 
     batch_size: int
@@ -70,6 +71,7 @@ class Certificate:
     output_grads: Tensor
     plural_rows: Tensor
     uneven: bool = False
+    copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -137,6 +139,13 @@ class Certificate:
                 "samples weigh differently: one may be in the batch several times, which inputs cannot tell "
                 "from gradients that were clipped one by one"
             )
+        notes += [
+            f"sample {row} is in the batch {len(labels)} times, with labels {', '.join(map(str, labels))}"
+            for row, labels in self.copies.items()
+        ]
+        odd = 0 if self.labels is None else int((self.labels < 0).sum()) - len(self.copies)
+        if odd:
+            notes.append(f"the loss of {odd} of {k} samples is not that of one label")
         return tuple(notes)
 
 
@@ -172,11 +181,10 @@ def certify(
     else:
         unique, independent, error = _told_apart(problem, low_rank, found, played, b, judged, generator)
     agreement = found.agreement
-    if agreement is not None and played is not None and played.named:
-        agreement = agreement | _vanishing(low_rank, found, played)
+    if agreement is not None and played is not None:
+        agreement = agreement | (_vanishing(low_rank, found, played) & played.loss.named[:, None])
     agree = None if agreement is None else agreement.all(dim=1)
     complete_grads = output_grads.isfinite().all()
-    weights = None if played is None else played.weights
     limit = _limit(problem, low_rank)
     return Certificate(
         batch_size=b,
@@ -189,10 +197,11 @@ def certify(
         independent_rows=independent,
         replay_residual=_replay_residual(played, found, limit),
         expected_error=error,
-        labels=None if played is None else played.labels,
-        plural_rows=plural_rows(low_rank, weights) if weights is not None else torch.zeros_like(unique),
-        uneven=weights is not None,
+        labels=None if played is None else played.loss.labels,
+        plural_rows=torch.zeros_like(unique) if played is None else plural_rows(low_rank, played.loss),
+        uneven=played is not None and played.loss.uneven,
         output_grads=output_grads,
+        copies={} if played is None else played.loss.copies,
     )
 
 
@@ -215,8 +224,8 @@ def _told_apart(
     unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
     if zeros is not None:
         unique = weigh(low_rank, found.directions, generator=generator).firm
-        if played is not None and played.named and not unique.all():
-            unique = unique | told_by_patterns(problem, low_rank, found.preactivations)
+        if played is not None and not unique[played.loss.named].all():
+            unique = unique | (told_by_patterns(problem, low_rank, found.preactivations) & played.loss.named)
     independent = torch.zeros_like(unique)
     if k and len(problem.layers) > 1 and not (bool(unique.all()) and k == batch_size and separated):
         independent, own_error = judge(problem, low_rank, found.coefficients, generator=generator)
@@ -233,8 +242,8 @@ def _told_apart(
     return unique, independent, error
 
 
-def plural_rows(low_rank: LowRank, weights: Tensor) -> Tensor:
-    """Which rows may stand for several samples, shape (k,): those that weigh a whole multiple of the lightest.
+def plural_rows(low_rank: LowRank, loss: OutputErrors) -> Tensor:
+    """Which rows may stand for several samples, shape (k,): those that weigh as much as several of one label.
 
     Samples of one label and one activation pattern whose ∂L/∂z hardly differ send what their mean would send that many
     times: their distance enters G squared. So rounding hides distances up to about its square root, which
@@ -242,12 +251,9 @@ def plural_rows(low_rank: LowRank, weights: Tensor) -> Tensor:
 
     Args:
         low_rank: the split of G.
-        weights: of each sample, the lightest 1, shape (k,).
+        loss: of the replayed batch.
     """
-    if low_rank.noise**0.5 <= ALLOWED_ERROR:
-        return torch.zeros_like(weights, dtype=torch.bool)
-    times = weights.round()
-    return (times >= 2) & ((weights - times).abs() <= WEIGHT_MATCH * times)
+    return loss.plural if low_rank.noise**0.5 > ALLOWED_ERROR else torch.zeros_like(loss.plural)
 
 
 def _limit(problem: Problem, low_rank: LowRank) -> float:
@@ -274,7 +280,7 @@ def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tens
     """Active units whose ∂L/∂z back-propagation, too, finds too small to tell from zero, shape (k, m).
 
     Among b m entries some are so small by chance. Of a wrong direction, back-propagation knows nothing of the zero; and
-    a fitted loss is no witness (`Replay.named`).
+    a fitted loss is no witness (`OutputErrors.named`).
     """
     limit = zero_tolerance(low_rank, found.directions).T * found.lengths.abs()[:, None]
     tiny = (found.output_grads.abs() <= limit) & (played.output_grads.abs() <= limit)

@@ -81,7 +81,9 @@ def gauss_newton(
     for _ in range(passes):
         _, slope = value_and_slope(sigma, centre + inner @ u)
         lower = factorise(inner, outer, slope) if dense else None
-        step = least_squares(inner, outer, slope, gradient(inner, slope, left), DENSE_STEPS if dense else STEPS, lower)
+        step = least_squares(
+            inner, outer, slope, gradient(inner, slope, left), DENSE_STEPS if dense else STEPS, lower
+        )
         before = left.norm(dim=0)
         for shorten in (1.0, 0.5, 0.25, 0.1):
             tried = u + shorten * step

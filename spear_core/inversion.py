@@ -14,7 +14,8 @@ class Inversion:
     Attributes:
         inputs: recovered inputs of the attacked layer, shape (k, n); k = b if every sample was found.
         output_grads: (∂L/∂Z)ᵀ of these samples, shape (k, m).
-        labels: class of each sample, shape (k,), or None where the loss is not a classification's.
+        labels: class of each sample, shape (k,), −1 where no single one explains it, as of a sample that is in the
+            batch with two; None where the loss is not a classification's.
         batch_size: b, what the gradient's rank says.
         certified: whether all b samples are certified.
         certified_rows: which rows are proven exact (to rounding), shape (k,).

@@ -147,7 +147,7 @@ def _concluded(problem: Problem, forward: Forward, state: State) -> State:
         independent_rows=nobody,
         replay_residual=torch.nan,
         expected_error=error,
-        labels=None if played is None else played.labels,
+        labels=None if played is None else played.loss.labels,
         output_grads=found.output_grads,
         plural_rows=nobody,
     )

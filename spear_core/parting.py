@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spear_core.deflation import orthogonal_complement
+from spear_core.output_errors import FEW_CLASSES, labels_by_gradient
 from spear_core.passing import forward as passed_on
 from spear_core.passing import label_errors
 from spear_core.problem import LinearLayer, Problem
 from spear_core.reconstruction import Forward
-from spear_core.replay import FEW_CLASSES, labels_by_gradient
 
 MOST = 4  # samples that are parted; the space between more of them is too large for random starts
 STARTS, TURNS = 128, 12

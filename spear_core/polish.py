@@ -45,6 +45,7 @@ def sharpened(
     if (
         not certificate.complete
         or labels is None
+        or bool((labels < 0).any())
         or bool((proven | certificate.plural_rows).all())
         or certificate.replay_residual > NEARLY
     ):

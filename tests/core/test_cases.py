@@ -266,13 +266,16 @@ def test_near_duplicates_of_one_label_that_float32_shows_as_one_row_are_not_cert
         assert any("weigh as much as several" in note for note in inversion.notes)
 
 
-def test_a_sample_that_is_twice_with_two_labels_has_none():
-    twice = torch.cat([X, X[:1]])
-    inversion = invert(
-        MODEL, client.gradients(MODEL, twice, torch.cat([Y, (Y[:1] + 1) % 5])), max_samples=DRAWS
-    )
-    assert_exact(inversion)
-    assert inversion.labels is None
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_sample_that_is_twice_with_two_labels_is_named_with_both(dtype):
+    twice, other = torch.cat([X, X[:1]]).to(dtype), int(Y[0] + 1) % 5
+    sent = client.gradients(copy.deepcopy(MODEL).to(dtype), twice, torch.cat([Y, torch.tensor([other])]))
+    inversion = invert(copy.deepcopy(MODEL).to(dtype), sent, max_samples=DRAWS)
+    row = int(torch.cdist(X[:1], inversion.inputs.double())[0].argmin())
+    assert inversion.certified and inversion.batch_size == len(X)
+    assert sorted(inversion.labels.tolist()) == sorted([-1, *Y[1:].tolist()]) and inversion.labels[row] == -1
+    both = ", ".join(map(str, sorted([int(Y[0]), other])))
+    assert inversion.notes == (f"sample {row} is in the batch 2 times, with labels {both}",)
 
 
 def test_the_sum_of_two_clients_is_one_batch():

@@ -24,8 +24,10 @@ def truth(model, inputs, labels, loss=F.cross_entropy):
     return z.detach().double(), output_grads.double()
 
 
-def network(seed=0, depth=4, activation=nn.ReLU, dtype=torch.float64, classes=10):
-    return fully_connected(30, 60, depth, classes, activation=activation, generator=seeded(seed), dtype=dtype)
+def network(seed=0, depth=4, activation=nn.ReLU, dtype=torch.float64, classes=10, width=60):
+    return fully_connected(
+        30, width, depth, classes, activation=activation, generator=seeded(seed), dtype=dtype
+    )
 
 
 @given(b=st.integers(1, 12), depth=st.integers(2, 6), seed=st.integers(0, 999))
@@ -35,7 +37,7 @@ def test_replay_is_autograd_of_the_model(b, depth, seed):
     gradients = client.gradients(model, X, y)
     z, output_grads = truth(model, X, y)
     played = replay(read_problem(model, gradients), z)
-    assert played.labels.tolist() == y.tolist()
+    assert played.loss.labels.tolist() == y.tolist()
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
 
@@ -48,7 +50,7 @@ def test_replay_of_other_activations(activation, dtype, device):
     played = replay(read_problem(model, client.gradients(model, X, y)), z)
     error = float((played.output_grads - output_grads).norm() / output_grads.norm())
     assert error < 1e4 * torch.finfo(dtype).eps
-    assert played.labels.tolist() == y.tolist()
+    assert played.loss.labels.tolist() == y.tolist()
 
 
 @pytest.mark.parametrize("factor", [0.5, 6.0, -1.0])
@@ -57,7 +59,7 @@ def test_a_common_factor_of_either_sign_keeps_labels_and_residual(factor):
     gradients = {name: factor * grad for name, grad in client.gradients(model, X, y).items()}
     z, output_grads = truth(model, X, y)
     played = replay(read_problem(model, gradients), z)
-    assert played.labels.tolist() == y.tolist()
+    assert played.loss.labels.tolist() == y.tolist()
     torch.testing.assert_close(played.output_grads, factor * output_grads, rtol=0, atol=1e-9)
 
 
@@ -67,7 +69,7 @@ def test_a_loss_without_classes_is_replayed_without_labels():
     gradients = client.gradients(model, X, targets, F.mse_loss)
     z, output_grads = truth(model, X, targets, F.mse_loss)
     played = replay(read_problem(model, gradients), z)
-    assert played.labels is None
+    assert played.loss.labels is None
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
 
@@ -80,7 +82,7 @@ def test_label_smoothing_is_replayed_with_its_labels(smoothing, dtype):
     model, (X, y) = network(dtype=dtype), batch(2, 6, 30, dtype)
     z, output_grads = truth(model, X, y, loss)
     played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
-    assert played.labels.tolist() == y.tolist()
+    assert played.loss.labels.tolist() == y.tolist()
     error = float((played.output_grads - output_grads).norm() / output_grads.norm())
     assert max(error, played.residual) < 1e4 * torch.finfo(dtype).eps
 
@@ -102,6 +104,29 @@ def test_other_losses_are_replayed_with_what_the_output_layer_tells(loss):
     played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
+
+
+@pytest.mark.parametrize("b", [12, 500])
+@pytest.mark.parametrize(
+    "added", [(1,), (1, 2), (0,), (0, 0), (0, 1), ()], ids=lambda added: f"and {added} more labels"
+)
+def test_copies_of_one_sample_are_told_with_their_labels(b, added, dtype):
+    """Labels of the copies, as steps from the sample's own: only copies of one label weigh as several samples."""
+    model = fully_connected(400, 600, 4, generator=seeded(), dtype=dtype)
+    X, y = batch(2, b, 400, dtype)
+    more = torch.tensor([(int(y[3]) + step) % 10 for step in added], dtype=y.dtype)
+    sent = client.gradients(model, torch.cat([X, X[3:4].expand(len(added), -1)]), torch.cat([y, more]))
+    loss = replay(read_problem(model, sent), copy.deepcopy(model).double()[0](X.double()).detach()).loss
+    labels = sorted([int(y[3]), *more.tolist()])
+    differ = len(set(labels)) > 1
+    assert loss.copies == ({3: tuple(labels)} if differ else {})
+    assert loss.labels.tolist() == [
+        -1 if differ and row == 3 else label for row, label in enumerate(y.tolist())
+    ]
+    assert loss.plural.nonzero().flatten().tolist() == ([3] if len(set(labels)) < len(labels) else [])
+    assert loss.uneven == (len(added) > 0 and not differ)
+    # a loss that is fitted is no witness
+    assert loss.named.tolist() == [not added or (differ and row != 3) for row in range(b)]
 
 
 @pytest.mark.parametrize("layer", [2, 4])
