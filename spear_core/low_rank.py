@@ -76,7 +76,7 @@ def split(
 
     A randomised range finder (Halko, Martinsson, Tropp 2011): the columns of G Ω for a random Ω with a few
     more columns than the rank span the column space of G. Two thin products replace an SVD. The sketch
-    grows, and keeps what it has, until it shows the rounding floor.
+    doubles until it shows the rounding floor.
 
     Args:
         weight_grad: G, shape (m, n), float32 or float64.
@@ -97,24 +97,16 @@ def split(
     (m, n), dtype = weight_grad.shape, weight_grad.dtype
     if weight_grad.numel() <= CHUNK_NUMBERS:
         weight_grad = weight_grad.to(torch.float64)  # once for all passes
-    width, sketch = (batch_size or expected) + 2 * FLAT_TAIL, weight_grad.new_empty(m, 0, dtype=torch.float64)
+    width = (batch_size or expected) + 2 * FLAT_TAIL
     while True:
         complete_basis = width >= min(m, n) / 2
-        if complete_basis:
-            basis, saturated = _whole_range(weight_grad), False
-        else:
-            sketch = torch.cat([sketch, _sketch(weight_grad, width - sketch.shape[1], generator)], dim=1)
-            basis, triangle = torch.linalg.qr(sketch)
-            # what each column adds to those before it: where all add signal, a projection would show no floor
-            added = triangle.diagonal().abs().sort(descending=True).values
-            saturated = batch_size is None and numerical_rank(added, dtype) == width
-        if not saturated:
-            if even and not complete_basis:
-                basis = _improved(basis, weight_grad)
-            turn, rows, values = _rotate_to_singular(_project(basis, weight_grad), dtype)
-            rank = batch_size or numerical_rank(values, dtype)
-            if complete_basis or rank <= len(values) - FLAT_TAIL:
-                break
+        basis = _range(weight_grad, None if complete_basis else width, generator)
+        if even and not complete_basis:
+            basis = _improved(basis, weight_grad)
+        turn, rows, values = _rotate_to_singular(_project(basis, weight_grad), dtype)
+        rank = batch_size or numerical_rank(values, dtype)
+        if complete_basis or rank <= len(values) - FLAT_TAIL:
+            break
         width += min(width, min(m, n) // 8)  # from half of min(m, n) on it would take a complete basis
     return LowRank(
         factor=(basis @ turn)[:, :rank],
@@ -126,22 +118,20 @@ def split(
     )
 
 
-def _whole_range(G: Tensor) -> Tensor:
-    """Orthonormal basis of the column space of G, or of all of it."""
-    if G.shape[0] <= G.shape[1]:
-        return torch.eye(len(G), dtype=torch.float64, device=G.device)
-    return torch.linalg.qr(G.to(torch.float64))[0]
-
-
-def _sketch(G: Tensor, width: int, generator: torch.Generator | None) -> Tensor:
-    """G Ω for a random Ω with so many columns, shape (m, width)."""
-    sketch = torch.zeros(width, len(G), dtype=torch.float64, device=G.device)
+def _range(G: Tensor, width: int | None, generator: torch.Generator | None) -> Tensor:
+    """Orthonormal basis of the column space of G: of a random sketch, or of all of it (width None)."""
+    m, n = G.shape
+    if width is None and m <= n:
+        return torch.eye(m, dtype=torch.float64, device=G.device)
+    if width is None:
+        return torch.linalg.qr(G.to(torch.float64))[0]
+    sketch = torch.zeros(width, m, dtype=torch.float64, device=G.device)
     for columns in _column_chunks(G):
         # drawn on the CPU, so that one seed means one result on every device
         omega = torch.randn(columns.shape[1], width, dtype=torch.float64, generator=generator)
         # Ωᵀ Gᵀ rather than G Ω: for so few columns, the libraries take half the time
         sketch += omega.T.contiguous().to(G.device) @ columns.to(torch.float64).T
-    return sketch.T
+    return torch.linalg.qr(sketch.T)[0]
 
 
 def _improved(basis: Tensor, G: Tensor) -> Tensor:

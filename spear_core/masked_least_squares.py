@@ -72,10 +72,11 @@ def least_squares(
     left = project(-slope)
     along = precondition(left)
     size = (left * along).sum(dim=0)
+    settled = torch.finfo(weights.dtype).eps ** 2 * size  # past this, steps would follow rounding
     move = torch.zeros_like(left)
     for _ in range(steps):
         change = beside(outer, weights * (inner @ along))
-        length = size / (change * change).sum(dim=0).clamp_min(tiny)
+        length = torch.where(size > settled, size / (change * change).sum(dim=0).clamp_min(tiny), 0)
         move = torch.addcmul(move, length, along)
         left = torch.addcmul(left, length, project(gradient(inner, weights, change)), value=-1)
         scaled = precondition(left)
