@@ -10,13 +10,12 @@ from torch import Tensor
 
 from spear_core.masked_least_squares import (
     active,
-    beside,
     factorise,
-    gradient,
     least_squares,
     null_vectors,
     random_units,
     smallest,
+    squared,
     units,
 )
 
@@ -125,7 +124,7 @@ def refined(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor) -> Ten
     moving = torch.arange(start.shape[1], device=start.device)
     for _ in range(REFINEMENTS):
         u, a = exact[:, moving], pattern[:, moving]
-        slope = gradient(inner, a, beside(outer, a * (inner @ u)))
+        slope = squared(inner, outer, a, u)
         size = slope.norm(dim=0).clamp_min(torch.finfo(u.dtype).tiny)
         down, normal = (slope / size).to(torch.float32), u.to(torch.float32)
         step = size * least_squares(*small, small_pattern[:, moving], down, REFINING_STEPS, normal=normal)

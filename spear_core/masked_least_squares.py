@@ -24,7 +24,7 @@ def null_vectors(
     lower: Tensor | None = None,
 ) -> Tensor:
     """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
-    slope = gradient(inner, weights, beside(outer, weights * (inner @ start)))
+    slope = squared(inner, outer, weights, start)
     return units(start + least_squares(inner, outer, weights, slope, steps, lower, normal=start))
 
 
@@ -88,6 +88,11 @@ def least_squares(
 def gradient(inner: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
     """Aᵀ residual as columns, for a residual in the complement of 𝒴."""
     return inner.T @ (weights * residual)
+
+
+def squared(inner: Tensor, outer: Tensor, weights: Tensor, u: Tensor) -> Tensor:
+    """AᵀA u for every column u."""
+    return gradient(inner, weights, beside(outer, weights * (inner @ u)))
 
 
 def beside(space: Tensor, vectors: Tensor) -> Tensor:

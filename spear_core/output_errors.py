@@ -74,7 +74,8 @@ def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErr
             return replace(weighted, values=fitted)
         if told is None and output_grads is not None and output.shape[1] <= FEW_CLASSES:
             labels = labels_by_gradient(passed, output_grads)
-            errors = sent.scaled(label_errors(output, labels))
+            errors = label_errors(output, labels)
+            errors = errors * sent.factor(errors)
             if sent.misses(errors) <= LOSS_ROUNDING * rounding:
                 return OutputErrors(errors, labels, ~nobody, nobody)
         most = _most(output, fitted, sent)
@@ -102,10 +103,10 @@ class _Sent:
         """Relative distance of the gradients that δ gives from those that were sent."""
         return float((errors.T @ self.inputs - self.grads).norm() / self.grads.norm())
 
-    def scaled(self, errors: Tensor) -> Tensor:
-        """The multiple of δ that comes nearest to the gradients."""
+    def factor(self, errors: Tensor) -> Tensor:
+        """By which δ comes nearest to the gradients."""
         given = errors.T @ self.inputs
-        return errors * ((given * self.grads).sum() / given.square().sum())
+        return (given * self.grads).sum() / given.square().sum()
 
     def without(self, rows: Tensor) -> "_Sent":
         """Without these samples, and without what they may have sent, whatever their δ."""
@@ -159,11 +160,10 @@ def _most(output: Tensor, fitted: Tensor, sent: _Sent) -> OutputErrors | None:
         factor = _factors(errors, fitted).median()
         odd = (factor * errors - fitted).norm(dim=1) > LABEL_MATCH * fitted.norm(dim=1)
         if odd.sum() < len(odd) / 2:
-            others = sent.without(odd).scaled(errors[~odd])
-            left = sent.grads - others.T @ sent.inputs[~odd]
-            errors = errors.masked_scatter(~odd[:, None], others)
+            factor = sent.without(odd).factor(errors[~odd])
+            errors = factor * errors
+            left = sent.grads - errors[~odd].T @ sent.inputs[~odd]
             errors[odd] = torch.linalg.lstsq(sent.inputs[odd].T, left.T).solution
-            factor = others.norm() / label_errors(output, labels)[~odd].norm() * factor.sign()
             rows = odd.nonzero().flatten().tolist()
             told = {row: _copies(output[row].softmax(dim=0), errors[row] / factor) for row in rows}
             copies = {row: classes for row, classes in told.items() if classes}

@@ -24,10 +24,8 @@ def truth(model, inputs, labels, loss=F.cross_entropy):
     return z.detach().double(), output_grads.double()
 
 
-def network(seed=0, depth=4, activation=nn.ReLU, dtype=torch.float64, classes=10, width=60):
-    return fully_connected(
-        30, width, depth, classes, activation=activation, generator=seeded(seed), dtype=dtype
-    )
+def network(seed=0, depth=4, activation=nn.ReLU, dtype=torch.float64, classes=10):
+    return fully_connected(30, 60, depth, classes, activation=activation, generator=seeded(seed), dtype=dtype)
 
 
 @given(b=st.integers(1, 12), depth=st.integers(2, 6), seed=st.integers(0, 999))
