@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 import spear_core
-from spear_core import metrics
+from spear_core.study import metrics
 
 
 @dataclass(frozen=True)

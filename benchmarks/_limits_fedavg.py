@@ -8,8 +8,10 @@ from _common import seeded
 from _limits_common import Part, certified, outcome, share
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.study import metrics
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 

@@ -21,10 +21,12 @@ from _limits_common import Part, outcome
 from torch import Tensor, nn
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.low_rank import split
-from spear_core.networks import fully_connected
-from spear_core.training import train
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.client.training import train
+from spear_core.spear.low_rank import split
+from spear_core.study import metrics
 
 B = 8
 SIDE = 16  # pixels

@@ -7,8 +7,9 @@ from _common import seeded
 from _limits_common import Part, certified, outcome
 
 import spear_core
-from spear_core import client, data
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
 
 
 def cases() -> Iterator[dict]:

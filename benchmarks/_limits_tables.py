@@ -7,8 +7,10 @@ from _common import seeded
 from _limits_common import Part, certified, outcome, share
 
 import spear_core
-from spear_core import census, client, data, metrics
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import census, data
+from spear_core.client.networks import fully_connected
+from spear_core.study import metrics
 
 
 def cases() -> Iterator[dict]:

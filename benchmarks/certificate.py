@@ -23,7 +23,9 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import spear_core
-from spear_core import client, data, metrics, networks
+from spear_core import client
+from spear_core.client import data, networks
+from spear_core.study import metrics
 
 PATH = RESULTS / "certificate.json"
 ACTIVATIONS = (nn.GELU, nn.SiLU, nn.Tanh, nn.ELU, nn.LeakyReLU, nn.Softplus)

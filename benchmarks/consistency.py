@@ -27,8 +27,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.study import metrics
 
 PATH = RESULTS / "consistency.json"
 FIRST_SEED = 1000

@@ -21,11 +21,13 @@ from _common import RESULTS, machine, seeded, stop_after, store, stored, table
 from torch import nn
 from tqdm.auto import tqdm
 
-from spear_core import client, data, defences, metrics
-from spear_core.defended import BATCH, CLIP, DEFENCES, FORMATS, HIDDEN, message
-from spear_core.networks import fully_connected
-from spear_core.outcomes import outcome
-from spear_core.sparsest import sparsest_batch
+from spear_core import client
+from spear_core.client import data, defences
+from spear_core.client.networks import fully_connected
+from spear_core.study import metrics
+from spear_core.study.defended import BATCH, CLIP, DEFENCES, FORMATS, HIDDEN, message
+from spear_core.study.outcomes import outcome
+from spear_core.study.sparsest import sparsest_batch
 from widgets.limits_rows import SECONDS, Measured
 
 PATH = RESULTS / "defences.json"

@@ -28,14 +28,16 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.approximate import deep_leakage, inverting_gradients
-from spear_core.low_rank import split
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
-from spear_core.reconstruction import Forward, reconstruct
-from spear_core.sparsity import Pool, default_threshold, filter_directions
-from spear_core.tracing import read_problem
+from spear_core.spear.low_rank import split
+from spear_core.spear.reconstruction import Forward, reconstruct
+from spear_core.spear.sparsity import Pool, default_threshold, filter_directions
+from spear_core.study import metrics
+from spear_core.study.approximate import deep_leakage, inverting_gradients
 
 PATH = RESULTS / "peers.json"
 WIDTH, DEPTH, SIZE = 400, 4, 32

@@ -35,11 +35,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 import spear_core
-from spear_core import client, data, metrics, theory
-from spear_core.low_rank import split
-from spear_core.networks import fully_connected
-from spear_core.sampling import chunk_sizes, draw_directions, draw_row_sets, live_rows
-from spear_core.sparsity import COARSE_ZERO, FIRST_ROWS, FIRST_ZEROS, passes_first_stage
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.spear.low_rank import split
+from spear_core.spear.sampling import chunk_sizes, draw_directions, draw_row_sets, live_rows
+from spear_core.spear.sparsity import COARSE_ZERO, FIRST_ROWS, FIRST_ZEROS, passes_first_stage
+from spear_core.study import metrics, theory
 
 RESULTS = Path(__file__).parent / "results" / "sampling.json"
 DTYPES = {"float32": torch.float32, "float64": torch.float64}

@@ -26,8 +26,10 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 import spear_core
-from spear_core import approximate, client, data, metrics
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.study import approximate, metrics
 
 PATH = RESULTS / "scale.json"
 IMAGENET = {"consistency": (4, 8, 16, 24, 64, 128, 256), "sampling": (4, 8, 12, 16)}

@@ -28,8 +28,10 @@ from matplotlib.axes import Axes
 from tqdm.auto import tqdm
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.study import metrics
 
 PATH = RESULTS / "success_map.json"
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "success_map.png"

@@ -21,8 +21,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 import spear_core
-from spear_core import client, collecting, data, theory
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.study import collecting, theory
 
 PATH = RESULTS / "theory.json"
 KINDS = ("gaussian", "photos", "digits")

@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spear_core
-from spear_core import data, metrics, networks
+from spear_core.client import data, networks
+from spear_core.study import metrics
 
 CLIENTS = 2
 BATCH_SIZE = 8

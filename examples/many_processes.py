@@ -16,7 +16,9 @@ import torch
 import torch.distributed as dist
 
 import spear_core
-from spear_core import client, data, metrics, networks
+from spear_core import client
+from spear_core.client import data, networks
+from spear_core.study import metrics
 
 
 def main() -> None:

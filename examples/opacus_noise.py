@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import spear_core
-from spear_core import data, metrics, networks
+from spear_core.client import data, networks
+from spear_core.study import metrics
 
 BATCH_SIZE = 4
 CLIP_NORM = 0.5  # C; below the norm of every example's gradient, so each one is clipped

@@ -5,8 +5,8 @@
 ['Diagnosis', 'Inversion', 'diagnose', 'invert', 'invert_layer', 'states']
 """
 
-from spear_core.attack import invert, invert_layer, states
-from spear_core.diagnose import Diagnosis, diagnose
-from spear_core.inversion import Inversion
+from spear_core.attack.diagnose import Diagnosis, diagnose
+from spear_core.attack.inversion import Inversion
+from spear_core.attack.invert import invert, invert_layer, states
 
 __all__ = ["Diagnosis", "Inversion", "diagnose", "invert", "invert_layer", "states"]

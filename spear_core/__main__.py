@@ -11,8 +11,12 @@ from collections.abc import Sequence
 
 import torch
 
-from spear_core import attack, client, data, files, metrics, networks, picture
-from spear_core.checks import METHODS
+from spear_core import client
+from spear_core.attack import files
+from spear_core.attack import invert as attack
+from spear_core.client import data, networks
+from spear_core.model.checks import METHODS
+from spear_core.study import metrics, picture
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

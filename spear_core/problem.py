@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from spear_core.low_rank import FIRST_RANK, LowRank, split
+from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
 
 
 @dataclass(frozen=True)

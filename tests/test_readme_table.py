@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import spear_core
-from spear_core import client, defended
+from spear_core import client
 from spear_core.__main__ import main
 from spear_core.errors import InputError
-from spear_core.metrics import compare
-from spear_core.sparsest import sparsest_batch
+from spear_core.study import defended
+from spear_core.study.metrics import compare
+from spear_core.study.sparsest import sparsest_batch
 from tests.core.zoo import batch, mlp, randomise, seeded
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")

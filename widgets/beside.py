@@ -3,7 +3,7 @@
 import threading
 import time
 
-from spear_core.state import State
+from spear_core.search import State
 
 
 class Beside(threading.Thread):

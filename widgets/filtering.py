@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spear_core import data, networks, theory
-from spear_core.sampling import live_rows
-from spear_core.sparsity import FIRST_ROWS, FIRST_ZEROS, default_threshold
+from spear_core.client import data, networks
+from spear_core.spear.sampling import live_rows
+from spear_core.spear.sparsity import FIRST_ROWS, FIRST_ZEROS, default_threshold
+from spear_core.study import theory
 from widgets import base, drawing
 from widgets.sampling import CANDIDATES, Candidates, candidates
 from widgets.scene import DATA, Scene, scene

@@ -9,7 +9,7 @@ from PIL import Image
 
 import spear_core
 from spear_core import Inversion
-from spear_core.metrics import Score, compare
+from spear_core.study.metrics import Score, compare
 from widgets import base, drawing
 from widgets.beside import Beside
 from widgets.job import Job

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from spear_core import data, metrics
-from spear_core.defended import BATCH, DEFENCES, message
-from spear_core.outcomes import Outcome, outcome
+from spear_core.client import data
+from spear_core.study import metrics
+from spear_core.study.defended import BATCH, DEFENCES, message
+from spear_core.study.outcomes import Outcome, outcome
 from widgets import base, drawing
 from widgets.beside import Beside
 from widgets.job import Job

@@ -12,8 +12,8 @@ from matplotlib.ticker import PercentFormatter
 from PIL import Image
 from torch import Tensor
 
-from spear_core import metrics
-from spear_core.defended import DEFENCES
+from spear_core.study import metrics
+from spear_core.study.defended import DEFENCES
 from widgets import base, drawing
 from widgets.limits_rows import measured, shown
 from widgets.stored import cases

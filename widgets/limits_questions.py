@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spear_core import defended, metrics, sparsest
+from spear_core.study import defended, metrics, sparsest
 from widgets.limits import attacked
 from widgets.predict import Prediction
 

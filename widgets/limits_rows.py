@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from spear_core import metrics
-from spear_core.defended import DEFENCES
+from spear_core.study import metrics
+from spear_core.study.defended import DEFENCES
 from widgets.stored import results
 
 Row = Mapping[str, Any]
@@ -87,7 +87,7 @@ def measured(defence: str, value: Any, part: str = "attack") -> Measured:
     Args:
         defence: key of `DEFENCES`.
         value: of its knob.
-        part: "attack", `spear_core.invert`; or "zeros", `spear_core.sparsest`, where that was measured.
+        part: "attack", `spear_core.invert`; or "zeros", `spear_core.study.sparsest`, where that was measured.
 
     Raises:
         KeyError: no such defence.

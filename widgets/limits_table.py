@@ -4,8 +4,8 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
-from spear_core import metrics
-from spear_core.defended import DEFENCES
+from spear_core.study import metrics
+from spear_core.study.defended import DEFENCES
 from widgets.limits_rows import SECONDS, Measured, measured, shown
 
 FEW = 0.1  # share of recognisable samples up to which a defence is not dismissed

@@ -10,10 +10,10 @@ from ipywidgets import Button
 from PIL import Image
 from torch import Tensor
 
-from spear_core import low_rank
-from spear_core.data import Batch
-from spear_core.reconstruction import Reconstruction, reconstruct
-from spear_core.sparsity import zero_tolerance
+from spear_core.client.data import Batch
+from spear_core.spear import low_rank
+from spear_core.spear.reconstruction import Reconstruction, reconstruct
+from spear_core.spear.sparsity import zero_tolerance
 from widgets import base, drawing
 from widgets.scene import DATA, Scene, scene
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from spear_core import low_rank
+from spear_core.spear import low_rank
 from widgets.predict import Prediction
 
 

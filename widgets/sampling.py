@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spear_core import theory
-from spear_core.low_rank import LowRank
-from spear_core.sampling import Draw, draw_directions, live_rows
-from spear_core.sparsity import (
+from spear_core.spear.low_rank import LowRank
+from spear_core.spear.sampling import Draw, draw_directions, live_rows
+from spear_core.spear.sparsity import (
     Pool,
     default_threshold,
     filter_directions,
     passes_first_stage,
     zero_tolerance,
 )
+from spear_core.study import theory
 from widgets import base, drawing
 from widgets.job import Job
 from widgets.low_rank import sample_pictures

@@ -1,6 +1,6 @@
 """Questions of notebook 03. They stand here so that the cell does not tell the answer."""
 
-from spear_core import theory
+from spear_core.study import theory
 from widgets.predict import Prediction
 from widgets.sampling import CANDIDATES, KINDS, candidates, collect
 from widgets.scene import scene

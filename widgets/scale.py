@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor
 
 import spear_core
-from spear_core import approximate, data, metrics
+from spear_core.client import data
+from spear_core.study import approximate, metrics
 from widgets import base, drawing
 from widgets.low_rank import sample_pictures
 from widgets.scene import Scene, of_batch

@@ -2,7 +2,8 @@
 
 import torch
 
-from spear_core import collecting, data, metrics, theory
+from spear_core.client import data
+from spear_core.study import collecting, metrics, theory
 from widgets.predict import Prediction
 from widgets.scale import exact_share, measured, race
 from widgets.scene import of_batch

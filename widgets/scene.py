@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core import client, data, low_rank, networks
-from spear_core.low_rank import LowRank
+from spear_core import client
+from spear_core.client import data, networks
 from spear_core.problem import LinearLayer
-from spear_core.reconstruction import Forward
+from spear_core.spear import low_rank
+from spear_core.spear.low_rank import LowRank
+from spear_core.spear.reconstruction import Forward
 
 DATA = (("photographs", "photos"), ("handwritten digits", "digits"), ("table of tumours", "breast_cancer"))
 SIDE = 32  # pixels of a photograph
@@ -87,7 +89,7 @@ def scene(
     """Make a scene; the same arguments give the same one.
 
     Args:
-        name: of the data, see `spear_core.data.load`.
+        name: of the data, see `spear_core.client.data.load`.
         batch_size: b.
         width: m.
         seed: of data and weights.

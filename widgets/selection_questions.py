@@ -1,10 +1,10 @@
 """Questions of notebook 04. They stand here so that the cell does not tell the answer."""
 
 import spear_core
-from spear_core import tracing
-from spear_core.certificate import GRADIENT, ZEROS
-from spear_core.metrics import compare
-from spear_core.reconstruction import reconstruct
+from spear_core.certificate.certify import GRADIENT, ZEROS
+from spear_core.model import layers as tracing
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.study.metrics import compare
 from widgets.predict import Prediction
 from widgets.scene import scene
 from widgets.sparsity import true_directions

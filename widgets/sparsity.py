@@ -12,10 +12,10 @@ from matplotlib.patches import Circle
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from spear_core.low_rank import LowRank
-from spear_core.reconstruction import reconstruct
-from spear_core.sampling import live_rows
-from spear_core.sparsity import zero_tolerance
+from spear_core.spear.low_rank import LowRank
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.sampling import live_rows
+from spear_core.spear.sparsity import zero_tolerance
 from widgets import base, drawing
 from widgets.low_rank import sample_pictures
 from widgets.scene import DATA, Scene, of_batch, scene

@@ -8,13 +8,13 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from spear_core.certificate import GRADIENT, REPLAY, UNIQUE, ZEROS
-from spear_core.data import Batch
-from spear_core.metrics import compare
-from spear_core.reconstruction import reconstruct
-from spear_core.selection import greedy
-from spear_core.sparsity import default_threshold
-from spear_core.state import State
+from spear_core.certificate.certify import GRADIENT, REPLAY, UNIQUE, ZEROS
+from spear_core.client.data import Batch
+from spear_core.search import State
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.selection import greedy
+from spear_core.spear.sparsity import default_threshold
+from spear_core.study.metrics import compare
 from widgets import drawing
 from widgets.low_rank import sample_pictures
 from widgets.scene import Scene

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 import spear_core
-from spear_core import tracing
-from spear_core.selection import greedy
-from spear_core.state import State
+from spear_core.model import layers as tracing
+from spear_core.search import State
+from spear_core.spear.selection import greedy
 from widgets import base, drawing
 from widgets.job import Job
 from widgets.low_rank import sample_pictures

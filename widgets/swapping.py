@@ -6,10 +6,10 @@ from functools import lru_cache
 import torch
 
 import spear_core
-from spear_core import tracing
-from spear_core.reconstruction import Forward
-from spear_core.selection import select
-from spear_core.state import State
+from spear_core.model import layers as tracing
+from spear_core.search import State
+from spear_core.spear.reconstruction import Forward
+from spear_core.spear.selection import select
 from widgets import base, drawing
 from widgets.scene import DATA, Scene, scene
 from widgets.state_picture import PlotPanels, state_picture

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from spear_core import collecting, data, metrics, networks, theory
+from spear_core.client import data, networks
+from spear_core.study import collecting, metrics, theory
 from widgets import base, drawing
 from widgets.scene import SIDE, of_batch, scene
 from widgets.stored import results

@@ -1,6 +1,6 @@
 """Questions of notebook 06. They stand here so that the cell does not tell the answer."""
 
-from spear_core import collecting, theory
+from spear_core.study import collecting, theory
 from widgets.predict import Prediction
 from widgets.stored import results
 from widgets.theory import YEAR, mean_by_batch_size

@@ -1,7 +1,7 @@
 """Explorers of forward consistency: the misfit between two layers, and the search that runs down its wells.
 
 Two layers hold the same secret, so a direction that suits both is a sample. The misfit over all directions,
-the paths of the search and the whole attack come from `spear_core.landscape` and `spear_core.states`.
+the paths of the search and the whole attack come from `spear_core.study.landscape` and `spear_core.states`.
 """
 
 import io
@@ -22,14 +22,15 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 from torch import Tensor, nn
 
-from spear_core import client, data, networks
-from spear_core.attack import as_inversion, states
-from spear_core.inversion import Inversion
-from spear_core.landscape import Landscape, landscape, paths
-from spear_core.low_rank import LowRank, split
+from spear_core import client
+from spear_core.attack.inversion import Inversion
+from spear_core.attack.invert import as_inversion, states
+from spear_core.client import data, networks
+from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
-from spear_core.state import State
-from spear_core.tracing import read_problem
+from spear_core.search import State
+from spear_core.spear.low_rank import LowRank, split
+from spear_core.study.landscape import Landscape, landscape, paths
 from widgets import base, drawing
 from widgets.job import Job
 from widgets.low_rank import sample_pictures

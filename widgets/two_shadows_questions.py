@@ -2,8 +2,8 @@
 
 import torch
 
-from spear_core import low_rank
-from spear_core.landscape import paths
+from spear_core.spear import low_rank
+from spear_core.study.landscape import paths
 from widgets.predict import Prediction
 from widgets.two_shadows import (
     NEAR_DEGREES,

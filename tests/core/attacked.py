@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core import client, data
-from spear_core.low_rank import LowRank, split
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
-from spear_core.reconstruction import Forward
-from spear_core.tracing import read_problem
+from spear_core.spear.low_rank import LowRank, split
+from spear_core.spear.reconstruction import Forward
 from tests.core.zoo import seeded
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from spear_core import client
-from spear_core.approximate import deep_leakage, inverting_gradients, total_variation
-from spear_core.metrics import compare
+from spear_core.study.approximate import deep_leakage, inverting_gradients, total_variation
+from spear_core.study.metrics import compare
 from tests.core.zoo import seeded
 
 

@@ -6,10 +6,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from spear_core import data
-from spear_core.attack import as_inversion, invert, invert_layer, states
-from spear_core.metrics import EXACT_DB, compare
+from spear_core.attack.invert import as_inversion, invert, invert_layer, states
+from spear_core.client import data
 from spear_core.problem import Problem
+from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.attacked import Attacked, attacked, gaussian, photos, shifted
 from tests.core.test_certificate import same_pattern
 from tests.core.zoo import seeded

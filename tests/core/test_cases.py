@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from spear_core import client
-from spear_core.attack import invert, invert_layer
-from spear_core.diagnose import diagnose
+from spear_core.attack.diagnose import diagnose
+from spear_core.attack.invert import invert, invert_layer
 from spear_core.errors import InputError, NotLowRank, RankSaturated
-from spear_core.metrics import compare
+from spear_core.study.metrics import compare
 from tests.core.zoo import HIDDEN, B, BatchNormMLP, N, ResidualMLP, SmallCNN, batch, mlp, randomise, seeded
 
 try:

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spear_core import client, data
-from spear_core.attack import invert
-from spear_core.certificate import GRADIENT, REPLAY, UNIQUE, ZEROS, certify, expected_error
-from spear_core.metrics import EXACT_DB, compare
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.attack.invert import invert
+from spear_core.certificate.certify import GRADIENT, REPLAY, UNIQUE, ZEROS, certify, expected_error
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
 from spear_core.problem import Problem
-from spear_core.reconstruction import Forward, reconstruct
-from spear_core.sparsity import zero_tolerance
+from spear_core.spear.reconstruction import Forward, reconstruct
+from spear_core.spear.sparsity import zero_tolerance
+from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.attacked import attacked, gaussian, photos, shifted
 from tests.core.zoo import seeded
 

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from spear_core import client
-from spear_core.checks import METHODS, check_layer, check_options, check_rank
+from spear_core.attack.plan import check_method, obstacles
 from spear_core.errors import InputError, InputTypeError, MissingGradient, NotLowRank, RankSaturated
-from spear_core.low_rank import split
-from spear_core.methods import check_method, obstacles
+from spear_core.model.checks import METHODS, check_layer, check_options, check_rank
+from spear_core.model.layers import read_problem
 from spear_core.problem import LinearLayer, Problem
-from spear_core.tracing import read_problem
+from spear_core.spear.low_rank import split
 from tests.core.zoo import CLASSES, WIDTH, N, batch, mlp, seeded
 
 MODEL = mlp()
@@ -150,7 +150,7 @@ def test_bad_layers_are_refused(layer, error, match):
 
 def test_tensors_on_two_devices_are_refused(monkeypatch):
     layer = check_layer(**LAYER)
-    from spear_core.checks import check_one_device
+    from spear_core.model.checks import check_one_device
 
     class Elsewhere:
         device = torch.device("cuda:0")

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spear_core.client import gradients
+from spear_core.client.messages import gradients
 from tests.core.zoo import SmallCNN, batch, mlp, seeded
 
 

@@ -6,8 +6,8 @@ import math
 import pytest
 import torch
 
-from spear_core import collecting, metrics, theory
-from spear_core.sparsity import null_space
+from spear_core.spear.sparsity import null_space
+from spear_core.study import collecting, metrics, theory
 from widgets.scene import scene
 
 

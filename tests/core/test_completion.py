@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import spear_core
-from spear_core.completion import CORNER_COST, Completion, completed, expected_corners
-from spear_core.sparsity import Pool, default_threshold, join
+from spear_core.spear.completion import CORNER_COST, Completion, completed, expected_corners
+from spear_core.spear.sparsity import Pool, default_threshold, join
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
 

@@ -8,23 +8,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core import client, data, deflation, invert, metrics
-from spear_core.consistency import Found, search
-from spear_core.consistency_exact import refined
-from spear_core.consistency_finish import gauss_newton
-from spear_core.consistency_relation import SPARE_EQUATIONS, relate, value_and_slope
-from spear_core.consistency_relu import starts
-from spear_core.consistency_walk import nearest_on_graph, nearest_on_relu, walk
-from spear_core.deflation import (
+from spear_core import client, invert
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.consistency import deflation
+from spear_core.consistency.deflation import (
     coupled_directions,
     dual_directions,
     found_directions,
     orthogonal_complement,
 )
-from spear_core.low_rank import LowRank, split
-from spear_core.masked_least_squares import amplification, factorise, masked_products, null_vectors
-from spear_core.networks import fully_connected
+from spear_core.consistency.exact import refined
+from spear_core.consistency.finish import gauss_newton
+from spear_core.consistency.masked_least_squares import (
+    amplification,
+    factorise,
+    masked_products,
+    null_vectors,
+)
+from spear_core.consistency.relation import SPARE_EQUATIONS, relate, value_and_slope
+from spear_core.consistency.relu import starts
+from spear_core.consistency.search import Found, search
+from spear_core.consistency.walk import nearest_on_graph, nearest_on_relu, walk
 from spear_core.problem import LinearLayer, Problem
+from spear_core.spear.low_rank import LowRank, split
+from spear_core.study import metrics
 
 F64 = torch.float64
 SMOOTH = [

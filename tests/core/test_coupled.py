@@ -7,17 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from spear_core import client, coupled
-from spear_core.attack import invert, states
-from spear_core.coupled_chain import Chain
-from spear_core.coupled_finish import settle
-from spear_core.coupled_walk import projected, random_starts
-from spear_core.evidence import told_by_patterns
-from spear_core.low_rank import split
-from spear_core.metrics import compare
-from spear_core.networks import fully_connected
-from spear_core.reconstruction import Forward
-from spear_core.tracing import read_problem
+from spear_core import client
+from spear_core.attack.invert import invert, states
+from spear_core.client.networks import fully_connected
+from spear_core.consistency.witness import told_by_patterns
+from spear_core.coupled import search as coupled
+from spear_core.coupled.chain import Chain
+from spear_core.coupled.finish import settle
+from spear_core.coupled.walk import projected, random_starts
+from spear_core.model.layers import read_problem
+from spear_core.spear.low_rank import split
+from spear_core.spear.reconstruction import Forward
+from spear_core.study.metrics import compare
 
 M, N, DEPTH = 80, 160, 6
 

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from sklearn import datasets
 
-from spear_core.data import SKIMAGE_PHOTOS, SKLEARN_PHOTOS, TABLES, load, photographs
+from spear_core.client.data import SKIMAGE_PHOTOS, SKLEARN_PHOTOS, TABLES, load, photographs
 from tests.core.zoo import seeded
 
 TABLE_SIZES = {

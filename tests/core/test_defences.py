@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from spear_core import defences
-from spear_core.defended import DEFENCES, message
-from spear_core.outcomes import outcome
+from spear_core.client import defences
+from spear_core.study.defended import DEFENCES, message
+from spear_core.study.outcomes import outcome
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from spear_core import client
-from spear_core.diagnose import diagnose
+from spear_core.attack.diagnose import diagnose
+from spear_core.client.networks import fully_connected
 from spear_core.errors import InputError
-from spear_core.networks import fully_connected
 from tests.core.zoo import (
     CLASSES,
     WIDTH,

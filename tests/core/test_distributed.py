@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 import spear_core
-from spear_core.metrics import compare
+from spear_core.study.metrics import compare
 from tests.core.attacked import photos
 from tests.core.zoo import seeded
 

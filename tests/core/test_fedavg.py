@@ -6,19 +6,21 @@ from torch import nn
 from torch.nn import functional as F
 
 import spear_core
-from spear_core import client, data, metrics
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
 from spear_core.errors import InputError
-from spear_core.halfspace_zeros import fit
-from spear_core.local_kinks import replayed_residuals
-from spear_core.local_order import find_schedule
-from spear_core.local_training import Client, LocalTraining
-from spear_core.low_rank import LowRank, split
-from spear_core.networks import fully_connected
-from spear_core.reconstruction import Forward, reconstruct
-from spear_core.sparsity import zero_tolerance
-from spear_core.tracing import read_problem
-from spear_core.update_candidates import sparse
-from spear_core.update_error import ROOM, update_error
+from spear_core.fedavg.candidates import sparse
+from spear_core.fedavg.error import ROOM, update_error
+from spear_core.fedavg.kinks import replayed_residuals
+from spear_core.fedavg.order import find_schedule
+from spear_core.fedavg.training import Client, LocalTraining
+from spear_core.model.layers import read_problem
+from spear_core.spear.low_rank import LowRank, split
+from spear_core.spear.reconstruction import Forward, reconstruct
+from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.zeros import fit
+from spear_core.study import metrics
 from tests.core.zoo import seeded
 
 F64 = torch.float64

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from spear_core import client, files
+from spear_core import client
+from spear_core.attack import files
 from spear_core.errors import InputError
-from spear_core.metrics import compare
+from spear_core.study.metrics import compare
 from tests.core.zoo import batch, mlp, seeded
 
 

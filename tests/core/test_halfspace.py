@@ -6,12 +6,15 @@ import pytest
 import torch
 
 import spear_core
-from spear_core import client, data, halfspace, metrics
-from spear_core.halfspace_confirm import is_halfspace
-from spear_core.halfspace_zeros import shared_kernel, weigh
-from spear_core.low_rank import LowRank
-from spear_core.networks import fully_connected
-from spear_core.sparsity import pinning
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.halfspace import search as halfspace
+from spear_core.halfspace.confirm import is_halfspace
+from spear_core.spear.low_rank import LowRank
+from spear_core.spear.sparsity import pinning
+from spear_core.spear.zeros import shared_kernel, weigh
+from spear_core.study import metrics
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
 

@@ -3,12 +3,15 @@
 import pytest
 import torch
 
-from spear_core import client, data, halfspace, halfspace_readout, invert
-from spear_core.halfspace import orthonormal, scoring_space
-from spear_core.low_rank import split
-from spear_core.networks import fully_connected
-from spear_core.reconstruction import Forward
-from spear_core.tracing import read_problem
+from spear_core import client, invert
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.halfspace import readout as halfspace_readout
+from spear_core.halfspace import search as halfspace
+from spear_core.halfspace.search import orthonormal, scoring_space
+from spear_core.model.layers import read_problem
+from spear_core.spear.low_rank import split
+from spear_core.spear.reconstruction import Forward
 from tests.core.zoo import seeded
 
 

@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from spear_core import client, consistency_walk, networks
-from spear_core.landscape import Landscape, free_directions, landscape, paths
-from spear_core.low_rank import split
+from spear_core import client
+from spear_core.client import networks
+from spear_core.consistency import walk as consistency_walk
+from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
-from spear_core.tracing import read_problem
+from spear_core.spear.low_rank import split
+from spear_core.study.landscape import Landscape, free_directions, landscape, paths
 
 N, M = 30, 40
 

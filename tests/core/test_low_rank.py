@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear_core import low_rank
-from spear_core.low_rank import split
+from spear_core.spear import low_rank
+from spear_core.spear.low_rank import split
 from tests.core.attacked import gaussian
 from tests.core.zoo import seeded
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear_core import metrics
-from spear_core.metrics import EXACT_DB, compare
+from spear_core.study import metrics
+from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.zoo import seeded
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from spear_core.networks import fully_connected
+from spear_core.client.networks import fully_connected
 from tests.core.zoo import seeded
 
 

@@ -4,13 +4,15 @@ import pytest
 import torch
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.low_rank import split
-from spear_core.networks import fully_connected
-from spear_core.noisy import is_noisy, noisy_states
-from spear_core.sparsity import Pool
-from spear_core.state import State
-from spear_core.tracing import read_problem
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.consistency.noisy import is_noisy, noisy_states
+from spear_core.model.layers import read_problem
+from spear_core.search import State
+from spear_core.spear.low_rank import split
+from spear_core.spear.sparsity import Pool
+from spear_core.study import metrics
 from tests.core.zoo import seeded
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from spear_core import client
 from spear_core.errors import InputError, InputTypeError, MissingGradient
-from spear_core.parameters import normalise, strip
+from spear_core.model.parameters import normalise, strip
 from tests.core.zoo import batch, mlp
 
 MODEL = mlp()

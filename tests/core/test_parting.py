@@ -5,11 +5,15 @@ import torch
 from torch import Tensor, nn
 
 import spear_core
-from spear_core import client, data, metrics, parting, tracing
-from spear_core.low_rank import split
-from spear_core.networks import fully_connected
-from spear_core.reconstruction import Forward
-from spear_core.state import State
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.consistency import parting
+from spear_core.model import layers as tracing
+from spear_core.search import State
+from spear_core.spear.low_rank import split
+from spear_core.spear.reconstruction import Forward
+from spear_core.study import metrics
 from tests.core.attacked import seeded
 
 

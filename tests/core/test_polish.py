@@ -4,11 +4,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spear_core import client, data, low_rank, tracing
-from spear_core.networks import fully_connected
-from spear_core.polish import polish
+from spear_core import client
+from spear_core.certificate.sharpen import polish
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.model import layers as tracing
 from spear_core.problem import Problem
-from spear_core.reconstruction import Forward
+from spear_core.spear import low_rank
+from spear_core.spear.reconstruction import Forward
 from tests.core.attacked import seeded
 
 BLUR = {torch.float32: 1e-5, torch.float64: 1e-8}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from spear_core import privacy
+from spear_core.study import privacy
 
 
 def hockey_stick(epsilon: float, sigma: float) -> float:

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from spear_core import theory
-from spear_core.progress import expected_remaining, reporter
-from spear_core.sparsity import Pool
-from spear_core.state import State
+from spear_core.attack.progress import expected_remaining, reporter
+from spear_core.search import State
+from spear_core.spear.sparsity import Pool
+from spear_core.study import theory
 from tests.core.attacked import gaussian
 
 

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear_core import reconstruction as module
-from spear_core.reconstruction import Forward, from_coefficients, gradient_residual, reconstruct, scales
+from spear_core.spear import reconstruction as module
+from spear_core.spear.reconstruction import Forward, from_coefficients, gradient_residual, reconstruct, scales
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
 

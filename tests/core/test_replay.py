@@ -10,9 +10,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from spear_core import client
-from spear_core.networks import fully_connected
-from spear_core.replay import replay
-from spear_core.tracing import read_problem
+from spear_core.certificate.replay import replay
+from spear_core.client.networks import fully_connected
+from spear_core.model.layers import read_problem
 from tests.core.attacked import gaussian
 from tests.core.zoo import ResidualMLP, batch, randomise, seeded
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear_core.sampling import CHUNK_BYTES, chunk_sizes, draw_directions, draw_row_sets, live_rows
+from spear_core.spear.sampling import CHUNK_BYTES, chunk_sizes, draw_directions, draw_row_sets, live_rows
 from tests.core.attacked import gaussian
 from tests.core.zoo import seeded
 

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spear_core.reconstruction import reconstruct
-from spear_core.selection import greedy, select
-from spear_core.sparsity import Pool
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.selection import greedy, select
+from spear_core.spear.sparsity import Pool
 from tests.core.attacked import gaussian
 from tests.core.zoo import seeded
 

@@ -3,9 +3,11 @@
 import pytest
 import torch
 
-from spear_core import client, metrics, networks
-from spear_core.defended import message
-from spear_core.sparsest import sparsest_batch, sparsest_independent
+from spear_core import client
+from spear_core.client import networks
+from spear_core.study import metrics
+from spear_core.study.defended import message
+from spear_core.study.sparsest import sparsest_batch, sparsest_independent
 
 
 def found(sent) -> metrics.Score:

@@ -8,10 +8,10 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from spear_core import sparsity
-from spear_core.low_rank import LowRank, split
-from spear_core.sampling import draw_directions
-from spear_core.sparsity import (
+from spear_core.spear import sparsity
+from spear_core.spear.low_rank import LowRank, split
+from spear_core.spear.sampling import draw_directions
+from spear_core.spear.sparsity import (
     FIRST_ROWS,
     FIRST_ZEROS,
     SPARE_ROWS,

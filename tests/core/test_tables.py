@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import spear_core
-from spear_core import census, client, data, metrics
-from spear_core.networks import fully_connected
+from spear_core import client
+from spear_core.client import census, data
+from spear_core.client.networks import fully_connected
+from spear_core.study import metrics
 from tests.core.zoo import seeded
 
 

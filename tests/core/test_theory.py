@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from spear_core import networks, theory
-from spear_core.sampling import draw_row_sets
+from spear_core.client import networks
+from spear_core.spear.sampling import draw_row_sets
+from spear_core.study import theory
 
 CONFIDENCE = (
     1 - 1e-6

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core import client, networks
+from spear_core import client
+from spear_core.client import networks
 from spear_core.errors import InputError, MissingGradient, UnknownLayer
+from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
-from spear_core.tracing import read_problem
 from tests.core.zoo import (
     CLASSES,
     HIDDEN,

@@ -3,9 +3,11 @@
 import torch
 
 import spear_core
-from spear_core import client, data, metrics
-from spear_core.networks import fully_connected
-from spear_core.training import train
+from spear_core import client
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.client.training import train
+from spear_core.study import metrics
 from tests.core.zoo import seeded
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spear_core.networks import fully_connected
+from spear_core.client.networks import fully_connected
 
 N, WIDTH, HIDDEN, CLASSES, B = 12, 40, 20, 5, 4
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from spear_core import metrics
+from spear_core.study import metrics
 
 for package in ("flwr", "ray"):  # Ray runs Flower's simulations
     pytest.importorskip(package, reason=f'{package} is not installed: pip install -e ".[federated]"')

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from spear_core import client, data, networks
+from spear_core import client
+from spear_core.client import data, networks
 
 pytest.importorskip("opacus", reason='Opacus is not installed: pip install -e ".[federated]"')
 from examples import opacus_noise

@@ -5,7 +5,7 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from spear_core import theory
+from spear_core.study import theory
 from widgets import filtering as explore
 from widgets.sampling import candidates
 from widgets.scene import scene

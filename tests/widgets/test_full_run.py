@@ -10,7 +10,7 @@ import torch
 from traitlets import TraitError
 
 import spear_core
-from spear_core.metrics import compare
+from spear_core.study.metrics import compare
 from widgets import drawing, start_questions
 from widgets import full_run as explore
 from widgets.scene import scene
@@ -159,7 +159,7 @@ STATES: list = []
 
 @pytest.fixture
 def slow(full, monkeypatch):
-    from spear_core import tracing
+    from spear_core.model import layers as tracing
 
     problem = tracing.read_problem(full.stage.model, full.stage.gradients)
     STATES[:] = [next(spear_core.states(problem))]

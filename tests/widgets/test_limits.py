@@ -6,9 +6,9 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from spear_core import metrics
-from spear_core.defended import DEFENCES, message
-from spear_core.outcomes import outcome
+from spear_core.study import metrics
+from spear_core.study.defended import DEFENCES, message
+from spear_core.study.outcomes import outcome
 from widgets import limits as explore
 from widgets import limits_questions as questions
 

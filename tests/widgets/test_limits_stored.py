@@ -9,8 +9,8 @@ import pytest
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from spear_core import metrics
-from spear_core.defended import DEFENCES
+from spear_core.study import metrics
+from spear_core.study.defended import DEFENCES
 from widgets import drawing, limits_curves, limits_table, stored
 from widgets.limits_rows import Measured, measured
 

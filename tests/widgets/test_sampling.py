@@ -7,9 +7,9 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from spear_core import theory
-from spear_core.sampling import live_rows
-from spear_core.sparsity import default_threshold
+from spear_core.spear.sampling import live_rows
+from spear_core.spear.sparsity import default_threshold
+from spear_core.study import theory
 from widgets import sampling as explore
 from widgets import sampling_exercises, sampling_questions
 from widgets.scene import scene

@@ -4,7 +4,7 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from spear_core import metrics
+from spear_core.study import metrics
 from widgets import scale as explore
 from widgets import scale_questions as questions
 from widgets import stored

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from spear_core import reconstruction
+from spear_core.spear import reconstruction
 from widgets import selection_exercises, selection_questions
 from widgets.scene import scene
 from widgets.sparsity import true_directions

@@ -7,8 +7,8 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from spear_core.sampling import live_rows
-from spear_core.sparsity import null_space
+from spear_core.spear.sampling import live_rows
+from spear_core.spear.sparsity import null_space
 from widgets import sparsity as explore
 from widgets.scene import scene
 

@@ -7,10 +7,11 @@ import torch
 from traitlets import TraitError
 
 import spear_core
-from spear_core import selection, tracing
-from spear_core.metrics import compare
-from spear_core.reconstruction import reconstruct
-from spear_core.state import State
+from spear_core.model import layers as tracing
+from spear_core.search import State
+from spear_core.spear import selection
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.study.metrics import compare
 from widgets import state_picture
 from widgets import stepper as explore
 from widgets.scene import scene

@@ -7,8 +7,8 @@ import torch
 from traitlets import TraitError
 
 import spear_core
-from spear_core import selection
-from spear_core.reconstruction import reconstruct
+from spear_core.spear import selection
+from spear_core.spear.reconstruction import reconstruct
 from widgets import swapping
 from widgets.scene import scene
 

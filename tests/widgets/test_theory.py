@@ -4,7 +4,7 @@ import pytest
 import torch
 from traitlets import TraitError
 
-from spear_core import collecting, metrics, theory
+from spear_core.study import collecting, metrics, theory
 from widgets import stored
 from widgets import theory as explore
 from widgets import theory_questions as questions

@@ -8,8 +8,8 @@ import torch
 import traitlets
 from PIL import Image
 
-from spear_core import metrics
-from spear_core.landscape import paths
+from spear_core.study import metrics
+from spear_core.study.landscape import paths
 from widgets import two_shadows as explore
 from widgets import two_shadows_exercises, two_shadows_questions
 from widgets.exercise import Exercise

@@ -1,0 +1,215 @@
+"""The errors that enter back-propagation, δ_i = ∂L/∂(output of sample i), and the labels that they name.
+
+The output layer's gradients, ∂L/∂W = Σ δ_i y_iᵀ and ∂L/∂β = Σ δ_i, are linear in δ and give it by least squares,
+whatever the loss. Cross-entropy says more: δ_i = c (softmax(output_i) − one-hot(label_i)) has one unknown for the whole
+batch instead of one per sample and class, and is taken at its word where the gradients agree. So it shows which samples
+are in the batch several times, and with which labels.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from spear_core.certificate.passing import Pass, label_errors
+from spear_core.problem import LinearLayer
+from spear_core.tolerances import WEIGHT_MATCH, precision
+
+SMOOTHING_PAYS = 0.01  # a second unknown is believed if it brings δ so much closer
+LOSS_ROUNDING = 2.0**16  # rounding errors by which the output layer's gradient may miss that of a named loss
+SURE_ROUNDING = 2.0**8  # up to which nothing else is looked for
+COPIES_PAY = 0.1  # samples of unequal weight are believed if the gradient is missed by so much less
+LABEL_MATCH = 0.05  # relative distance of δ from c (softmax − one-hot) up to which labels are believed
+FEW_CLASSES = 100  # up to which each label may be tried in turn
+MOST_COPIES = 4  # of one sample whose labels are told apart
+
+
+@dataclass(frozen=True)
+class OutputErrors:
+    """δ of all samples, and what it tells.
+
+    Attributes:
+        values: δ, shape (b, classes).
+        labels: class of each sample where the loss is cross-entropy, shape (b,), −1 where δ is of no single label, as
+            of a sample that is in the batch twice with different ones; else None.
+        named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
+            is fitted, and back-propagation says nothing that the gradients do not.
+        plural: which rows may stand for several samples of one label, shape (b,).
+        uneven: whether cross-entropy explains each sample with a factor of its own only.
+        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
+    """
+
+    values: Tensor
+    labels: Tensor | None
+    named: Tensor
+    plural: Tensor
+    uneven: bool = False
+    copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErrors:
+    """δ of all samples, and the labels.
+
+    Args:
+        passed: the pass of the batch through all layers.
+        output_grads: ∂L/∂z of all samples as far as it is known, shape (b, m). It names the labels where the inputs of
+            the output layer are too alike to tell them, as in deep fresh networks.
+    """
+    layer, output = passed.layers[-1], passed.output
+    sent = _Sent.of(layer, passed.activations[-1])
+    fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
+    nobody = _mask(output, False)
+    if fitted.shape[1] < 2:  # a single output has no classes
+        return OutputErrors(fitted, None, nobody, nobody)
+    rounding = precision(layer.weight_grad.dtype)
+    allowed = max(LOSS_ROUNDING * rounding, 2 * sent.misses(fitted))
+    told = _alike(output, fitted, rounding)
+    least = torch.inf if told is None else sent.misses(told.values)
+    if least > SURE_ROUNDING * rounding:
+        weighted = _weighted(output, fitted)
+        if weighted is not None and sent.misses(weighted.values) < COPIES_PAY * least:
+            return replace(weighted, values=fitted)
+        if told is None and output_grads is not None and output.shape[1] <= FEW_CLASSES:
+            labels = labels_by_gradient(passed, output_grads)
+            errors = label_errors(output, labels)
+            errors = errors * sent.factor(errors)
+            if sent.misses(errors) <= LOSS_ROUNDING * rounding:
+                return OutputErrors(errors, labels, ~nobody, nobody)
+        most = _most(output, fitted, sent)
+        if most is not None and sent.misses(most.values) < min(allowed, COPIES_PAY * least):
+            return most
+    if told is None or least <= allowed:
+        return told or OutputErrors(fitted, None, nobody, nobody)
+    # labels may be right where the loss is not quite cross-entropy (soft labels, weights); its δ is not then
+    return OutputErrors(fitted, told.labels, nobody, nobody)
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """The output layer's gradients of (W, β), shape (classes, width + 1), and its inputs (y, 1) as rows."""
+
+    inputs: Tensor
+    grads: Tensor
+
+    @staticmethod
+    def of(layer: LinearLayer, y: Tensor) -> "_Sent":
+        grads = torch.cat([layer.weight_grad, layer.bias_grad[:, None]], dim=1).to(y.dtype)
+        return _Sent(torch.cat([y, torch.ones_like(y[:, :1])], dim=1), grads)
+
+    def misses(self, errors: Tensor) -> float:
+        """Relative distance of the gradients that δ gives from those that were sent."""
+        return float((errors.T @ self.inputs - self.grads).norm() / self.grads.norm())
+
+    def factor(self, errors: Tensor) -> Tensor:
+        """By which δ comes nearest to the gradients."""
+        given = errors.T @ self.inputs
+        return (given * self.grads).sum() / given.square().sum()
+
+    def without(self, rows: Tensor) -> "_Sent":
+        """Without these samples, and without what they may have sent, whatever their δ."""
+        beside = torch.linalg.qr(self.inputs[rows].T)[0]
+        inputs = self.inputs[~rows]
+        return _Sent(inputs - inputs @ beside @ beside.T, self.grads - self.grads @ beside @ beside.T)
+
+
+def _mask(output: Tensor, value: bool) -> Tensor:
+    return torch.full((len(output),), value, device=output.device)
+
+
+def _alike(output: Tensor, fitted: Tensor, rounding: float) -> OutputErrors | None:
+    """Cross-entropy with one factor: c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing."""
+    least, best = LABEL_MATCH, None
+    for labels, smoothed in product(_likeliest(fitted), (False, True)):
+        errors = _cross_entropy_errors(output, labels, fitted, smoothed=smoothed)
+        distance = float((errors - fitted).norm() / fitted.norm())
+        if distance < (SMOOTHING_PAYS * least if smoothed else least):
+            least = distance
+            best = OutputErrors(errors, labels, _mask(output, True), _mask(output, False))
+        if SMOOTHING_PAYS * least < rounding:  # no other comes closer
+            break
+    return best
+
+
+def _weighted(output: Tensor, fitted: Tensor) -> OutputErrors | None:
+    """Cross-entropy with a positive factor for each sample.
+
+    So it is where a sample is in the batch several times, or each one's gradient was clipped on its own.
+    """
+    if fitted.shape[1] < 3:  # with two classes, any δ is of this form
+        return None
+    for labels in _likeliest(fitted):
+        errors = label_errors(output, labels)
+        factors = _factors(errors, fitted)
+        errors = factors[:, None] * errors
+        same_sign = bool((factors > 0).all()) or bool((factors < 0).all())
+        if same_sign and bool(((errors - fitted).norm(dim=1) < LABEL_MATCH * fitted.norm(dim=1)).all()):
+            weights = factors / factors[factors.abs().argmin()]
+            times = weights.round()
+            plural = (times >= 2) & ((weights - times).abs() <= WEIGHT_MATCH * times)
+            return OutputErrors(errors, labels, _mask(output, False), plural, uneven=True)
+    return None
+
+
+def _most(output: Tensor, fitted: Tensor, sent: _Sent) -> OutputErrors | None:
+    """Cross-entropy with one factor for most samples; a few are in the batch several times, with different labels."""
+    for labels in _likeliest(fitted):
+        errors = label_errors(output, labels)
+        factor = _factors(errors, fitted).median()
+        odd = (factor * errors - fitted).norm(dim=1) > LABEL_MATCH * fitted.norm(dim=1)
+        if odd.sum() < len(odd) / 2:
+            factor = sent.without(odd).factor(errors[~odd])
+            errors = factor * errors
+            left = sent.grads - errors[~odd].T @ sent.inputs[~odd]
+            errors[odd] = torch.linalg.lstsq(sent.inputs[odd].T, left.T).solution
+            rows = odd.nonzero().flatten().tolist()
+            told = {row: _copies(output[row].softmax(dim=0), errors[row] / factor) for row in rows}
+            copies = {row: classes for row, classes in told.items() if classes}
+            plural = odd.clone()  # unless each copy has a label of its own
+            plural[[row for row, classes in copies.items() if len(set(classes)) == len(classes)]] = False
+            return OutputErrors(errors, labels.masked_fill(odd, -1), ~odd, plural, copies=copies)
+    return None
+
+
+def _copies(softmax: Tensor, errors: Tensor) -> tuple[int, ...]:
+    """Labels of the copies of one sample, from δ = Σ (softmax − one-hot) over them; empty if it is no such sum."""
+    for count in range(2, MOST_COPIES + 1):
+        times = count * softmax - errors
+        whole = times.round()
+        if (times - whole).abs().max() < count * WEIGHT_MATCH and whole.min() >= 0 and whole.sum() == count:
+            return tuple(torch.arange(len(softmax)).repeat_interleave(whole.to(torch.int64).cpu()).tolist())
+    return ()
+
+
+def _likeliest(fitted: Tensor) -> Iterator[Tensor]:
+    """The labels that δ names best: all gradients may carry a common factor of either sign."""
+    yield fitted.argmin(dim=1)
+    yield fitted.argmax(dim=1)
+
+
+def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
+    """By which each row of δ comes nearest to the fitted one."""
+    return (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
+
+
+def labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
+    """The labels whose cross-entropy, sent back through each sample's slopes, comes nearest to ± ∂L/∂z in direction."""
+    softmax, nearness = passed.output.softmax(dim=1), []
+    for label in range(passed.output.shape[1]):
+        errors = softmax.clone()
+        errors[:, label] -= 1
+        *_, grads = passed.back(errors)
+        nearness.append(torch.cosine_similarity(grads, output_grads, dim=1).abs())
+    return torch.stack(nearness).argmax(dim=0)
+
+
+def _cross_entropy_errors(output: Tensor, labels: Tensor, fitted: Tensor, *, smoothed: bool) -> Tensor:
+    """The multiple of softmax − one-hot, and of one-hot − uniform where labels are smoothed, nearest to δ."""
+    target = one_hot(labels, output.shape[1]).to(output.dtype)
+    shapes = [output.softmax(dim=1) - target]
+    if smoothed:
+        shapes.append(target - 1 / output.shape[1])
+    basis = torch.stack([shape.flatten() for shape in shapes], dim=1)
+    return (basis @ torch.linalg.lstsq(basis, fitted.flatten()[:, None]).solution).reshape(fitted.shape)

@@ -1,0 +1,138 @@
+"""Directions of the samples already found, so that the search for the rest becomes smaller.
+
+Xᵀ = Q⁻¹ R: the rows c_i of Q⁻¹ and the columns q_i of Q are dual, c_k · q_i = 0 for k ≠ i. All samples not
+yet found therefore have c ⟂ q_i for every found i.
+"""
+
+import torch
+from torch import Tensor
+
+from spear_core.consistency.masked_least_squares import masked_products, units
+from spear_core.consistency.relation import Relation, value_and_slope
+
+DENSE_SIZE = 192  # unknowns up to which every find sharpens all directions, in float64
+REFINEMENTS = 4  # with float32 factors, where w is long
+DETERMINED = 1e-6  # smallest pivot of the normal equations that still determines q, relative to the rows' 1
+ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its length
+
+
+def found_directions(
+    relation: Relation, found: Tensor, before: tuple[Tensor, Tensor] | None = None
+) -> tuple[Tensor, Tensor]:
+    """q_i of both layers for found samples.
+
+    Args:
+        relation: the two layers.
+        found: coefficients in `relation.sources`, shape (k, r).
+        before: directions of the first few of them, as far as they were determined then.
+
+    Returns:
+        Unit columns in the bases of the two layers' factors, (r, k) and (b, k); NaN where not determined,
+        which is everywhere in layer 1 if there are more samples than independent inputs.
+    """
+    z = relation.hidden(found)
+    y = relation.activation(z)
+    p = relation.next_coefficients(y)
+    (L, L2), (layer, following) = (s.factor for s in relation.splits), relation.layers
+    unknown, next_unknown = (t.new_full(t.shape, float("nan")) for t in (found.T, p))
+    first, second = before or (unknown[:, :0], next_unknown[:, :0])
+    weight = following.weight.to(torch.float64)
+    if layer.has_relu and following.has_relu:
+        next_z = weight @ y + following.bias.to(torch.float64)[:, None]
+        directions = unknown if relation.crowded else dual_directions(L, found, z < 0, first)
+        return directions, dual_directions(L2, p.T, next_z < 0, second)
+    if relation.crowded:
+        return unknown, next_unknown
+    _, slope = value_and_slope(relation.activation, z)
+    return coupled_directions((L, weight.T @ L2), (found, p.T), slope)
+
+
+def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor, before: Tensor) -> Tensor:
+    """q_i of found samples from duality and zeros together.
+
+    c_k · q_i = [k = i] for all found k leaves q_i = p_i + N w, p_i the i-th column of C⁺ and N a basis of the
+    complement of the found c. The inactive rows decide w by least squares: diag(1 − a_i) L (p_i + N w) = 0.
+    When all samples are found N is empty and Q = C⁻¹, whatever the zeros.
+
+    Args:
+        factor: L, shape (m, b), orthonormal columns.
+        coefficients: C, the found c_i as rows, shape (k, b).
+        inactive: where z_i < 0, shape (m, k), bool.
+        before: directions of the first few, shape (b, k'). Where w is long, those that are known stay as they are.
+
+    Returns:
+        q_i as unit columns, shape (b, k); NaN where the inactive rows do not determine q_i.
+    """
+    k, b = coefficients.shape
+    rotation, triangle = torch.linalg.qr(coefficients.T, mode="complete")
+    identity = torch.eye(k, dtype=factor.dtype, device=factor.device)
+    particular = rotation[:, :k] @ torch.linalg.solve_triangular(triangle[:k].T, identity, upper=False)
+    free = rotation[:, k:]
+    if free.shape[1] == 0 or k == 0:
+        return units(particular)
+    result = torch.nn.functional.pad(before, (0, k - before.shape[1]), value=float("nan"))
+    few = b - k <= DENSE_SIZE
+    wanted = result.isnan().any(dim=0) | few
+    particular, zero = particular[:, wanted], inactive[:, wanted].to(factor.dtype)
+    LN, Lp = factor @ free, factor @ particular
+    small_LN, small_zero = (t if few else t.to(torch.float32) for t in (LN, zero))
+    lower, failed = torch.linalg.cholesky_ex(masked_products(small_LN, small_LN, small_zero))
+    lower, w = lower.to(LN.dtype), LN.new_zeros(b - k, 1)
+    for _ in range(1 if few else REFINEMENTS):
+        w = w + torch.cholesky_solve((LN.T @ (zero * (Lp - LN @ w))).T[:, :, None], lower)[:, :, 0].T
+    directions = particular - free @ w
+    signal = factor @ directions
+    wrong = (zero * signal).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
+    loose = (failed > 0) | (lower.diagonal(dim1=1, dim2=2).amin(dim=1) ** 2 < DETERMINED)
+    result[:, wanted] = units(directions).masked_fill(wrong | loose, float("nan"))
+    return result
+
+
+def coupled_directions(
+    factors: tuple[Tensor, Tensor], coefficients: tuple[Tensor, Tensor], slope: Tensor
+) -> tuple[Tensor, Tensor]:
+    """q_i of two consecutive layers at once, without zeros: L q = σ'(z) ∘ (E q₂), back-propagation itself.
+
+    These are m equations for 2 b unknowns: (q, q₂) is the null vector of A = [L, −diag(σ') E], found by one
+    step of inverse iteration from (c_i, 0), which is never orthogonal to it since c_i · q_i = 1. Each sample
+    stands on its own, so one that noise has moved spoils no other. When all samples are found, Q = C⁻¹.
+
+    Args:
+        factors: L and E = W₂ᵀ L₂, each (m, b).
+        coefficients: the found c_i and p_i as rows, each (k, b).
+        slope: σ'(z_i) as columns, shape (m, k).
+
+    Returns:
+        Both as unit columns, each (b, k); NaN where not determined.
+    """
+    L, E = factors
+    c = coefficients[0]
+    if len(c) == L.shape[1]:
+        return units(torch.linalg.pinv(coefficients[0])), units(torch.linalg.pinv(coefficients[1]))
+    b = L.shape[1]
+    start = torch.nn.functional.pad(c / c.norm(dim=1, keepdim=True), (0, E.shape[1]))
+    gram = start[:, :, None] * start[:, None, :]
+    gram[:, :b, :b] += torch.eye(b, dtype=L.dtype, device=L.device)
+    crossed = masked_products(L, E, slope)
+    gram[:, :b, b:] -= crossed
+    gram[:, b:, :b] -= crossed.mT
+    gram[:, b:, b:] += masked_products(E, E, slope**2)
+    lower, failed = torch.linalg.cholesky_ex(gram)
+    both = torch.cholesky_solve(start[:, :, None], lower)[:, :, 0].T
+    q, next_q = both[:b], both[b:]
+    signal = L @ q
+    wrong = (signal - slope * (E @ next_q)).norm(dim=0) > ZERO_RESIDUAL * signal.norm(dim=0)
+    pivots = lower.diagonal(dim1=1, dim2=2) ** 2
+    wrong |= (failed > 0) | (pivots.amin(dim=1) < DETERMINED * pivots.amax(dim=1))
+    unknown = float("nan")
+    return units(q).masked_fill(wrong, unknown), units(next_q).masked_fill(wrong, unknown)
+
+
+def determined(directions: Tensor) -> Tensor:
+    """The columns that are known."""
+    return directions[:, ~directions.isnan().any(dim=0)]
+
+
+def orthogonal_complement(columns: Tensor) -> Tensor:
+    """Orthonormal basis of the complement of the span of (r, k) columns, shape (r, r − k)."""
+    return torch.linalg.qr(units(columns), mode="complete")[0][:, columns.shape[1] :]

@@ -1,0 +1,113 @@
+"""The last few samples, which share their activation pattern, are parted by the rest of the network.
+
+Between samples with one pattern every mixture agrees with the next layer, so forward consistency leaves them out. But
+what is missing lies in a small space: c · q_k = 0 for every found sample k, and c · Lᵀ g = 1, for two of them a line.
+From a point there the client's own passes lead to a better one: forward to the output, and back with the errors of
+the labels, which gives ∂L/∂z and so q = Lᵀ ∂L/∂z; with them Q is complete, and C = Q⁻¹. Softmax and the patterns of the
+later layers hardly change along the line, so this settles in a few turns, and on samples if ∂L/∂z lies in span L.
+"""
+
+import time
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spear_core.certificate.output_errors import FEW_CLASSES, labels_by_gradient
+from spear_core.certificate.passing import forward as passed_on
+from spear_core.certificate.passing import label_errors
+from spear_core.consistency.deflation import orthogonal_complement
+from spear_core.problem import LinearLayer, Problem
+from spear_core.spear.reconstruction import Forward
+
+MOST = 4  # samples that are parted; the space between more of them is too large for random starts
+STARTS, TURNS = 128, 12
+SETTLED = 1e-9  # relative change of c, after which a start has arrived somewhere
+AGREES = 1e-3  # how far found samples' ∂L/∂z may be from the replayed ones if the loss is cross-entropy
+INSIDE = 1e-4  # distance of ∂L/∂z from span L up to which a start has arrived at samples; the certificate asks for more
+
+
+def applies(problem: Problem, directions: Tensor) -> bool:
+    """Whether few enough samples are missing, the others stand, and the network is known to its output, of few classes.
+
+    Args:
+        problem: the attacked layer and what follows it.
+        directions: q_i of the samples found, shape (b, k), NaN where not known.
+    """
+    b, k = directions.shape
+    few = 0 < b - k <= MOST and k > 0
+    return (
+        few
+        and not problem.branches
+        and problem.layers[-1].activation is None
+        and len(problem.layers[-1].bias) <= FEW_CLASSES
+        and bool(directions.isfinite().all())
+    )
+
+
+def parted(
+    problem: Problem,
+    forward: Forward,
+    coefficients: Tensor,
+    directions: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    deadline: float = float("inf"),
+) -> Tensor | None:
+    """The missing samples of a batch, if the client's own passes tell them.
+
+    Args:
+        problem: layers from the attacked one to the output layer, one after the other.
+        forward: the attacked layer in the row space of its gradient.
+        coefficients: c_i of the samples found, as rows, shape (k, b), at least one and at most `MOST` missing.
+        directions: their q_i as unit columns, shape (b, k).
+        generator: CPU generator, of the starts.
+        deadline: `time.monotonic()` after which to stop.
+
+    Returns:
+        c_i of the missing ones as rows, shape (b − k, b), to be certified; None if nothing agrees.
+    """
+    L, attacked = forward.low_rank.factor, problem.attacked
+    Q = directions / (coefficients * directions.T).sum(dim=1)
+    k, missing = len(coefficients), L.shape[1] - len(coefficients)
+    bias = attacked.bias.to(L.dtype)
+    passed = passed_on(problem.layers, coefficients @ forward.weights + bias)
+    own = (L @ Q).T
+    labels = labels_by_gradient(passed, own)
+    errors = label_errors(passed.output, labels)
+    *_, grads = passed.back(errors)
+    factor = (grads * own).sum() / grads.square().sum()
+    if not (factor * grads - own).norm() < AGREES * own.norm():
+        return None
+    labels = _labels_left(problem.layers[-1], errors, factor, missing)
+    mean = L.T @ attacked.bias_grad.to(L.dtype)
+    space = orthogonal_complement(directions)
+    within = space.T @ mean
+    for _ in range(STARTS):
+        # as if the directions of unlike labels were orthogonal, which they nearly are
+        normal = torch.randn(missing, missing, dtype=L.dtype, generator=generator).to(L.device)
+        frame = torch.linalg.qr(normal)[0]
+        c = frame / (frame @ within)[:, None] @ space.T
+        for _ in range(TURNS):
+            passed = passed_on(problem.layers, c @ forward.weights + bias)
+            *_, grads = passed.back(factor * label_errors(passed.output, labels))
+            q = L.T @ grads.T
+            outside = (grads.T - L @ q).norm() / grads.norm()
+            before, c = c, torch.linalg.inv_ex(torch.cat([Q, q], dim=1))[0][k:]
+            if not (c - before).norm() > SETTLED * c.norm():
+                break
+        if outside < INSIDE:
+            return c
+        if time.monotonic() > deadline:
+            return None
+    return None
+
+
+def _labels_left(layer: LinearLayer, errors: Tensor, factor: Tensor, missing: int) -> Tensor:
+    """Labels of the samples that are missing, in any order: what the output's bias gradient has below zero."""
+    rest = layer.bias_grad.to(errors.dtype) / factor - errors.sum(dim=0)
+    labels = []
+    for _ in range(missing):
+        labels.append(rest.argmin())
+        rest = rest + F.one_hot(labels[-1], len(rest))
+    return torch.stack(labels)

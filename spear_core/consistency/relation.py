@@ -1,0 +1,191 @@
+"""Forward consistency: what the gradients of two consecutive layers say about one hidden vector z.
+
+z = M c + β with M = W Rᵀ, and σ(z) = R₂ᵀ p: two low-dimensional spaces joined by the activation σ. The bias
+gradients add one equation each, since g = ∂L/∂Z 1 = L Q 1 and c_i Q = e_i give c_i · Lᵀ g = 1 for every
+sample on its own, and p_i · L₂ᵀ g₂ = 1 in the next layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from spear_core.problem import LinearLayer, Problem
+from spear_core.spear.low_rank import LowRank
+from spear_core.spear.reconstruction import Forward
+from spear_core.tolerances import noise_per_entry, precision
+
+MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
+SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
+BIAS_COUNTS = 1e3  # rounding errors by which β must stick out of span M to count as a dimension of its own
+
+
+@dataclass(frozen=True)
+class Relation:
+    """Two layers' knowledge of one hidden vector z, all float64.
+
+    Attributes:
+        sources: B, shape (r, n): x = c B. The rows R of the split, or the identity where the inputs span ℝⁿ.
+        basis: M = W Bᵀ, shape (m, r).
+        bias: β, shape (m,).
+        inner: Φ, orthonormal basis of span[M, β], shape (m, r + 1), or (m, r) where β adds no column.
+        triangle: T with [M, β] = Φ T.
+        rows: R₂, shape (b, m): y = R₂ᵀ p for every sample.
+        outer: Y, orthonormal basis of 𝒴, the row space of ∂L/∂W₂, shape (m, b).
+        splits: the splits of the two layers' gradients.
+        layers: the two layers.
+    """
+
+    sources: Tensor
+    basis: Tensor
+    bias: Tensor
+    inner: Tensor
+    triangle: Tensor
+    rows: Tensor
+    outer: Tensor
+    outer_triangle: Tensor
+    splits: tuple[LowRank, LowRank]
+    layers: tuple[LinearLayer, LinearLayer]
+
+    @property
+    def activation(self) -> Callable[[Tensor], Tensor]:
+        """σ between the two layers."""
+        activation = self.layers[0].activation
+        assert activation is not None  # `relate` is only asked about layers that another one follows
+        return activation
+
+    @property
+    def batch_size(self) -> int:
+        """b, as the second layer tells it."""
+        return self.rows.shape[0]
+
+    @cached_property
+    def spread(self) -> float:
+        """‖W‖, by which an error of x spreads over the units; of a wide layer it takes long."""
+        return float(self.layers[0].weight.norm())
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether β adds a dimension to span[M, β]."""
+        return self.inner.shape[1] > self.basis.shape[1]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more samples than independent inputs (b > r)."""
+        return self.rows.shape[0] > self.basis.shape[1]
+
+    def hidden(self, coefficients: Tensor) -> Tensor:
+        """Z = M c + β as columns, from coefficients in `sources` as rows."""
+        return self.basis @ coefficients.T + self.bias[:, None]
+
+    def next_coefficients(self, y: Tensor) -> Tensor:
+        """P as columns with y ≈ R₂ᵀ p."""
+        return torch.linalg.solve_triangular(self.outer_triangle, self.outer.T @ y, upper=True)
+
+    def changes(self, z: Tensor) -> Tensor:
+        """For differences of z: coefficients c, as columns, of what β does not take."""
+        coordinates = torch.linalg.solve_triangular(self.triangle, self.inner.T @ z, upper=True)
+        return coordinates[: self.basis.shape[1]]
+
+    def misfit(self, y: Tensor) -> Tensor:
+        """Distance of each column from 𝒴, relative to its length."""
+        return (y - self.outer @ (self.outer.T @ y)).norm(dim=0) / y.norm(dim=0)
+
+    def expected_misfit(self, c: Tensor, p: Tensor, length: Tensor) -> Tensor:
+        """Misfit of a true sample that the rounding of the two gradients explains, per column.
+
+        Entries of R and R₂ carry the noise of the gradients: it enters z as W E c and y as E₂ p.
+        """
+        noise, next_noise = (
+            noise_per_entry(s.floor, layer.weight_grad.shape)
+            for s, layer in zip(self.splits, self.layers, strict=True)
+        )
+        exact_sources = self.sources is not self.splits[0].rows
+        in_z = 0.0 if exact_sources else noise * self.spread * c.norm(dim=0)
+        in_y = next_noise * self.basis.shape[0] ** 0.5 * p.norm(dim=0)
+        return (in_z + in_y) / length + precision(self.layers[0].weight_grad.dtype)
+
+    def believable_misfit(self, z: Tensor) -> Tensor:
+        """Misfit up to which z (as columns, of any scale if σ is ReLU) may be a sample, for noise alone."""
+        y = self.activation(z)
+        expected = self.expected_misfit(self.changes(z), self.next_coefficients(y), y.norm(dim=0))
+        return MISFIT_MARGIN * expected
+
+    def mean_gradients(self) -> tuple[Tensor, Tensor]:
+        """Lᵀ g and L₂ᵀ g₂: c · Lᵀ g = 1 (unless crowded) and p · L₂ᵀ g₂ = 1 for every sample."""
+        first, second = (
+            s.factor.T @ layer.bias_grad.to(torch.float64)
+            for s, layer in zip(self.splits, self.layers, strict=True)
+        )
+        return first, second
+
+    def to_sources(self, coefficients: Tensor) -> Tensor:
+        """Coefficients in the rows of the split → coefficients in `sources`."""
+        rows = self.splits[0].rows
+        return coefficients if self.sources is rows else coefficients @ rows
+
+    def to_rows(self, c: Tensor) -> Tensor:
+        """Coefficients in `sources` → coefficients in the rows of the split."""
+        rows = self.splits[0].rows
+        return c if self.sources is rows else torch.linalg.lstsq(rows.T, c.T).solution.T
+
+
+def relate(
+    problem: Problem,
+    low_rank: LowRank,
+    *,
+    batch_size: int | None = None,
+    forward: Forward | None = None,
+) -> Relation:
+    """Collect what two layers say about z.
+
+    Args:
+        problem: the attacked layer and at least one behind it.
+        low_rank: split of the attacked layer's gradient.
+        batch_size: b; by default the rank of the second layer's gradient.
+        forward: the attacked layer in the row space of its gradient, where that is at hand.
+
+    Raises:
+        ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
+    """
+    if len(problem.layers) < 2:
+        raise ValueError("problem must have a layer behind the attacked one, got 1 layer")
+    first, second = problem.layers[:2]
+    rank, n = low_rank.rows.shape
+    next_rank = problem.next_split(batch_size, expected=rank)
+    if next_rank.batch_size < rank:
+        raise ValueError(
+            f"the next layer's gradient must have at least rank {rank}, got {next_rank.batch_size}"
+        )
+    bias = first.bias.to(torch.float64)
+    if rank == n:
+        sources, basis = torch.eye(n, dtype=bias.dtype, device=bias.device), first.weight.to(bias.dtype)
+    else:
+        sources, basis = low_rank.rows, (forward or Forward.of(low_rank, first)).weights.T
+    inner, triangle = torch.linalg.qr(torch.cat([basis, bias[:, None]], dim=1))
+    if triangle[-1, -1].abs() <= BIAS_COUNTS * precision(first.weight.dtype) * bias.norm():
+        inner, triangle = inner[:, :-1], triangle[:-1, :-1]
+    outer, outer_triangle = torch.linalg.qr(next_rank.rows.T)
+    return Relation(
+        sources=sources,
+        basis=basis,
+        bias=bias,
+        inner=inner,
+        triangle=triangle,
+        rows=next_rank.rows,
+        outer=outer,
+        outer_triangle=outer_triangle,
+        splits=(low_rank, next_rank),
+        layers=(first, second),
+    )
+
+
+def value_and_slope(sigma: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(z) and σ'(z), entry by entry."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_(True)
+        y = sigma(z)
+        (slope,) = torch.autograd.grad(y.sum(), z)
+    return y.detach(), slope

@@ -1,0 +1,157 @@
+"""Forward consistency, first move: walkers from random starts run down to the samples.
+
+Two ways to seek a point that two sets share, given the projections onto them (Bauschke, Combettes, Luke
+2002): alternating projections, cheap and sure while b is a small part of m, and relaxed averaged alternating
+reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of the false minima that trap the
+former from b ≈ m/4 on.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from spear_core.consistency.relation import value_and_slope
+
+NEVER = float("inf")
+COVERAGE = 0.015  # walkers per missing sample times (b/m)²
+CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
+LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
+RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
+TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
+SHORTEST_WALK, LONGEST_WALK = 20, 4000
+GLANCE = 16  # steps between two looks at the clock
+
+
+def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadline: float = NEVER) -> Tensor:
+    """From random starts to the neighbourhood of samples, by the method that suits b/m.
+
+    Args:
+        inner: Φ, orthonormal columns, shape (m, r).
+        outer: Y, orthonormal columns, shape (m, b).
+        start: u as columns, shape (r, K).
+        effort: doubles the number of steps each time it grows by one, four times at most.
+        deadline: `time.monotonic()` after which to take no further step.
+
+    Returns:
+        u as unit columns, shape (r, K).
+    """
+    start = start / start.norm(dim=0)
+    longer = 2 ** min(effort, 4)
+    share = crowding(inner, outer)
+    if share < CROWDED:
+        steps = int(max(SHORTEST_WALK, 450 * share) * longer)
+        return alternate(inner, outer, start, steps, deadline)
+    room = max(LIMIT - share, 0.03)
+    steps = int(min(4 / room**2 * longer, LONGEST_WALK))
+    return reflect(inner, outer, start, steps, 1 - 0.4 * room, deadline)
+
+
+def _until(deadline: float, steps: int) -> Iterator[int]:
+    for step in range(steps):
+        if step % GLANCE == 0 and time.monotonic() > deadline:
+            return
+        yield step
+
+
+def crowding(inner: Tensor, outer: Tensor) -> float:
+    """Share of the m dimensions that the two spaces take up, b/m where they are of one size."""
+    return (inner.shape[1] + outer.shape[1]) / (2 * inner.shape[0])
+
+
+def starts_per_sample(share: float) -> float:
+    """How many walkers per missing sample: many where they are cheap, few where deflation pays first."""
+    return min(4.0, COVERAGE / share**2)
+
+
+def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int, deadline: float = NEVER) -> Tensor:
+    """Alternating projections between {z ∈ span Φ} and {relu(z) ∈ 𝒴}, all walkers in step.
+
+    With z = Φ u, h = relu(z) and y = relu(Y Yᵀ h), one step moves the active half of z to y and leaves the
+    inactive half: u ← u + 1.9 Φᵀ (y − h), normalised, since the relation is homogeneous. The inner relu is
+    what makes it converge from anywhere: y stays a vector of activations.
+    """
+    u = start
+    for _ in _until(deadline, steps):
+        h = torch.relu(inner @ u)
+        y = torch.relu(outer @ (outer.T @ h))
+        u = torch.addmm(u, inner.T, y - h, alpha=RELAXATION)
+        u = u / u.norm(dim=0)
+    return u
+
+
+def reflect(
+    inner: Tensor, outer: Tensor, start: Tensor, steps: int, memory: float, deadline: float = NEVER
+) -> Tensor:
+    """RAAR on the pair w = (z, y): A = span Φ × 𝒴, B = the graph of relu, unit by unit.
+
+    w ← κ (w + P_B(2 P_A w − w) − P_A w) + (1 − κ) P_A w. The memory κ → 1 (Douglas–Rachford) never settles
+    in a false minimum and converges slowly; κ = ½ alternates projections. Samples attract best just below 1.
+    """
+    z = inner @ start
+    y = torch.relu(z)
+    for _ in _until(deadline, steps):
+        z_linear, y_linear = inner @ (inner.T @ z), outer @ (outer.T @ y)
+        z_graph, y_graph = nearest_on_relu(2 * z_linear - z, 2 * y_linear - y)
+        z = torch.lerp(z_linear, z + z_graph - z_linear, memory)
+        y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
+        length = torch.hypot(torch.linalg.vector_norm(z, dim=0), torch.linalg.vector_norm(y, dim=0))
+        z, y = z / length, y / length
+    u = inner.T @ z
+    return u / u.norm(dim=0)
+
+
+def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The point of {(z, relu(z))} nearest to each (z, y): on the diagonal, or with y = 0 and z ≤ 0."""
+    active = z > -TILT * y
+    y = torch.where(active, (z + y) / 2, 0).clamp_min(0)
+    return torch.where(active, y, z.clamp_max(0)), y
+
+
+def reflect_affine(
+    sigma: Callable[[Tensor], Tensor],
+    centre: Tensor,
+    inner: Tensor,
+    outer: Tensor,
+    offset: Tensor,
+    start: Tensor,
+    steps: int,
+    memory: float,
+    deadline: float = NEVER,
+) -> Tensor:
+    """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ.
+
+    Args:
+        sigma: the activation.
+        centre: z₀ ⟂ Φ, shape (m, 1).
+        inner: Φ, orthonormal columns, shape (m, r).
+        outer: Y, orthonormal columns, shape (m, b).
+        offset: y₀ ⟂ Y, shape (m, 1).
+        start: z as columns, shape (m, K).
+        steps: how many.
+        memory: κ.
+        deadline: `time.monotonic()` after which to take no further step.
+
+    Returns:
+        z as columns of z₀ + span Φ, shape (m, K).
+    """
+    z, y = start, sigma(start)
+    for _ in _until(deadline, steps):
+        z_linear, y_linear = centre + inner @ (inner.T @ z), offset + outer @ (outer.T @ y)
+        z_graph, y_graph = nearest_on_graph(sigma, 2 * z_linear - z, 2 * y_linear - y, z_linear)
+        z = torch.lerp(z_linear, z + z_graph - z_linear, memory)
+        y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
+    return centre + inner @ (inner.T @ z)
+
+
+def nearest_on_graph(
+    sigma: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, start: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The point of {(s, σ(s))} near each (z, y), by one Gauss–Newton step on (s − z)² + (σ(s) − y)².
+
+    More steps would come nearer, but the walk that repeats this arrives in as many of its own.
+    """
+    value, slope = value_and_slope(sigma, start)
+    s = start - ((start - z) + (value - y) * slope) / (1 + slope * slope)
+    return s, sigma(s)

@@ -1,0 +1,144 @@
+"""Coupled relations: what the gradients of k + 1 consecutive layers say about one sample together.
+
+Layer j of a ReLU network has G_j = L_j R_j, and its input y_{j−1} = R_jᵀ p_j with p_1 = c. So one vector p_j of b
+unknowns gives both y_{j−1} and z_j = W_j y_{j−1} + β_j, and p_j · L_jᵀ g_j = 1, g_j the bias gradient. Between the
+layers stands y_j = relu(z_j): k m equations for (k + 1) (b − 1) unknowns, so the limit of one relation, b = m/2, moves
+to k m/(k + 1).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from spear_core.problem import LinearLayer, Problem
+from spear_core.spear.low_rank import LowRank, split
+
+PROBES = 16  # gaussian inputs that tell how large the z of each layer are
+DEEPER = 1.5  # weight of a layer's coordinates over those of the layer before
+
+
+@dataclass(frozen=True)
+class Space:
+    """The affine space of one layer's coordinates, o + span N, where p runs through all that is still allowed.
+
+    Attributes:
+        offset: o ⟂ N, shape (rows,): of (y_{j−1}, z_j) one above the other, as far as relations take them.
+        basis: N, orthonormal columns, shape (rows, d).
+    """
+
+    offset: Tensor
+    basis: Tensor
+
+    def project(self, columns: Tensor) -> Tensor:
+        """The nearest points, shape (rows, K)."""
+        return self.offset[:, None] + self.basis @ (self.basis.T @ columns)
+
+    def to(self, dtype: torch.dtype) -> "Space":
+        """The same in another precision."""
+        return Space(self.offset.to(dtype), self.basis.to(dtype))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """k coupled relations and the layers behind them.
+
+    Attributes:
+        layers: from the attacked layer to the output.
+        splits: of the gradients of the first k + 1 layers, rank b each.
+        means: L_jᵀ g_j for each of these, shape (b,).
+        weights: what the coordinates of z_j and y_j are multiplied by, so that all layers count, shape (k,).
+        size: typical length of the weighted z, shape (k,).
+    """
+
+    layers: tuple[LinearLayer, ...]
+    splits: tuple[LowRank, ...]
+    means: tuple[Tensor, ...]
+    weights: Tensor
+    size: Tensor
+
+    @property
+    def relations(self) -> int:
+        """How many relations are coupled, k."""
+        return len(self.weights)
+
+    @property
+    def batch_size(self) -> int:
+        """Number of samples b."""
+        return self.splits[0].batch_size
+
+    @property
+    def width(self) -> int:
+        """m, the same for all coupled layers."""
+        return len(self.layers[0].bias)
+
+    @classmethod
+    def of(cls, problem: Problem, low_rank: LowRank, relations: int) -> "Chain":
+        """Couple as many relations as asked for, or fewer where a layer's gradient has not rank b.
+
+        Raises:
+            ValueError: if not even one relation holds.
+        """
+        layers, b = problem.layers, low_rank.batch_size
+        splits = [low_rank]
+        for j, layer in enumerate(layers[1 : relations + 1]):
+            if min(layer.weight_grad.shape) < b or len(layer.bias) != len(layers[0].bias):
+                break
+            if j == 0:  # kept, since other steps ask for it as well
+                later = problem.next_split(expected=b)
+            else:
+                generator = torch.Generator().manual_seed(0)
+                later = split(layer.weight_grad, generator=generator, expected=b)
+            if later.batch_size != b:
+                break
+            splits.append(later)
+        k = len(splits) - 1
+        if k < 1:
+            raise ValueError(f"the next layer's gradient must have rank {b}, the attacked layer's")
+        means = tuple(
+            part.factor.T @ layer.bias_grad.to(torch.float64)
+            for part, layer in zip(splits, layers, strict=False)
+        )
+        sizes = _typical_sizes(layers[:k])
+        weights = sizes[0] / sizes * DEEPER ** torch.arange(k, dtype=sizes.dtype, device=sizes.device)
+        return cls(layers, tuple(splits), means, weights, weights * sizes)
+
+    def spaces(self, found: tuple[Tensor, ...]) -> tuple[Space, ...]:
+        """The affine space of each of the k + 1 layers, what is found taken out of it.
+
+        Args:
+            found: directions q of the found samples in each layer, shape (b, f): p ⟂ q for every other sample.
+        """
+        k, spaces = self.relations, []
+        for j, (part, mean, layer, directions) in enumerate(
+            zip(self.splits, self.means, self.layers, found, strict=False)
+        ):
+            fixed = torch.cat([mean[:, None] / mean.norm(), directions], dim=1)
+            wanted = torch.zeros_like(fixed[0])
+            wanted[0] = 1 / mean.norm()
+            start = torch.linalg.lstsq(fixed.T, wanted[:, None]).solution[:, 0]
+            free = torch.linalg.qr(fixed, mode="complete")[0][:, fixed.shape[1] :]
+            maps, constants = [], []
+            if j > 0:
+                maps.append(self.weights[j - 1] * part.rows.T)
+                constants.append(torch.zeros_like(maps[0][:, 0]))
+            if j < k:
+                maps.append(self.weights[j] * (layer.weight.to(torch.float64) @ part.rows.T))
+                constants.append(self.weights[j] * layer.bias.to(torch.float64))
+            matrix = torch.cat(maps)
+            basis = torch.linalg.qr(matrix @ free)[0]
+            offset = torch.cat(constants) + matrix @ start
+            spaces.append(Space(offset - basis @ (basis.T @ offset), basis))
+        return tuple(spaces)
+
+
+def _typical_sizes(layers: tuple[LinearLayer, ...]) -> Tensor:
+    """Length of z in each layer for standardised inputs, shape (k,)."""
+    n = layers[0].weight.shape[1]
+    y = torch.randn(n, PROBES, generator=torch.Generator().manual_seed(0)).to(layers[0].weight)
+    sizes = []
+    for layer in layers:
+        z = layer.weight @ y + layer.bias[:, None]
+        sizes.append(z.norm(dim=0).mean())
+        y = torch.relu(z)
+    return torch.stack(sizes).to(torch.float64)

@@ -1,0 +1,214 @@
+"""Which samples shared a minibatch, and in which order: read off the update itself.
+
+Every local step moves the weights, so a sample's error ∂L/∂z depends on what came before it. With the inputs
+known, η Σ_t w_ti ∂L/∂z_i(t) is known for every sample i, and the weights w_ti of the samples in the steps, 1 / (size of
+the minibatch) or 0, are the only unknowns left: a division of the batch in every epoch. What comes first moves
+everything that follows, so epochs are divided one after the other, those to come at their average, w = 1/b:
+
+1. the linear model of the simulated client relaxes the weights to real numbers, and the nearest division is an
+   assignment problem;
+2. samples are exchanged between minibatches as long as the simulated client comes closer to the update.
+
+A client that keeps its order divides all epochs alike, which is tried first; one that shuffles, each anew.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+from spear_core.fedavg.robust import robust_solution
+from spear_core.fedavg.training import Client, History, LocalTraining
+
+ROUNDED = 4.0  # times the update's own rounding; a division that explains it so well is the right one
+DIFFERENCE = 1e-5  # step of the finite differences, relative to the weight of one sample
+WIDTHS = (1, 4)  # divisions to follow from epoch to epoch: the best; if it leads nowhere, several
+CHUNK_NUMBERS = 2**23  # numbers that the simulated clients of one chunk hold
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the samples, and how far a schedule is from explaining it.
+
+    Attributes:
+        client: the simulated client.
+        inputs: c in the basis V, shape (b, b).
+        labels: shape (b,).
+        output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
+        deadline: `time.monotonic()` after which nothing more is tried.
+    """
+
+    client: Client
+    inputs: Tensor
+    labels: Tensor
+    output_grads: Tensor
+    deadline: float
+
+    def missing(self, past: History, schedules: Tensor) -> Tensor:
+        """What schedules of the remaining steps leave of `output_grads`, as columns.
+
+        Args:
+            past: the steps before.
+            schedules: shape (K, T', b).
+
+        Returns:
+            Shape (b m, K), fewer columns if the deadline passes.
+        """
+        b, m = self.output_grads.shape
+        width = sum(sum(weight.shape) for weight in self.client.weights)  # numbers that a step leaves behind
+        rows = schedules.shape[1] * b + (len(past[0][0]) if past else 0)
+        found = [self.output_grads.new_zeros(b * m, 0)]
+        for chunk in schedules.split(max(1, CHUNK_NUMBERS // (rows * width))):
+            if time.monotonic() > self.deadline:
+                break
+            grads = self.client.train(self.inputs, self.labels, chunk, past)[0][0]
+            left = self.output_grads - self.client.lr * grads.unflatten(1, (-1, b)).sum(dim=1)
+            found.append(left.flatten(1).T)
+        return torch.cat(found, dim=1)
+
+    def misfits(self, past: History, schedules: Tensor) -> Tensor:
+        """Σ |entry|^¼ of what is missing, shape (K,); infinite for those that the deadline left out.
+
+        Units that a wrong later step carries across their kinks are far off, whatever the earlier steps are; the others
+        come closer with every step that is right.
+        """
+        found = self.missing(past, schedules).abs().sqrt().sqrt().sum(dim=0)
+        return F.pad(found, (0, len(schedules) - len(found)), value=torch.inf)
+
+    def explains(self, past: History, schedule: Tensor) -> bool:
+        """Whether a schedule of the remaining steps, shape (T', b), leaves nothing but rounding."""
+        missing = self.missing(past, schedule[None]).norm(dim=0)
+        return bool((missing <= ROUNDED * self.client.rounding * self.output_grads.norm()).any())
+
+
+def find_schedule(
+    client: Client,
+    training: LocalTraining,
+    inputs: Tensor,
+    labels: Tensor,
+    output_grads: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    thorough: bool = True,
+    deadline: float = float("inf"),
+) -> Tensor:
+    """Weight of every sample in every step, shape (T, b).
+
+    Args:
+        client: the simulated client.
+        training: what the server told it to do.
+        inputs: c in the basis V, shape (b, b).
+        labels: shape (b,).
+        output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
+        generator: CPU generator, used where more than one start is needed.
+        thorough: whether to follow several divisions where the best one of each epoch leads nowhere.
+        deadline: `time.monotonic()` after which to settle for the best so far.
+    """
+    b = len(inputs)
+    in_order = training.schedule(torch.arange(b, device=inputs.device))
+    if training.is_full_batch(b):
+        return in_order
+    seen = Seen(client, inputs, labels, output_grads, deadline)
+    for width in WIDTHS if thorough else WIDTHS[:1]:
+        schedule = _followed(seen, in_order, -(-b // (training.batch_size or b)), width, generator)
+        if seen.explains([], schedule):
+            break
+    return schedule
+
+
+def _followed(
+    seen: Seen, in_order: Tensor, epoch: int, width: int, generator: torch.Generator | None
+) -> Tensor:
+    """The best schedule that is found by dividing epoch after epoch, shape (T, b).
+
+    Args:
+        seen: what is to be explained.
+        in_order: any schedule, for its weights, shape (T, b).
+        epoch: steps of one.
+        width: how many schedules to follow from epoch to epoch.
+        generator: CPU generator.
+    """
+    T, b = in_order.shape
+    average = torch.full_like(in_order, 1 / b)
+    kept: list[tuple[Tensor, float]] = [(in_order[:0], float("inf"))]
+    for weights in in_order.split(epoch):
+        found: list[tuple[Tensor, float]] = []
+        for schedule, _ in kept:
+            past = seen.client.train(seen.inputs, seen.labels, schedule) if len(schedule) else []
+            rest = average[len(schedule) :]
+            for division, misfit in _divided(seen, past, rest, weights.amax(dim=1), width, generator):
+                repeated = division.repeat(T, 1)[: len(rest)]
+                if len(rest) > epoch and seen.explains(past, repeated):
+                    return torch.cat([schedule, repeated])
+                found.append((torch.cat([schedule, division]), misfit))
+        kept = sorted(found, key=lambda one: one[1])[:width]
+    return kept[0][0]
+
+
+def _divided(
+    seen: Seen,
+    past: History,
+    rest: Tensor,
+    weight: Tensor,
+    width: int,
+    generator: torch.Generator | None,
+) -> list[tuple[Tensor, float]]:
+    """The weights of one epoch that explain the update best, each of shape (s, b), with their misfits.
+
+    Args:
+        seen: what is to be explained.
+        past: the epochs before.
+        rest: average weights of this epoch and those to come, shape (T', b).
+        weight: of one sample in each step of the epoch, shape (s,); the last epoch may be cut short.
+        width: at most so many, from so many starts.
+        generator: CPU generator, of the starts besides the linear model's.
+    """
+    average, later = rest[: len(weight)], rest[len(weight) :]
+
+    def whole(divisions: Tensor) -> Tensor:
+        return torch.cat([divisions, later.expand(len(divisions), -1, -1)], dim=1)
+
+    size = DIFFERENCE * average[0, 0]
+    moved = average + size * torch.eye(average.numel()).to(average).unflatten(1, average.shape)
+    missing = seen.missing(past, whole(torch.cat([average[None], moved])))
+    if missing.shape[1] <= average.numel():
+        return [(average, float("inf"))]
+    jacobian = (missing[:, :1] - missing[:, 1:]) / size
+    relaxed = average + robust_solution(jacobian, missing[:, :1]).reshape(average.shape)
+    starts = [relaxed, *torch.rand(width - 1, *average.shape, generator=generator).to(average)]
+    found: dict[tuple[float, ...], float] = {}
+    for start in starts:
+        tried, least = _nearest(start, weight)[None], torch.inf
+        while True:
+            misfits = seen.misfits(past, whole(tried))
+            found |= {tuple(one.flatten().tolist()): float(misfit) for one, misfit in zip(tried, misfits)}
+            if not misfits.min() < least:
+                break
+            least, tried = float(misfits.min()), _exchanges(tried[misfits.argmin()])
+    best = sorted(found, key=lambda one: found[one])[:width]
+    return [(average.new_tensor(one).reshape(average.shape), found[one]) for one in best]
+
+
+def _nearest(relaxed: Tensor, weight: Tensor) -> Tensor:
+    """The division next to relaxed weights, both of shape (s, b): every step full, each sample in one at most."""
+    seats = torch.repeat_interleave(torch.arange(len(weight)), (1 / weight).round().long().cpu())
+    # moving sample i from where the relaxed weights put it costs (1/size − w)² in place of w²
+    cost = (weight[:, None] * (weight[:, None] - 2 * relaxed.nan_to_num())).cpu()[seats]
+    seat, sample = (torch.as_tensor(found) for found in linear_sum_assignment(cost.numpy()))
+    w = torch.zeros_like(relaxed)
+    w[seats[seat].to(w.device), sample.to(w.device)] = weight[seats[seat].to(w.device)]
+    return w
+
+
+def _exchanges(w: Tensor) -> Tensor:
+    """All divisions in which two samples have changed places, shape (K, s, b)."""
+    first, second = torch.triu_indices(w.shape[1], w.shape[1], 1, device=w.device)
+    differ = (w[:, first] != w[:, second]).any(dim=0)
+    first, second = first[differ], second[differ]
+    order = torch.arange(w.shape[1], device=w.device).repeat(len(first), 1)
+    k = torch.arange(len(first), device=w.device)
+    order[k, first], order[k, second] = second, first
+    return w[:, order].transpose(0, 1)

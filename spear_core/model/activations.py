@@ -1,0 +1,128 @@
+"""What follows a layer, found by probing: identity, affine per unit (BatchNorm in eval mode), elementwise.
+
+Probing asks what a piece of the model does to numbers, not what it is called, so a module, a function, a
+method, an in-place variant and five lines of arithmetic that amount to ReLU are all ReLU.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from spear_core.model.part import Part, random_devices
+from spear_core.model.recording import ROWS
+
+PROBE_ROUNDING = 256.0  # rounding errors by which two ways to compute the same may differ
+PROBE_RANGE = 4.0  # standard deviation of the probes: beyond the kinks of ReLU6 and hard tanh
+
+Elementwise = Callable[[Tensor], Tensor]
+
+KNOWN: dict[str, Elementwise] = {
+    "ReLU": torch.relu,
+    "LeakyReLU": F.leaky_relu,
+    "ReLU6": F.relu6,
+    "ELU": F.elu,
+    "SELU": F.selu,
+    "GELU": F.gelu,
+    "GELU (tanh)": lambda z: F.gelu(z, approximate="tanh"),
+    "SiLU": F.silu,
+    "Mish": F.mish,
+    "Softplus": F.softplus,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "hard tanh": F.hardtanh,
+    "hard sigmoid": F.hardsigmoid,
+    "hard swish": F.hardswish,
+}
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What a part of a model does to a batch of vectors.
+
+    Attributes:
+        kind: "identity", "affine" (s ∘ z + t, the same for every sample), "elementwise" (one function for
+            every unit), "random" (no two runs alike) or "other".
+        scale: s, shape (m,), where affine.
+        shift: t, shape (m,), where affine.
+        function: where elementwise.
+        name: of the function, where it is a known one.
+    """
+
+    kind: str
+    scale: Tensor | None = None
+    shift: Tensor | None = None
+    function: Elementwise | None = None
+    name: str = ""
+
+
+def probe(part: Part, width: int, device: torch.device) -> Effect:
+    """What a part of a model does, judged by what comes out for made-up inputs (ROWS, width)."""
+    dtype = torch.float32 if device.type == "mps" else torch.float64
+    z = PROBE_RANGE * torch.randn(ROWS, width, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    z = z.to(device)
+
+    def apply(value: Tensor) -> Tensor:
+        with torch.no_grad():
+            result: Tensor = part.run(value.clone(), dtype)
+        return result
+
+    try:
+        y = apply(z)
+        with torch.random.fork_rng(devices=random_devices(z)):
+            torch.rand(1, device=device)  # so that the second run meets other random numbers
+            again = apply(z)
+        if not isinstance(y, Tensor) or y.shape != z.shape or not y.is_floating_point():
+            return Effect("other")
+        if not torch.equal(y, again):
+            return Effect("random")
+        return _deterministic(part, apply, z, y)
+    except Exception:  # what follows need not take such an input at all
+        return Effect("other")
+
+
+def name_of(function: Elementwise) -> str:
+    """What a known elementwise function is called; "an elementwise function" for others."""
+    z = torch.linspace(-8, 8, 65, dtype=torch.float64)
+    with torch.no_grad():
+        y = function(z.clone())
+    return next((name for name, known in KNOWN.items() if _close(known(z), y)), "an elementwise function")
+
+
+def _deterministic(part: Part, apply: Elementwise, z: Tensor, y: Tensor) -> Effect:
+    if _close(y, z):
+        return Effect("identity")
+    mask = torch.arange(z.numel(), device=z.device).reshape(z.shape) % 3 == 0
+    if not all(_close(apply(torch.where(keep, z, z.flip(0) + 1))[keep], y[keep]) for keep in (mask, ~mask)):
+        return Effect("other")
+    shift = apply(torch.zeros_like(z))[0]
+    scale = apply(torch.ones_like(z))[0] - shift
+    if _close(scale * z + shift, y):
+        return Effect("affine", scale, shift)
+    if not _close(apply(z.roll(1, dims=1)).roll(-1, dims=1), y):
+        return Effect("other")
+    for name, function in KNOWN.items():
+        if _close(function(z), y):
+            return Effect("elementwise", function=function, name=name)
+    return Effect("elementwise", function=_on_any_shape(part, z.shape[1]))
+
+
+def _on_any_shape(part: Part, width: int) -> Elementwise:
+    """An elementwise part of a model, for tensors of any shape, cut into rows of the layer's width."""
+
+    def function(z: Tensor) -> Tensor:
+        missing = -z.numel() % (ROWS * width)
+        rows = F.pad(z.reshape(-1), (0, missing)).reshape(-1, ROWS, width)
+        result = torch.cat([part.run(block.clone(), z.dtype) for block in rows])
+        return result.reshape(-1)[: z.numel()].reshape(z.shape)
+
+    return function
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    # what the model computes in float32 regardless of its input is known to float32 only
+    eps = torch.finfo(torch.float32 if torch.float32 in (a.dtype, b.dtype) else torch.float64).eps
+    scale = b.abs().clamp_min(1.0) if b.numel() else b
+    return a.shape == b.shape and bool(((a - b).abs() <= PROBE_ROUNDING * eps * scale).all())

@@ -1,0 +1,116 @@
+"""What follows a linear layer: z → s ∘ z + t → σ → s' ∘ y + t' → the next linear layers."""
+
+import operator
+from dataclasses import dataclass, field
+
+import torch
+from torch import fx, nn
+
+from spear_core.model.activations import KNOWN, Effect, Elementwise, probe
+from spear_core.model.folding import Affine
+from spear_core.model.graph import LinearCall, Traced, label, users
+from spear_core.model.part import part_between
+
+
+@dataclass(frozen=True)
+class Following:
+    """What the output of a linear layer goes through.
+
+    Attributes:
+        before: affine map before the activation, e.g. BatchNorm in eval mode; None if there is none.
+        activation: σ; None if nothing elementwise follows.
+        name: of the activation.
+        after: affine map after it; None if there is none.
+        layers: the linear layers that take the result, nothing else in between.
+        branches: whether something else takes the result as well.
+        masked: what is random in between, e.g. Dropout in train mode; empty if nothing is.
+        stopped: the call at which the chain ends; None if it is the model's output or a linear layer.
+    """
+
+    before: Affine | None = None
+    activation: Elementwise | None = None
+    name: str = ""
+    after: Affine | None = None
+    layers: tuple[LinearCall, ...] = field(default=())
+    branches: bool = False
+    masked: str = ""
+    stopped: fx.Node | None = None
+
+    def describe(self, root: nn.Module) -> str:
+        """In a few words, e.g. "BatchNorm1d → ReLU"."""
+        steps = (
+            [type(root.get_submodule(name)).__name__ for name in self.before.modules] if self.before else []
+        )
+        steps += [self.name] if self.activation else []
+        if not steps and self.stopped is not None:
+            return label(self.stopped, root)
+        return " → ".join(steps) or ("nothing" if self.layers else "output")
+
+
+def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Following:
+    """Walk from a linear layer's output to where it is used next.
+
+    Args:
+        traced: the model.
+        call: the layer.
+        calls: all linear layers of the model.
+    """
+    root, width = traced.root, call.width
+    device = next(root.parameters()).device
+    takers = {other.node: other for other in calls}
+    here = start = call.node  # of the walk, of the activation
+    before: Affine | None = None
+    after: Affine | None = None
+    activation: Elementwise | None = None
+    name = masked = ""
+    while True:
+        found = tuple(takers[user] for user in users(here) if user in takers)
+        step = None if found else _next(traced, here)
+        if step is None or step.op == "output":
+            return Following(before, activation, name, after, found, len(users(here)) > 1, masked)
+        if activation is None:
+            start = here
+        effect = _effect(traced, here, step, width, device)
+        modules = (str(step.target),) if step.op == "call_module" else ()
+        if effect.kind == "random":
+            masked = label(step, root)
+        elif effect.kind == "affine" and activation is None:
+            before = Affine.of(effect, modules, before)
+        elif effect.kind == "affine" and name in KNOWN:
+            after = Affine.of(effect, modules, after)
+        elif effect.kind != "identity":
+            whole = effect if start is here else _effect(traced, start, step, width, device)
+            if whole.kind != "elementwise":
+                return Following(before, activation, name, after, masked=masked, stopped=step)
+            activation, after = whole.function, None
+            name = whole.name or " ".join(filter(None, (name, label(step, root))))
+        here = step
+
+
+def _next(traced: Traced, node: fx.Node) -> fx.Node | None:
+    """The first call that all ways from a value lead through: its only user, or where its users meet."""
+    if not users(node):
+        return None
+    seen = {node}
+    for candidate in traced.graph.nodes:
+        if seen.isdisjoint(candidate.all_input_nodes) or candidate in seen:
+            continue
+        if all(user in seen or user is candidate for value in seen for user in users(value)):
+            return _first_of_tuple(candidate)
+        seen.add(candidate)
+    return None
+
+
+def _first_of_tuple(node: fx.Node) -> fx.Node:
+    """Of a call with several results, the one that takes the first, if no other is taken; else the call."""
+    taker = next(iter(node.users)) if len(node.users) == 1 else node
+    return taker if taker.target is operator.getitem and taker.args[1] == 0 else node
+
+
+def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: torch.device) -> Effect:
+    if end.op == "call_module" and end.all_input_nodes == [start]:
+        module = traced.root.get_submodule(str(end.target))
+        if type(module) is nn.ReLU and "forward" not in vars(module):  # no need to ask the commonest of all
+            return Effect("elementwise", function=torch.relu, name="ReLU")
+    part = part_between(traced, start, end)
+    return Effect("other") if part is None else probe(part, width, device)

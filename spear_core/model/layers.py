@@ -1,0 +1,180 @@
+"""From a model and its gradients to what the attack works on: consecutive linear layers, BatchNorm folded."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, fx, nn
+
+from spear_core.errors import InputError, UnknownLayer
+from spear_core.model import part
+from spear_core.model.checks import check_finite, check_gradient, check_magnitude, check_one_device
+from spear_core.model.folding import Affine, fold_after, fold_before
+from spear_core.model.following import Following, follow
+from spear_core.model.graph import LinearCall, label
+from spear_core.model.parameters import Gradients, strip
+from spear_core.model.reading import Reading, check_present, choose, names, read
+from spear_core.problem import LinearLayer, Problem
+
+RESHAPES = ("Flatten", "flatten", "view", "reshape", "Identity")  # calls that leave an input as it was
+
+
+def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = None) -> Problem:
+    """What the server can attack: a linear layer, what follows it, and the linear layers after that.
+
+    Args:
+        model: any module; its mode, gradients and buffers stay as they are.
+        gradients: see `spear_core.model.parameters.normalise`.
+        layer: dotted name of the attacked `nn.Linear`; by default the first in forward order that has a
+            gradient.
+
+    Returns:
+        The attacked layer first. Affine maps between a layer and its activation (BatchNorm in eval mode) are
+        folded into the layer, those after it into the next one.
+
+    Raises:
+        InputError: bad gradients; a model that cannot be traced; a BatchNorm in train mode.
+        UnknownLayer: no such layer, or one that is no linear layer with a bias.
+        MissingGradient: the gradients of the layer are not all there.
+
+    >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> batch = model(torch.ones(1, 3)).sum()
+    >>> [layer.name for layer in read_problem(model, torch.autograd.grad(batch, model.parameters())).layers]
+    ['0', '2']
+    """
+    reading = read(model, gradients)
+    call, notes = choose(reading, layer)
+    return problem_of(reading, call, notes)
+
+
+def problem_of(reading: Reading, call: LinearCall, notes: Sequence[str] = ()) -> Problem:
+    """The problem of attacking one layer.
+
+    Args:
+        reading: model and gradients.
+        call: the layer.
+        notes: what is known already.
+
+    Raises:
+        InputError: see `read_problem`.
+    """
+    check_present(reading, call)
+    layers, branches, found = _chain(reading, call)
+    replay = part.replay(reading.traced, call.source)
+    return Problem(tuple(layers), replay, (*notes, *found, *_source_notes(reading, call)), branches)
+
+
+def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool, list[str]]:
+    """The attacked layer and those that follow it one after another; whether other ways lead on; notes."""
+    layers: list[LinearLayer] = []
+    branches = False
+    notes: list[str] = []
+    incoming: Affine | None = None
+    while True:
+        following = follow(reading.traced, call, reading.calls)
+        layer = _layer(reading, call, following, incoming)
+        if layer is None:
+            if not layers:
+                raise UnknownLayer(
+                    f"layer {call.name!r} must have a bias, got bias=False: it sets the samples' scale"
+                )
+            notes.append(f"the chain ends before layer {call.name!r}, which has no bias")
+            return layers, branches, notes
+        if not layers:
+            check_gradient(layer)
+        layers.append(layer)
+        notes += _following_notes(reading, call, following, attacked=len(layers) == 1)
+        ready = [
+            taker
+            for taker in following.layers
+            if reading.uses[taker.weight] == 1
+            and reading.gradient(taker.weight) is not None
+            and (taker.bias is None or reading.gradients.get(strip(taker.bias)) is not None)
+        ]
+        if following.layers and not ready:
+            ends = names([taker.name for taker in following.layers])
+            notes.append(f"the chain ends before layer {ends}: no gradient of its own")
+        if not ready or following.masked or reading.uses[call.weight] > 1:
+            return layers, branches, notes
+        branches = branches or following.branches
+        call = max(ready, key=lambda taker: taker.width)
+        incoming = following.after
+
+
+def _layer(
+    reading: Reading, call: LinearCall, following: Following, incoming: Affine | None
+) -> LinearLayer | None:
+    """One layer with what is affine before and after it folded in; None if it has no bias at all."""
+    root = reading.traced.root
+    weight = root.get_parameter(call.weight).detach()
+    weight_grad = reading.gradients[strip(call.weight)]
+    assert weight_grad is not None
+    if call.bias is not None:
+        bias, bias_grad = root.get_parameter(call.bias).detach(), reading.gradients[strip(call.bias)]
+    else:
+        bias, bias_grad = torch.zeros_like(weight[:, 0]), _shift_gradient(reading, following.before)
+    if bias_grad is None:
+        return None
+    tensors = {f"weight of {call.name!r}": weight, f"bias of {call.name!r}": bias}
+    for name, tensor in tensors.items():
+        check_finite(tensor, name)
+    check_one_device(
+        tensors | {f"gradient of {call.weight!r}": weight_grad, "gradient of its bias": bias_grad}
+    )
+    check_magnitude(reading.largest(strip(call.weight)), f"the gradient of {call.weight!r}")
+    layer = LinearLayer(weight_grad, bias_grad, weight, bias, following.activation, call.name)
+    if following.before is not None:
+        layer = fold_after(layer, following.before, own_bias=call.bias is not None)
+    return layer if incoming is None else fold_before(layer, incoming)
+
+
+def _shift_gradient(reading: Reading, affine: Affine | None) -> Tensor | None:
+    """A layer without bias before a BatchNorm: the gradient of that one's shift is the bias gradient."""
+    if affine is None or len(affine.modules) != 1:
+        return None
+    return reading.gradients.get(strip(f"{affine.modules[0]}.bias"))
+
+
+def _following_notes(
+    reading: Reading, call: LinearCall, following: Following, *, attacked: bool
+) -> list[str]:
+    notes = []
+    stopped = following.stopped
+    if (
+        attacked
+        and stopped is not None
+        and following.activation is None
+        and _normalises_batch(reading, stopped)
+    ):
+        name = label(stopped, reading.traced.root)
+        bias_grad = reading.gradient(call.bias)
+        if bias_grad is not None:
+            raise InputError(
+                f"{name} after layer {call.name!r} must be in eval mode, as it was at the client: in "
+                "train mode the bias gradient is zero, and this one is not; call model.eval()"
+            )
+    if attacked and reading.uses[call.weight] > 1:
+        notes.append(
+            f"layer {call.name!r} is used {reading.uses[call.weight]} times: rows of all uses come together"
+        )
+    if attacked and following.masked:
+        notes.append(
+            f"{following.masked} in train mode after layer {call.name!r}: its mask adds zeros that lower λ"
+        )
+    return notes
+
+
+def _normalises_batch(reading: Reading, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        module = reading.traced.root.get_submodule(str(node.target))
+        return isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+    return label(node, reading.traced.root) == "batch_norm"
+
+
+def _source_notes(reading: Reading, call: LinearCall) -> list[str]:
+    placeholder = next(node for node in reading.traced.graph.nodes if node.op == "placeholder")
+    source: fx.Node | None = call.source
+    while source is not None and source is not placeholder:
+        inputs = source.all_input_nodes
+        only_reshapes = label(source, reading.traced.root) in RESHAPES
+        source = inputs[0] if only_reshapes and inputs else None
+    return [] if source is placeholder else [f"rows are inputs of layer {call.name!r}, not of the network"]

@@ -1,0 +1,167 @@
+"""Gradients as people have them, put under the names of the model's parameters."""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from spear_core.errors import InputError, InputTypeError, MissingGradient
+from spear_core.model.checks import as_real, check_finite, largest_entry
+
+WRAPPERS = ("module", "_orig_mod", "_module")  # DataParallel, torch.compile, Opacus
+
+Gradients = Mapping[str, object] | Iterable[object]
+
+
+def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None]:
+    """Gradients by parameter name, whatever shape they came in.
+
+    Args:
+        model: the module whose gradients these are; only its names and shapes matter here.
+        gradients: a mapping from parameter names, with or without the prefixes of wrappers (on either side),
+            or anything iterable, in the order of `model.parameters()`, of those that require a gradient, or
+            of `model.state_dict()`. Tensors may be dense or sparse, require grad, or be arrays.
+
+    Returns:
+        For every parameter of the model, without wrapper prefixes, its gradient or None. Tensors share memory
+        with what was given, unless they were sparse or of half precision.
+
+    Raises:
+        InputError: unknown names, a wrong number of tensors, a wrong shape, NaN or infinity.
+        InputTypeError: neither mapping nor sequence; something in it that is no real tensor.
+        MissingGradient: nothing but None and zeros.
+
+    >>> model = nn.Linear(3, 2)
+    >>> list(normalise(model, {"module._orig_mod.weight": torch.ones(2, 3), "bias": None}))
+    ['weight', 'bias']
+    """
+    if not isinstance(model, nn.Module):
+        raise InputTypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    parameters = {strip(name): parameter for name, parameter in model.named_parameters()}
+    if not parameters:
+        raise InputError(f"model must have parameters, got {type(model).__name__} without any")
+    given = _by_name(model, parameters, gradients)
+    result: dict[str, Tensor | None] = {}
+    for name, parameter in parameters.items():
+        value = given.get(name)
+        result[name] = None if value is None else _checked(value, f"gradient of {name!r}", parameter.shape)
+    _check_any(result)
+    return result
+
+
+def strip(name: str) -> str:
+    """A parameter's name without the prefixes that wrappers put in front of it.
+
+    >>> strip("_orig_mod.module.features.0.weight")
+    'features.0.weight'
+    """
+    parts = name.split(".")
+    while len(parts) > 1 and parts[0] in WRAPPERS:
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _by_name(model: nn.Module, parameters: Mapping[str, Tensor], gradients: Gradients) -> dict[str, object]:
+    if isinstance(gradients, Mapping):
+        return _from_mapping(model, parameters, gradients)
+    if isinstance(gradients, Tensor | str | bytes | nn.Module) or not isinstance(gradients, Iterable):
+        raise InputTypeError(
+            "gradients must be a mapping from parameter names to tensors, or a sequence in the order of "
+            f"model.parameters(), got {type(gradients).__name__}"
+        )
+    layouts = _layouts(model, parameters)
+    # an endless generator is cut where no layout could take more
+    values = list(islice(gradients, max(len(layout) for layout in layouts.values()) + 1))
+    pairs = [
+        value
+        for value in values
+        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
+    ]
+    if pairs and len(pairs) == len(values):
+        return _from_mapping(model, parameters, dict(pairs))
+    return _from_sequence(layouts, values)
+
+
+def _from_mapping(
+    model: nn.Module, parameters: Mapping[str, Tensor], gradients: Mapping[str, object]
+) -> dict[str, object]:
+    if wrong := [key for key in gradients if not isinstance(key, str)]:
+        raise InputTypeError(f"names of gradients must be strings, got {wrong[0]!r}")
+    aliases = _aliases(model)
+    buffers = {strip(name) for name, _ in model.named_buffers()}
+    given: dict[str, object] = {}
+    for key, value in gradients.items():
+        name = strip(key)
+        if name in aliases:
+            if given.get(aliases[name]) is None:  # a tied parameter may be listed under each of its names
+                given[aliases[name]] = value
+        elif name not in buffers:
+            known = ", ".join(repr(name) for name in islice(parameters, 4))
+            raise InputError(
+                f"names of gradients must be those of the model's parameters ({known}, …), got {key!r}"
+            )
+    return given
+
+
+def _aliases(model: nn.Module) -> dict[str, str]:
+    """Every name of a parameter → the one that `named_parameters` lists it under."""
+    first = {id(parameter): strip(name) for name, parameter in model.named_parameters()}
+    everything = model.named_parameters(remove_duplicate=False)
+    return {strip(name): first[id(parameter)] for name, parameter in everything}
+
+
+def _layouts(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list[tuple[str, torch.Size]]]:
+    """The orders in which frameworks list tensors: what each is called, and its names and shapes."""
+    aliases = _aliases(model)
+    state = [
+        (strip(name), value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)
+    ]
+    state = [(aliases.get(name, name), shape) for name, shape in state]
+    return {
+        "model.parameters()": [(name, parameter.shape) for name, parameter in parameters.items()],
+        "the parameters that require a gradient": [
+            (name, parameter.shape) for name, parameter in parameters.items() if parameter.requires_grad
+        ],
+        "model.state_dict()": state,
+        "model.state_dict() without its counters": [entry for entry in state if len(entry[1])],
+    }
+
+
+def _from_sequence(
+    layouts: Mapping[str, list[tuple[str, torch.Size]]], values: list[object]
+) -> dict[str, object]:
+    fitting = [layout for layout in layouts.values() if len(layout) == len(values)]
+    if not fitting:
+        lengths = {len(layout): what for what, layout in reversed(list(layouts.items()))}
+        wanted = " or ".join(f"{length} ({what})" for length, what in sorted(lengths.items()) if length)
+        got = len(values) if len(values) <= max(lengths) else f"{len(values)} or more"
+        raise InputError(
+            f"a sequence of gradients must have as many tensors as the model: {wanted}, got {got}"
+        )
+    for layout in fitting:
+        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout)):
+            return {name: value for value, (name, _) in zip(values, layout)}
+    # no order fits; the first one gives the message, when its tensors are looked at one by one
+    return {name: value for value, (name, _) in zip(values, fitting[0])}
+
+
+def _shape(value: object) -> torch.Size | None:
+    return None if value is None else torch.Size(getattr(value, "shape", (-1,)))
+
+
+def _checked(value: object, name: str, shape: torch.Size) -> Tensor:
+    tensor = as_real(value, name)
+    if tensor.shape != shape:
+        hint = ": transposed?" if len(shape) == 2 and tensor.shape == shape[::-1] else ""
+        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}{hint}")
+    check_finite(tensor, name)
+    return tensor
+
+
+def _check_any(gradients: Mapping[str, Tensor | None]) -> None:
+    present = [grad for grad in gradients.values() if grad is not None and grad.numel()]
+    if not present:
+        raise MissingGradient("gradients must hold at least one tensor, got none")
+    if all(float(largest_entry(grad)) == 0 for grad in sorted(present, key=Tensor.numel)):
+        raise MissingGradient("gradients must not be all zero: no samples (an empty batch?)")

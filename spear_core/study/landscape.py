@@ -1,0 +1,263 @@
+"""The misfit between two layers as a landscape over directions: the ground that forward consistency walks on.
+
+c · Lᵀ g = 1 holds for the c_i of every sample on its own (`consistency_relation`), so a direction of c is
+enough: with μ = Lᵀ g, z = M c + β is a positive multiple of N c, where N = M + β μᵀ has shape (m, b). The
+directions form a circle for b = 2 and a sphere for b = 3. With N = Φ T, orthonormal Φ, the point
+v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its height is the misfit
+‖(I − Y Yᵀ) σ(z)‖ / ‖σ(z)‖. Where s < 0 no input lies: c · μ = 1 holds on the other side only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from spear_core.consistency.deflation import orthogonal_complement
+from spear_core.consistency.finish import gauss_newton, pattern_newton
+from spear_core.consistency.relation import relate, value_and_slope
+from spear_core.consistency.walk import alternate, reflect_affine
+from spear_core.problem import Problem
+from spear_core.spear.low_rank import LowRank, split
+
+CHUNK = 4096  # directions whose misfit is computed at a time
+FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
+FINISH_PASSES, FINISH_STEPS = 15, 24
+MEMORY = 0.93  # κ of the reflections, as the search for smooth activations uses it
+TINY = 1e-12  # share s below which a direction counts as one without an input
+
+
+@dataclass(frozen=True, eq=False)
+class Landscape:
+    """Two layers' knowledge of one sample, seen through some of the m units.
+
+    Attributes:
+        basis: M, shape (m, b).
+        bias: β, shape (m,).
+        rows: R₂, shape (b, m).
+        mean: μ = Lᵀ g, shape (b,).
+        next_mean: the same for the next layer, shape (b,).
+        sigma: the activation.
+        has_relu: whether it is ReLU, for which the relation is homogeneous.
+        units: positions of the units whose columns of ∂L/∂W₂ are seen.
+    """
+
+    basis: Tensor
+    bias: Tensor
+    rows: Tensor
+    mean: Tensor
+    next_mean: Tensor
+    sigma: Callable[[Tensor], Tensor]
+    has_relu: bool
+    units: Tensor
+
+    def seeing(self, units: Tensor) -> "Landscape":
+        """The landscape of a server that sees only these columns of the next layer's gradient."""
+        return Landscape(
+            self.basis, self.bias, self.rows, self.mean, self.next_mean, self.sigma, self.has_relu, units
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Number of samples b."""
+        return self.basis.shape[1]
+
+    @property
+    def equations(self) -> int:
+        """How many equations σ(z) ∈ 𝒴 are: m − b, or 0 where 𝒴 is everything."""
+        return max(0, len(self.units) - self.batch_size)
+
+    @cached_property
+    def _chart(self) -> tuple[Tensor, Tensor]:
+        """Φ and T of all units: the coordinates do not depend on what is seen."""
+        inner, triangle = torch.linalg.qr(self.basis + self.bias[:, None] * self.mean)
+        return inner, triangle
+
+    @cached_property
+    def _outer(self) -> Tensor:
+        """Y on the seen units, orthonormal columns."""
+        outer: Tensor = torch.linalg.qr(self.rows[:, self.units].T)[0]
+        return outer
+
+    def directions(self, coefficients: Tensor) -> Tensor:
+        """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
+        v = self._chart[1] @ coefficients.T
+        return v / v.norm(dim=0)
+
+    def shares(self, v: Tensor) -> Tensor:
+        """S = μ · T⁻¹ v, shape (k,): positive where there is an input."""
+        return self.mean @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+
+    def coefficients(self, v: Tensor) -> Tensor:
+        """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
+        c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        s = self.mean @ c
+        return torch.where(s > TINY, c / s, torch.nan).T
+
+    def hidden(self, v: Tensor) -> Tensor:
+        """Z = Φ v / |s| as columns, shape (m, k)."""
+        return self._chart[0] @ v / self.shares(v).abs().clamp_min(TINY)
+
+    def misfit(self, v: Tensor) -> Tensor:
+        """Distance of σ(z) from 𝒴 on the seen units, relative to its length, shape (k,).
+
+        Zero where nothing can be told: no unit is seen, or all seen ones are silent.
+        """
+        return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
+
+    def _misfit(self, v: Tensor) -> Tensor:
+        y = self.sigma(self.hidden(v)[self.units])
+        if not self.equations:
+            return v.new_zeros(v.shape[1])
+        left, length = (y - self._outer @ (self._outer.T @ y)).norm(dim=0), y.norm(dim=0)
+        return torch.where(length > 0, left / length, 0)
+
+
+def landscape(
+    problem: Problem, low_rank: LowRank | None = None, *, generator: torch.Generator | None = None
+) -> Landscape:
+    """The landscape of an attacked layer and the one behind it.
+
+    Args:
+        problem: at least two layers.
+        low_rank: split of the attacked layer's gradient; by default it is made here.
+        generator: source of the split's random sketch.
+
+    Raises:
+        ValueError: no next layer, its rank is too low, or more samples than independent inputs.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    low_rank = low_rank or split(problem.attacked.weight_grad, generator=generator)
+    relation = relate(problem, low_rank)
+    if relation.crowded:
+        raise ValueError(
+            f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
+        )
+    mean, next_mean = relation.mean_gradients()
+    units = torch.arange(len(relation.bias), device=relation.bias.device)
+    return Landscape(
+        # in the rows of the split, whatever basis of the inputs the relation uses
+        relation.layers[0].weight.to(torch.float64) @ low_rank.rows.T,
+        relation.bias,
+        relation.rows,
+        mean,
+        next_mean,
+        relation.activation,
+        problem.attacked.has_relu,
+        units,
+    )
+
+
+def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
+    """Where walkers stand after so many steps of the search's own iteration, and after its finish.
+
+    ReLU: `consistency_walk.alternate`, then `consistency_finish.pattern_newton`; any other activation:
+    `consistency_walk.reflect_affine`, then `consistency_finish.gauss_newton`; all on the seen units and with
+    c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
+
+    Args:
+        ground: the landscape.
+        start: points v as unit columns, shape (b, K).
+        counts: numbers of steps, ascending.
+
+    Returns:
+        Points v as unit columns, shape (len(counts) + 1, b, K); the last after the finish.
+    """
+    if not ground.equations:
+        return start.expand(len(counts) + 1, *start.shape)
+    walk = _relu_paths if ground.has_relu else _smooth_paths
+    return walk(ground, start, counts)
+
+
+def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
+    inner, triangle = torch.linalg.qr((ground.basis + ground.bias[:, None] * ground.mean)[ground.units])
+    chart = ground._chart[1]
+
+    def convert(points: Tensor, old: Tensor, new: Tensor) -> Tensor:
+        moved = new @ torch.linalg.solve_triangular(old, points, upper=True)
+        return moved / moved.norm(dim=0)
+
+    u, done, seen = convert(start, chart, triangle), 0, []
+    for count in counts:
+        u = alternate(inner, ground._outer, u, count - done)
+        done = count
+        seen.append(convert(u, triangle, chart))
+    u = pattern_newton(inner, ground._outer, u, passes=FINISH_PASSES, steps=FINISH_STEPS)
+    return torch.stack([*seen, convert(u, triangle, chart)])
+
+
+def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
+    c0, free = _slice(ground.mean)
+    p0, next_free = _slice(ground.next_mean)
+    M, bias, R2 = ground.basis[ground.units], ground.bias[ground.units], ground.rows[:, ground.units]
+    inner, triangle = torch.linalg.qr(M @ free)
+    outer = torch.linalg.qr(R2.T @ next_free)[0]
+    middle, offset = (M @ c0 + bias)[:, None], (R2.T @ p0)[:, None]
+    centre, offset = middle - inner @ (inner.T @ middle), offset - outer @ (outer.T @ offset)
+    pair = (ground.sigma, centre, inner, outer, offset)
+
+    def point(z: Tensor) -> Tensor:
+        moves = torch.linalg.solve_triangular(triangle, inner.T @ (z - middle), upper=True)
+        return ground.directions((c0[:, None] + free @ moves).T)
+
+    z = ground.hidden(start)[ground.units]
+    z = z * (FARTHEST * centre.norm() / z.norm(dim=0)).clamp_max(1)
+    z = centre + inner @ (inner.T @ (z - centre))
+    # the iteration keeps a memory, so each count starts afresh
+    ends = [reflect_affine(*pair, z, count, MEMORY) for count in counts]
+    u = gauss_newton(*pair, inner.T @ (ends[-1] - centre), passes=FINISH_PASSES, dense=True)
+    seen = [start if count == 0 else point(end) for count, end in zip(counts, ends, strict=True)]
+    return torch.stack([*seen, point(centre + inner @ u)])
+
+
+def _slice(mean: Tensor) -> tuple[Tensor, Tensor]:
+    """{c : c · μ = 1}: its point nearest to zero and a basis of its directions."""
+    return mean / (mean @ mean), orthogonal_complement(mean[:, None])
+
+
+def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> list[int]:
+    """In how many directions each sample could move without breaking k relations, to first order.
+
+    The l-th relation says that y_l = σ(z_l) lies in the row space of ∂L/∂W_{l+1}, y_l = R_{l+1}ᵀ p_l. Its
+    unknowns are c and p_1 … p_k, (k + 1) b numbers, and each relation gives m equations
+    σ'(z_l) ∘ dz_l = R_{l+1}ᵀ dp_l with dz_1 = M dc and dz_l = W_l R_lᵀ dp_{l−1}.
+
+    Args:
+        problem: at least k + 1 layers.
+        inputs: samples, which only the client knows, shape (b, n).
+        relations: k.
+
+    Returns:
+        Unknowns minus independent equations, one number a sample; 0 where the sample is pinned down.
+
+    Raises:
+        ValueError: if there are too few layers.
+    """
+    if not 1 <= relations < len(problem.layers):
+        raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
+    layers = problem.layers[: relations + 1]
+    b = len(inputs)
+    spaces = [split(layer.weight_grad, b).rows for layer in layers]
+    y = inputs.to(torch.float64)
+    slopes = []
+    for layer in layers[:-1]:
+        z = y @ layer.weight.to(torch.float64).T + layer.bias.to(torch.float64)
+        assert layer.activation is not None, "another layer follows"
+        y, slope = value_and_slope(layer.activation, z)
+        slopes.append(slope)
+    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(b)]
+
+
+def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
+    b = len(spaces[0])
+    equations = []
+    for number, slope in enumerate(slopes):
+        before = slope[:, None] * (problem.layers[number].weight.to(torch.float64) @ spaces[number].T)
+        block = before.new_zeros(len(slope), (len(slopes) + 1) * b)
+        block[:, number * b : (number + 1) * b] = before / before.norm()
+        after = spaces[number + 1].T
+        block[:, (number + 1) * b : (number + 2) * b] = -after / after.norm()
+        equations.append(block)
+    jacobian = torch.cat(equations)
+    return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=1e-9))

@@ -1,0 +1,76 @@
+"""The attack on a defended message, and what it gave, seen by one who has the private batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spear_core.attack.inversion import Inversion
+from spear_core.attack.invert import invert, invert_layer
+from spear_core.study import metrics
+from spear_core.study.defended import Message
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the attack on a message gave, compared with the private batch.
+
+    Attributes:
+        psnr: of every private sample, −inf where nothing came back, shape (b,).
+        order: recovered row of every private sample, −1 where there is none, shape (b,).
+        certified: which private samples are proven, shape (b,).
+        false: certified rows that are not exact.
+        words: the refusal, where the attack did not begin; or what came back that is no batch; else empty.
+        inversion: the result, None after a refusal.
+    """
+
+    psnr: Tensor
+    order: Tensor
+    certified: Tensor
+    false: int
+    words: str
+    inversion: Inversion | None
+
+
+def attack(sent: Message, **limits: Any) -> Inversion:
+    """Invert a message; where the second layer is hidden, the first one alone.
+
+    Args:
+        sent: the message.
+        limits: of `spear_core.invert`, for example `time_limit`.
+
+    Raises:
+        ValueError: the refusal, by name.
+    """
+    first = sent.model[0]
+    assert isinstance(first, nn.Linear)
+    hidden = "2.weight" not in sent.gradients and isinstance(sent.model[1], nn.ReLU)
+    if "0.weight" in sent.gradients and hidden:
+        grads = sent.gradients["0.weight"], sent.gradients["0.bias"]
+        return invert_layer(*grads, first.weight.detach(), first.bias.detach(), **limits)
+    return invert(sent.model, sent.gradients, **sent.options, **limits)
+
+
+def outcome(sent: Message, **limits: Any) -> Outcome:
+    """Attack a message, and compare with what its client kept.
+
+    Args:
+        sent: the message.
+        limits: of `spear_core.invert`, for example `time_limit`.
+    """
+    truth = sent.batch.inputs
+    b = len(truth)
+    none = torch.full((b,), -torch.inf, dtype=torch.float64), torch.full((b,), -1), torch.zeros(b) > 0
+    try:
+        found = attack(sent, **limits)
+    except ValueError as refusal:
+        return Outcome(*none, 0, str(refusal), None)
+    if found.inputs.shape[1] != truth.shape[1]:
+        words = f"Only the inputs of a later layer came back: {found.inputs.shape[1]} numbers, no pictures."
+        return Outcome(*none, 0, words, found)
+    score = metrics.compare(found.inputs, truth)
+    rows = found.certified_rows.cpu()
+    certified = (score.order >= 0) & rows[score.order.clamp_min(0)] if len(rows) else none[2]
+    false = int(rows.sum()) - int((certified & score.exact).sum())
+    return Outcome(score.psnr, score.order, certified, false, "", found)
