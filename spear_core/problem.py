@@ -1,12 +1,10 @@
 """What the honest-but-curious server sees of a network: consecutive linear layers and their gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
 
 
 @dataclass(frozen=True)
@@ -56,24 +54,8 @@ class Problem:
     replay: Callable[[Tensor], Tensor] | None = None
     notes: tuple[str, ...] = ()
     branches: bool = False
-    _splits: dict[int | None, LowRank] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def attacked(self) -> LinearLayer:
         """The layer whose inputs are to be recovered."""
         return self.layers[0]
-
-    def next_split(self, batch_size: int | None = None, *, expected: int = FIRST_RANK) -> LowRank:
-        """The split of the second layer's weight gradient; kept, since several steps ask for it.
-
-        Args:
-            batch_size: rank of the split; by default the numerical rank.
-            expected: a rank that is likely, see `low_rank.split`.
-        """
-        for asked, known in self._splits.items():
-            if batch_size in (asked, known.batch_size):
-                return known
-        generator = torch.Generator().manual_seed(0)
-        found = split(self.layers[1].weight_grad, batch_size, generator=generator, expected=expected)
-        self._splits[batch_size] = found
-        return found

@@ -7,14 +7,15 @@ are in the batch several times, and with which labels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from spear_core.certificate.passing import Pass, label_errors
+from spear_core.certificate.backprop import Pass, label_errors
+from spear_core.certificate.record import OutputErrors
 from spear_core.problem import LinearLayer
 from spear_core.tolerances import WEIGHT_MATCH, precision
 
@@ -25,29 +26,6 @@ COPIES_PAY = 0.1  # samples of unequal weight are believed if the gradient is mi
 LABEL_MATCH = 0.05  # relative distance of δ from c (softmax − one-hot) up to which labels are believed
 FEW_CLASSES = 100  # up to which each label may be tried in turn
 MOST_COPIES = 4  # of one sample whose labels are told apart
-
-
-@dataclass(frozen=True)
-class OutputErrors:
-    """δ of all samples, and what it tells.
-
-    Attributes:
-        values: δ, shape (b, classes).
-        labels: class of each sample where the loss is cross-entropy, shape (b,), −1 where δ is of no single label, as
-            of a sample that is in the batch twice with different ones; else None.
-        named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
-            is fitted, and back-propagation says nothing that the gradients do not.
-        plural: which rows may stand for several samples of one label, shape (b,).
-        uneven: whether cross-entropy explains each sample with a factor of its own only.
-        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
-    """
-
-    values: Tensor
-    labels: Tensor | None
-    named: Tensor
-    plural: Tensor
-    uneven: bool = False
-    copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErrors:

@@ -7,8 +7,9 @@ yet found therefore have c ⟂ q_i for every found i.
 import torch
 from torch import Tensor
 
-from spear_core.consistency.masked_least_squares import masked_products, units
-from spear_core.consistency.relation import Relation, value_and_slope
+from spear_core.consistency.masked_least_squares import masked_products
+from spear_core.consistency.relation import Relation
+from spear_core.linalg import units, value_and_slope
 
 DENSE_SIZE = 192  # unknowns up to which every find sharpens all directions, in float64
 REFINEMENTS = 4  # with float32 factors, where w is long
@@ -39,9 +40,9 @@ def found_directions(
     weight = following.weight.to(torch.float64)
     if layer.has_relu and following.has_relu:
         next_z = weight @ y + following.bias.to(torch.float64)[:, None]
-        directions = unknown if relation.crowded else dual_directions(L, found, z < 0, first)
+        directions = unknown if relation.overfull else dual_directions(L, found, z < 0, first)
         return directions, dual_directions(L2, p.T, next_z < 0, second)
-    if relation.crowded:
+    if relation.overfull:
         return unknown, next_unknown
     _, slope = value_and_slope(relation.activation, z)
     return coupled_directions((L, weight.T @ L2), (found, p.T), slope)
@@ -131,8 +132,3 @@ def coupled_directions(
 def determined(directions: Tensor) -> Tensor:
     """The columns that are known."""
     return directions[:, ~directions.isnan().any(dim=0)]
-
-
-def orthogonal_complement(columns: Tensor) -> Tensor:
-    """Orthonormal basis of the complement of the span of (r, k) columns, shape (r, r − k)."""
-    return torch.linalg.qr(units(columns), mode="complete")[0][:, columns.shape[1] :]

@@ -13,11 +13,10 @@ from spear_core.consistency.masked_least_squares import (
     factorise,
     least_squares,
     null_vectors,
-    random_units,
     smallest,
     squared,
-    units,
 )
+from spear_core.linalg import beside, random_units, units
 
 DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
 FEW = 3  # candidates for which thin products would be slower than a factorisation each
@@ -81,7 +80,7 @@ def _slow(inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, kick: Te
     return slow
 
 
-def weakest_changes(
+def weakest_directions(
     inner: Tensor, outer: Tensor, exact: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
     """For given null vectors, as unit columns, the direction in which A determines each least."""
@@ -162,5 +161,4 @@ def _weakest_at_edges(
 
 def _shrinkage(inner: Tensor, outer: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     """‖A u‖ of unit columns."""
-    y = weights * (inner @ u)
-    return (y - outer @ (outer.T @ y)).norm(dim=0)
+    return beside(outer, weights * (inner @ u)).norm(dim=0)

@@ -1,7 +1,7 @@
 """Forward consistency, second move: from near a sample to its z.
 
 With ReLU and the pattern a = [z > 0] fixed, σ(z) = a ∘ z is linear, and σ(z) ∈ 𝒴 reads A u = 0 with
-A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector (`consistency_exact`). With any other σ the
+A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector (`exact`). With any other σ the
 same matrix, with a = σ'(z), is the Jacobian of a Gauss–Newton step. Both are least-squares problems, solved
 for all candidates at once (`masked_least_squares`).
 """
@@ -18,7 +18,7 @@ from spear_core.consistency.masked_least_squares import (
     least_squares,
     null_vectors,
 )
-from spear_core.consistency.relation import value_and_slope
+from spear_core.linalg import value_and_slope
 
 DENSE_STEPS, STEPS = 3, 16  # of conjugate gradients, with Cholesky factors and without
 STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by more than this

@@ -40,7 +40,7 @@ def judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, 
     consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)
     mean, next_mean = relation.mean_gradients()
     consistent &= (next_mean @ p - 1).abs() < BIAS_AGREES
-    if not relation.crowded:
+    if not relation.overfull:
         consistent &= (mean @ c - 1).abs() < BIAS_AGREES
     determined = (excluded > EXCLUSION_MARGIN * feigned) & (error < LARGEST_ERROR)
     return consistent & determined, misfit, torch.maximum(expected, error), consistent & ~determined

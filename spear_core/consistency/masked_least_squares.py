@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from spear_core.linalg import beside, random_units, units
+
 INVERSE_STEPS = 4
 NARROW = 16  # columns up to which matrix products take longer with fewer of them, up to four times
 LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
@@ -95,11 +97,6 @@ def squared(inner: Tensor, outer: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     return gradient(inner, weights, beside(outer, weights * (inner @ u)))
 
 
-def beside(space: Tensor, vectors: Tensor) -> Tensor:
-    """What columns have beside the span of orthonormal columns Y: (I − Y Yᵀ) v."""
-    return torch.addmm(vectors, space, space.T @ vectors, alpha=-1)
-
-
 def active(inner: Tensor, u: Tensor) -> Tensor:
     """A = [Φ u > 0] as 0 and 1."""
     return (inner @ u > 0).to(u.dtype)
@@ -143,16 +140,6 @@ def amplification(lower: Tensor) -> tuple[Tensor, Tensor]:
     inverse = torch.cholesky_inverse(lower)
     size = inverse.diagonal(dim1=1, dim2=2).sum(dim=1)
     return size.sqrt(), inverse.square().sum(dim=(1, 2)) / size.square()
-
-
-def units(columns: Tensor) -> Tensor:
-    """Columns of length one."""
-    return columns / columns.norm(dim=0)
-
-
-def random_units(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Random unit columns of the dtype and on the device of `like`, drawn on the CPU."""
-    return units(torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device))
 
 
 def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:

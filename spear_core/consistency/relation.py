@@ -12,13 +12,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from spear_core.problem import LinearLayer, Problem
+from spear_core.problem import LinearLayer
+from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Forward
 from spear_core.tolerances import noise_per_entry, precision
 
 MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
-SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
 BIAS_COUNTS = 1e3  # rounding errors by which β must stick out of span M to count as a dimension of its own
 
 
@@ -72,7 +71,7 @@ class Relation:
         return self.inner.shape[1] > self.basis.shape[1]
 
     @property
-    def crowded(self) -> bool:
+    def overfull(self) -> bool:
         """Whether there are more samples than independent inputs (b > r)."""
         return self.rows.shape[0] > self.basis.shape[1]
 
@@ -114,7 +113,7 @@ class Relation:
         return MISFIT_MARGIN * expected
 
     def mean_gradients(self) -> tuple[Tensor, Tensor]:
-        """Lᵀ g and L₂ᵀ g₂: c · Lᵀ g = 1 (unless crowded) and p · L₂ᵀ g₂ = 1 for every sample."""
+        """Lᵀ g and L₂ᵀ g₂: c · Lᵀ g = 1 (unless overfull) and p · L₂ᵀ g₂ = 1 for every sample."""
         first, second = (
             s.factor.T @ layer.bias_grad.to(torch.float64)
             for s, layer in zip(self.splits, self.layers, strict=True)
@@ -132,60 +131,48 @@ class Relation:
         return c if self.sources is rows else torch.linalg.lstsq(rows.T, c.T).solution.T
 
 
-def relate(
-    problem: Problem,
-    low_rank: LowRank,
-    *,
-    batch_size: int | None = None,
-    forward: Forward | None = None,
-) -> Relation:
-    """Collect what two layers say about z.
+def relate(target: Target, batch_size: int | None = None) -> Relation:
+    """Collect what two layers say about z; once for each target.
 
     Args:
-        problem: the attacked layer and at least one behind it.
-        low_rank: split of the attacked layer's gradient.
+        target: the attacked layer and at least one behind it.
         batch_size: b; by default the rank of the second layer's gradient.
-        forward: the attacked layer in the row space of its gradient, where that is at hand.
 
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
-    if len(problem.layers) < 2:
+    if len(target.problem.layers) < 2:
         raise ValueError("problem must have a layer behind the attacked one, got 1 layer")
-    first, second = problem.layers[:2]
-    rank, n = low_rank.rows.shape
-    next_rank = problem.next_split(batch_size, expected=rank)
-    if next_rank.batch_size < rank:
+    rank = target.low_rank.batch_size
+    following = target.splits.of(1, batch_size, expected=rank)
+    if following.batch_size < rank:
         raise ValueError(
-            f"the next layer's gradient must have at least rank {rank}, got {next_rank.batch_size}"
+            f"the next layer's gradient must have at least rank {rank}, got {following.batch_size}"
         )
+    return target.once(("relation", following.batch_size), lambda: _related(target, following))
+
+
+def _related(target: Target, following: LowRank) -> Relation:
+    first, second = target.problem.layers[:2]
+    rank, n = target.low_rank.rows.shape
     bias = first.bias.to(torch.float64)
     if rank == n:
         sources, basis = torch.eye(n, dtype=bias.dtype, device=bias.device), first.weight.to(bias.dtype)
     else:
-        sources, basis = low_rank.rows, (forward or Forward.of(low_rank, first)).weights.T
+        sources, basis = target.low_rank.rows, target.forward.weights.T
     inner, triangle = torch.linalg.qr(torch.cat([basis, bias[:, None]], dim=1))
     if triangle[-1, -1].abs() <= BIAS_COUNTS * precision(first.weight.dtype) * bias.norm():
         inner, triangle = inner[:, :-1], triangle[:-1, :-1]
-    outer, outer_triangle = torch.linalg.qr(next_rank.rows.T)
+    outer, outer_triangle = torch.linalg.qr(following.rows.T)
     return Relation(
         sources=sources,
         basis=basis,
         bias=bias,
         inner=inner,
         triangle=triangle,
-        rows=next_rank.rows,
+        rows=following.rows,
         outer=outer,
         outer_triangle=outer_triangle,
-        splits=(low_rank, next_rank),
+        splits=(target.low_rank, following),
         layers=(first, second),
     )
-
-
-def value_and_slope(sigma: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
-    """σ(z) and σ'(z), entry by entry."""
-    with torch.enable_grad():
-        z = z.detach().requires_grad_(True)
-        y = sigma(z)
-        (slope,) = torch.autograd.grad(y.sum(), z)
-    return y.detach(), slope

@@ -9,13 +9,14 @@ import time
 import torch
 from torch import Tensor
 
-from spear_core.consistency import exact as consistency_exact
-from spear_core.consistency.deflation import determined, orthogonal_complement
-from spear_core.consistency.exact import exact_null_vectors
+from spear_core.consistency.deflation import determined
+from spear_core.consistency.exact import exact_null_vectors, weakest_directions
 from spear_core.consistency.finish import pattern_newton
-from spear_core.consistency.masked_least_squares import active, null_vectors, units
-from spear_core.consistency.relation import SPARE_EQUATIONS, Relation
+from spear_core.consistency.masked_least_squares import active, null_vectors
+from spear_core.consistency.relation import Relation
 from spear_core.consistency.walk import crowding, starts_per_sample, walk
+from spear_core.linalg import is_first, orthogonal_complement, units
+from spear_core.tolerances import SPARE_EQUATIONS
 
 NEAR = 0.15  # misfit below which a walker sits in the basin of a sample
 CONVERGED = 1e-3  # misfit in float32 below which the finish has arrived; anything else is not worth float64
@@ -23,9 +24,8 @@ FEWEST_STARTS = 32
 STEPS = 8  # of conjugate gradients for one pattern
 FIRST_PASSES, PASSES = 2, 6  # new patterns before and after duplicates are dropped
 UNLIKE = 0.03  # unit vectors closer than this after the first passes are mostly one sample
-LEAST_CHANGE_STEPS = (
-    12  # of conjugate gradients: few, since more would follow the noise of equations that say little
-)
+# of conjugate gradients: few, since more would follow the noise of equations that say little
+LEAST_CHANGE_STEPS = 12
 AT_ONCE = 72  # candidates finished between two looks at the clock
 CONVERGED_APART = 1e-3  # after the finish, closer ones are the same sample or wait for its deflation
 
@@ -37,7 +37,7 @@ def candidates(
     idle: int,
     generator: torch.Generator | None,
     deadline: float = float("inf"),
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[int, Tensor, Tensor]:
     """One round: walk from fresh starts in what is left of the two spaces, and finish.
 
     Args:
@@ -49,8 +49,8 @@ def candidates(
         deadline: `time.monotonic()` after which the round ends with what it has.
 
     Returns:
-        The walkers z, shape (m, K); candidates c as columns, shape (r, k'); for each the unit change of z,
-        shape (m, k'), that its equations exclude least.
+        How many starts; candidates c as columns, shape (r, k); for each the unit change of z, shape (m, k), that its
+        equations exclude least.
     """
     # every third idle round starts afresh, in case a direction is wrong and hides the sample it should spare
     whole = relation.inner, relation.triangle, relation.outer
@@ -73,7 +73,7 @@ def candidates(
     pairs = [_exact(relation, inner, part, generator) for part in parts]
     exact, weak = (torch.cat(tensors, dim=1) for tensors in zip(*pairs, strict=True))
     c, scale_agrees = _scaled(relation, exact)
-    return small_inner @ walkers, c[:, scale_agrees], weak[:, scale_agrees]
+    return count, c[:, scale_agrees], weak[:, scale_agrees]
 
 
 def _exact(
@@ -114,7 +114,7 @@ def stands_alone(z: Tensor, unknowns: int) -> Tensor:
 def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | None) -> Tensor:
     """For given samples c (as columns): the unit changes of z that their equations exclude least, (m, k)."""
     rays = units(relation.inner.T @ relation.hidden(c.T))
-    return relation.inner @ consistency_exact.weakest_changes(relation.inner, relation.outer, rays, generator)
+    return relation.inner @ weakest_directions(relation.inner, relation.outer, rays, generator)
 
 
 def starts(triangle: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
@@ -160,8 +160,7 @@ def _distinct(inner: Tensor, outer: Tensor, u: Tensor, near: float, apart: float
     order = misfit.argsort()
     order = order[misfit[order] < near]
     distance = torch.cdist(u[:, order].T, u[:, order].T, compute_mode="donot_use_mm_for_euclid_dist")
-    earlier = torch.ones_like(distance, dtype=torch.bool).tril(-1)
-    return order[~(earlier & (distance < apart)).any(dim=1)]
+    return order[is_first(distance < apart)]
 
 
 def _converged(relation: Relation, z: Tensor) -> Tensor:
@@ -179,7 +178,7 @@ def _scaled(relation: Relation, exact: Tensor) -> tuple[Tensor, Tensor]:
     ray = torch.linalg.solve_triangular(relation.triangle, exact, upper=True)
     r = relation.basis.shape[1]
     mean, next_mean = relation.mean_gradients()
-    if relation.crowded:
+    if relation.overfull:
         scale = next_mean @ relation.next_coefficients(torch.relu(relation.inner @ exact))
     else:
         scale = mean @ ray[:r]

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.consistency.deflation import determined, orthogonal_complement
+from spear_core.consistency.deflation import determined
 from spear_core.consistency.finish import gauss_newton
 from spear_core.consistency.masked_least_squares import factorise, smallest
-from spear_core.consistency.relation import Relation, value_and_slope
+from spear_core.consistency.relation import Relation
 from spear_core.consistency.walk import reflect_affine
+from spear_core.linalg import is_first, orthogonal_complement, value_and_slope
 
 STEPS, MEMORY = 80, 0.93  # of the walk
 NEAR = 0.15  # misfit below which a walker is worth a finish
@@ -48,8 +49,8 @@ def candidates(
     idle: int,
     generator: torch.Generator | None,
     deadline: float = float("inf"),
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One round, as `consistency_relu.candidates`."""
+) -> tuple[int, Tensor, Tensor]:
+    """One round, as `relu.candidates`."""
     first, second = directions
     nothing = relation.basis.new_empty(relation.basis.shape[1], 0)
     again = idle % 3 == 2
@@ -83,11 +84,11 @@ def candidates(
     u = gauss_newton(sigma, *_parts(whole), whole.inner.T @ (z - whole.centre), passes=PASSES, dense=dense)
     z = whole.centre + whole.inner @ u
     c = torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution
-    return walkers, c, _weakest_changes(relation, whole, z, generator)
+    return count, c, _weakest_changes(relation, whole, z, generator)
 
 
 def weakest_changes(relation: Relation, c: Tensor, generator: torch.Generator | None) -> Tensor:
-    """As `consistency_relu.weakest_changes`."""
+    """As `relu.weakest_changes`."""
     nothing = relation.basis.new_empty(relation.basis.shape[1], 0)
     whole = _affine_pair(relation, nothing, relation.basis.new_empty(relation.batch_size, 0))
     return _weakest_changes(relation, whole, relation.hidden(c.T), generator)
@@ -103,7 +104,7 @@ def _weakest_changes(
 def _affine_pair(relation: Relation, first: Tensor, second: Tensor) -> AffinePair:
     """The spaces of the samples with c ⟂ `first` and p ⟂ `second` (directions of found ones, as columns)."""
     mean, next_mean = relation.mean_gradients()
-    if relation.crowded:
+    if relation.overfull:
         c, free = mean.new_zeros(relation.basis.shape[1]), None
     else:
         c, free = _slice(mean, first)
@@ -149,8 +150,7 @@ def _distinct(sigma: Callable[[Tensor], Tensor], pair: AffinePair, u: Tensor, ne
     order = misfit.argsort()
     order = order[misfit[order] < near]
     u = u[:, order] / u[:, order].norm(dim=0)
-    distance = torch.cdist(u.T, u.T)
-    return order[~((distance < UNLIKE).tril(-1)).any(dim=1)]
+    return order[is_first(torch.cdist(u.T, u.T) < UNLIKE)]
 
 
 def _parts(pair: AffinePair) -> tuple[Tensor, Tensor, Tensor, Tensor]:

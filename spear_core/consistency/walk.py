@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from spear_core.consistency.relation import value_and_slope
+from spear_core.linalg import value_and_slope
 
 NEVER = float("inf")
 COVERAGE = 0.015  # walkers per missing sample times (b/m)²
-CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
+REFLECT_FROM = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
 RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
 TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
@@ -40,7 +40,7 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadli
     start = start / start.norm(dim=0)
     longer = 2 ** min(effort, 4)
     share = crowding(inner, outer)
-    if share < CROWDED:
+    if share < REFLECT_FROM:
         steps = int(max(SHORTEST_WALK, 450 * share) * longer)
         return alternate(inner, outer, start, steps, deadline)
     room = max(LIMIT - share, 0.03)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.problem import LinearLayer, Problem
-from spear_core.spear.low_rank import LowRank, split
+from spear_core.problem import LinearLayer
+from spear_core.search import Target
+from spear_core.spear.low_rank import LowRank
 
 PROBES = 16  # gaussian inputs that tell how large the z of each layer are
 DEEPER = 1.5  # weight of a layer's coordinates over those of the layer before
@@ -73,22 +74,18 @@ class Chain:
         return len(self.layers[0].bias)
 
     @classmethod
-    def of(cls, problem: Problem, low_rank: LowRank, relations: int) -> "Chain":
+    def of(cls, target: Target, relations: int) -> "Chain":
         """Couple as many relations as asked for, or fewer where a layer's gradient has not rank b.
 
         Raises:
             ValueError: if not even one relation holds.
         """
-        layers, b = problem.layers, low_rank.batch_size
-        splits = [low_rank]
-        for j, layer in enumerate(layers[1 : relations + 1]):
+        layers, b = target.problem.layers, target.low_rank.batch_size
+        splits = [target.low_rank]
+        for place, layer in enumerate(layers[1 : relations + 1], start=1):
             if min(layer.weight_grad.shape) < b or len(layer.bias) != len(layers[0].bias):
                 break
-            if j == 0:  # kept, since other steps ask for it as well
-                later = problem.next_split(expected=b)
-            else:
-                generator = torch.Generator().manual_seed(0)
-                later = split(layer.weight_grad, generator=generator, expected=b)
+            later = target.splits.of(place, expected=b)
             if later.batch_size != b:
                 break
             splits.append(later)

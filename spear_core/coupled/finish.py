@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.certificate.passing import forward
+from spear_core.certificate.backprop import forward
 from spear_core.coupled.chain import Chain, Space
 from spear_core.coupled.equations import Equations
 from spear_core.coupled.walk import stacked
@@ -55,7 +55,7 @@ def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sam
         misses = residual.norm() / (y_1.norm() * chain.weights.norm())
         if not misses < NEAR:
             return None
-        sample = judge(chain, y_1)
+        sample = sample_of(chain, y_1)
         if sample is not None or misses < FITS:
             return sample
         equations.turn_suspect(residual)
@@ -68,7 +68,7 @@ def _activation(spaces: tuple[Space, ...], point: Tensor, m: int) -> Tensor:
     return spaces[1].offset[:m] + spaces[1].basis[:m] @ point[first : first + second]
 
 
-def judge(chain: Chain, y_1: Tensor) -> Sample | None:
+def sample_of(chain: Chain, y_1: Tensor) -> Sample | None:
     """The sample with activation y_1, if all relations hold and one label explains the gradients of all layers.
 
     Args:

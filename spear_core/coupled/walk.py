@@ -1,6 +1,6 @@
 """Coupled relations, first move: walkers from random starts run down to samples, through k layers at once.
 
-RAAR (Luke 2005) as in `consistency_walk`, between A, one affine space a layer, and B, the graph of relu between each
+RAAR (Luke 2005) as in `consistency.walk`, between A, one affine space a layer, and B, the graph of relu between each
 layer and the next. The affine spaces hold the scale p · Lᵀ g = 1: without it, half of all walkers run after the
 negatives of samples, and past b = m/2 none arrives.
 """

@@ -7,18 +7,18 @@ strays. One set of rows without any is enough (`random_candidates`), or a fit th
 import torch
 from torch import Tensor
 
-from spear_core.consistency.deflation import orthogonal_complement
 from spear_core.fedavg.robust import robust_solution
-from spear_core.halfspace.search import alternate, labels, project
+from spear_core.halfspace.alternation import alternate, labels, project
+from spear_core.halfspace.confirm import SAME, shared_kernel
+from spear_core.linalg import orthogonal_complement
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.sampling import draw_directions
 from spear_core.spear.sparsity import COARSE_ZERO, FULLY_EXPLORED, descend
-from spear_core.spear.zeros import Zeros, shared_kernel
+from spear_core.spear.uniqueness import Zeros
 
 SUREST = (0.1, 0.15, 0.25, 0.35)  # share of the rows taken for zeros, look by look
 TRUSTED = 0.15  # share of the rows that sets are drawn from
 DRAWS = 64  # null vectors per candidate
-SAME = 1 - 1e-6  # cosine from which two directions are one
 MOST_DESCENTS = 4  # directions inside shared spaces that one round looks at, or a few more
 
 

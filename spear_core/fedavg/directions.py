@@ -3,24 +3,26 @@
 The update of the first layer is still a product, W₀ − W_T = η Σ_t (∂L/∂Z_t)ᵀ Xᵀ = L R, with one column η Σ_t ∂L/∂z_i(t)
 per sample, and that column is exactly zero where the unit stays inactive in sample i through all steps. So
 SPEAR's zeros are there, only fewer: units near zero change sides while the client trains. Therefore only the
-rows with the most negative scores are trusted (`update_candidates`). The rest is the half-space alternation
+rows with the most negative scores are trusted (`candidates`). The rest is the half-space alternation
 (`halfspace`).
 """
 
-import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from spear_core.consistency.deflation import orthogonal_complement
-from spear_core.fedavg.candidates import SAME, SUREST, random_candidates, sparse, told_apart
-from spear_core.halfspace.search import Found, orthonormal, scoring_space
-from spear_core.problem import Problem
+from spear_core.fedavg.candidates import SUREST, random_candidates, sparse, told_apart
+from spear_core.halfspace.alternation import scoring_space
+from spear_core.halfspace.confirm import SAME, fit
+from spear_core.linalg import orthogonal_complement, orthonormal
+from spear_core.search import Budget, Target
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Forward, reconstruct
-from spear_core.spear.sparsity import INDEPENDENT, zero_tolerance
-from spear_core.spear.zeros import fit, weigh
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Forward
+from spear_core.spear.uniqueness import weigh
+from spear_core.spear.zeros import zeros_of
+from spear_core.tolerances import INDEPENDENT
 
 WALKERS = 2  # per missing sample
 FEWEST_WALKERS = 16
@@ -31,34 +33,25 @@ DESPERATE = 6  # and after which the last sample's direction need not be unique
 STARTS_PER_SAMPLE = 60  # default budget
 
 
-def search(
-    problem: Problem,
-    low_rank: LowRank,
-    *,
-    generator: torch.Generator | None = None,
-    deadline: float = float("inf"),
-    max_starts: int | None = None,
-) -> Iterator[Found]:
+def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Find the directions of all samples, round by round.
 
     Args:
-        problem: the attacked layer, followed by ReLU, with its update in the place of the gradient.
-        low_rank: split of that update.
-        generator: CPU generator, source of all randomness.
-        deadline: value of `time.monotonic()` at which to stop.
-        max_starts: give up after this many random starts; by default 60 per sample.
+        target: the attacked layer, followed by ReLU, with its update in the place of the gradient.
+        budget: by default 60 random starts per sample.
 
     Yields:
-        The state after each round, at least once. What is not `unique` was left over when all others were
-        known, and rests on them. Whoever is not content with a complete batch may go on: directions that are zero
-        where their sample seems active are looked for anew.
+        After each round, at least one: q_i as unit columns, shape (b, k); whether the zeros of each leave no other
+        direction, shape (k,); random starts so far. What is not unique was left over when all others were known, and
+        rests on them. Whoever is not content with a complete batch may go on: directions that are zero where their
+        sample seems active are looked for anew.
     """
+    low_rank, forward, generator = target.low_rank, target.forward, budget.generator
     L, b = low_rank.factor, low_rank.batch_size
-    forward = Forward.of(low_rank, problem.attacked)
     scores, rows = scoring_space(forward), L.to(torch.float32)
     known, refused = L.new_zeros(b, 0), L.new_zeros(b, 0)
-    limit = max_starts or STARTS_PER_SAMPLE * b
-    starts = rounds = idle = 0
+    limit = budget.max_samples or STARTS_PER_SAMPLE * b
+    starts = idle = 0
     explored: list[Tensor] = []
     while True:
         space = orthonormal(scores @ orthogonal_complement(known)).to(torch.float32)
@@ -73,13 +66,13 @@ def search(
             last = weigh(low_rank, fit(low_rank, _last(low_rank, scores, more)), generator=generator)
             more = _joined(more, refused, last.directions[:, last.firm | (idle >= DESPERATE)])
         idle = idle + 1 if more.shape[1] == known.shape[1] else 0
-        known, starts, rounds = more, starts + count, rounds + 1
-        yield Found(known, weigh(low_rank, known, generator=generator).unique, candidates, rounds, starts)
+        known, starts = more, starts + count
+        yield known, weigh(low_rank, known, generator=generator).unique, starts
         if known.shape[1] == b:
             wrong = _disagree(low_rank, forward, known)
             refused = torch.cat([refused, known[:, wrong]], dim=1)
             known = known[:, ~wrong]
-        if starts >= limit or time.monotonic() > deadline or known.shape[1] == b:
+        if starts >= limit or budget.late or known.shape[1] == b:
             return
 
 
@@ -106,7 +99,7 @@ def _last(low_rank: LowRank, scores: Tensor, known: Tensor) -> Tensor:
     for side in (z, -z):
         for share in (*SUREST, 0.5):
             q = sparse(L[side.topk(round(share * len(z)), largest=False).indices], c)
-            zeros = int(((L @ q).abs() <= zero_tolerance(low_rank, q)).sum())
+            zeros = int(zeros_of(low_rank, q).sum())
             best, most = (q, zeros) if zeros > most else (best, most)
     return best
 
@@ -118,6 +111,6 @@ def _disagree(low_rank: LowRank, forward: Forward, known: Tensor) -> Tensor:
     inputs of these two only.
     """
     z = reconstruct(forward, known).preactivations.T
-    zeros = (low_rank.factor @ known).abs() <= zero_tolerance(low_rank, known)
+    zeros = zeros_of(low_rank, known)
     active = z > ACTIVE * z.square().mean(dim=0).sqrt()
     return (zeros & active).sum(dim=0) > STRAYS * zeros.sum(dim=0)

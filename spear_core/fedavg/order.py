@@ -12,7 +12,6 @@ everything that follows, so epochs are divided one after the other, those to com
 A client that keeps its order divides all epochs alike, which is tried first; one that shuffles, each anew.
 """
 
-import time
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +21,7 @@ from torch.nn import functional as F
 
 from spear_core.fedavg.robust import robust_solution
 from spear_core.fedavg.training import Client, History, LocalTraining
+from spear_core.search import Budget
 
 ROUNDED = 4.0  # times the update's own rounding; a division that explains it so well is the right one
 DIFFERENCE = 1e-5  # step of the finite differences, relative to the weight of one sample
@@ -38,14 +38,14 @@ class Seen:
         inputs: c in the basis V, shape (b, b).
         labels: shape (b,).
         output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
-        deadline: `time.monotonic()` after which nothing more is tried.
+        budget: its generator gives the starts besides the linear model's; after its deadline nothing more is tried.
     """
 
     client: Client
     inputs: Tensor
     labels: Tensor
     output_grads: Tensor
-    deadline: float
+    budget: Budget
 
     def missing(self, past: History, schedules: Tensor) -> Tensor:
         """What schedules of the remaining steps leave of `output_grads`, as columns.
@@ -62,7 +62,7 @@ class Seen:
         rows = schedules.shape[1] * b + (len(past[0][0]) if past else 0)
         found = [self.output_grads.new_zeros(b * m, 0)]
         for chunk in schedules.split(max(1, CHUNK_NUMBERS // (rows * width))):
-            if time.monotonic() > self.deadline:
+            if self.budget.late:
                 break
             grads = self.client.train(self.inputs, self.labels, chunk, past)[0][0]
             left = self.output_grads - self.client.lr * grads.unflatten(1, (-1, b)).sum(dim=1)
@@ -90,10 +90,9 @@ def find_schedule(
     inputs: Tensor,
     labels: Tensor,
     output_grads: Tensor,
+    budget: Budget,
     *,
-    generator: torch.Generator | None = None,
     thorough: bool = True,
-    deadline: float = float("inf"),
 ) -> Tensor:
     """Weight of every sample in every step, shape (T, b).
 
@@ -103,25 +102,22 @@ def find_schedule(
         inputs: c in the basis V, shape (b, b).
         labels: shape (b,).
         output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
-        generator: CPU generator, used where more than one start is needed.
+        budget: after its deadline the best so far is settled for.
         thorough: whether to follow several divisions where the best one of each epoch leads nowhere.
-        deadline: `time.monotonic()` after which to settle for the best so far.
     """
     b = len(inputs)
     in_order = training.schedule(torch.arange(b, device=inputs.device))
     if training.is_full_batch(b):
         return in_order
-    seen = Seen(client, inputs, labels, output_grads, deadline)
+    seen = Seen(client, inputs, labels, output_grads, budget)
     for width in WIDTHS if thorough else WIDTHS[:1]:
-        schedule = _followed(seen, in_order, -(-b // (training.batch_size or b)), width, generator)
+        schedule = _followed(seen, in_order, -(-b // (training.batch_size or b)), width)
         if seen.explains([], schedule):
             break
     return schedule
 
 
-def _followed(
-    seen: Seen, in_order: Tensor, epoch: int, width: int, generator: torch.Generator | None
-) -> Tensor:
+def _followed(seen: Seen, in_order: Tensor, epoch: int, width: int) -> Tensor:
     """The best schedule that is found by dividing epoch after epoch, shape (T, b).
 
     Args:
@@ -129,7 +125,6 @@ def _followed(
         in_order: any schedule, for its weights, shape (T, b).
         epoch: steps of one.
         width: how many schedules to follow from epoch to epoch.
-        generator: CPU generator.
     """
     T, b = in_order.shape
     average = torch.full_like(in_order, 1 / b)
@@ -139,7 +134,7 @@ def _followed(
         for schedule, _ in kept:
             past = seen.client.train(seen.inputs, seen.labels, schedule) if len(schedule) else []
             rest = average[len(schedule) :]
-            for division, misfit in _divided(seen, past, rest, weights.amax(dim=1), width, generator):
+            for division, misfit in _divided(seen, past, rest, weights.amax(dim=1), width):
                 repeated = division.repeat(T, 1)[: len(rest)]
                 if len(rest) > epoch and seen.explains(past, repeated):
                     return torch.cat([schedule, repeated])
@@ -149,12 +144,7 @@ def _followed(
 
 
 def _divided(
-    seen: Seen,
-    past: History,
-    rest: Tensor,
-    weight: Tensor,
-    width: int,
-    generator: torch.Generator | None,
+    seen: Seen, past: History, rest: Tensor, weight: Tensor, width: int
 ) -> list[tuple[Tensor, float]]:
     """The weights of one epoch that explain the update best, each of shape (s, b), with their misfits.
 
@@ -164,7 +154,6 @@ def _divided(
         rest: average weights of this epoch and those to come, shape (T', b).
         weight: of one sample in each step of the epoch, shape (s,); the last epoch may be cut short.
         width: at most so many, from so many starts.
-        generator: CPU generator, of the starts besides the linear model's.
     """
     average, later = rest[: len(weight)], rest[len(weight) :]
 
@@ -178,7 +167,7 @@ def _divided(
         return [(average, float("inf"))]
     jacobian = (missing[:, :1] - missing[:, 1:]) / size
     relaxed = average + robust_solution(jacobian, missing[:, :1]).reshape(average.shape)
-    starts = [relaxed, *torch.rand(width - 1, *average.shape, generator=generator).to(average)]
+    starts = [relaxed, *torch.rand(width - 1, *average.shape, generator=seen.budget.generator).to(average)]
     found: dict[tuple[float, ...], float] = {}
     for start in starts:
         tried, least = _nearest(start, weight)[None], torch.inf

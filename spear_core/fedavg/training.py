@@ -16,10 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spear_core.client.messages import minibatches
-from spear_core.consistency.relation import value_and_slope
 from spear_core.errors import InputError
-from spear_core.problem import Problem
-from spear_core.spear.reconstruction import Forward
+from spear_core.linalg import value_and_slope
+from spear_core.search import Target
 from spear_core.tolerances import weight_rounding
 
 History = list[tuple[Tensor, Tensor]]  # of every layer D and Y: its weights are now W − η Dᵀ Y
@@ -103,12 +102,12 @@ class Client:
     lr: float
 
     @classmethod
-    def of(cls, problem: Problem, forward: Forward, training: LocalTraining) -> "Client":
-        """The client that trained on this problem's layers, whose "gradients" are the update."""
-        low_rank, layers = forward.low_rank, problem.layers
+    def of(cls, target: Target, training: LocalTraining) -> "Client":
+        """The client that trained on this target's layers, whose "gradients" are the update."""
+        low_rank, layers = target.low_rank, target.problem.layers
         scale = low_rank.singular_values[: low_rank.batch_size]
         later = layers[1:]
-        weights = (forward.weights / scale[:, None]).T
+        weights = (target.forward.weights / scale[:, None]).T
         updates = (low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in later))
         return cls(
             weights=(weights, *(layer.weight.to(torch.float64) for layer in later)),

@@ -3,7 +3,7 @@
 A candidate near a sample's direction is fitted to its zeros, ever more finely, in float64. It is confirmed if
 
 1. its zeros are enough and leave one direction only, even with any two of them taken away
-   (`halfspace_zeros.weigh`). Two similar samples share most zeros, and one further row picks *some* mixture of
+   (`uniqueness.weigh`). Two similar samples share most zeros, and one further row picks *some* mixture of
    them: a plain rank test would believe it;
 2. its zeros are a half-space: some c has M c ≤ 0 on them and M c > 0 on all other rows. The zeros of a mixture
    are an intersection of half-spaces, which the m points in ℝᵇ hardly ever separate.
@@ -17,25 +17,29 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spear_core.linalg import is_first, units
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import UNDECIDED
-from spear_core.spear.sparsity import (
-    COARSE_ZERO,
-    FULLY_EXPLORED,
-    INDEPENDENT,
+from spear_core.spear.sparsity import COARSE_ZERO, FULLY_EXPLORED, descend
+from spear_core.spear.uniqueness import BLURRED, Zeros, pinning, weigh
+from spear_core.spear.zeros import (
+    chunk,
     default_threshold,
-    descend,
+    inverse_iteration,
+    masked_grams,
+    regular_cholesky,
     zero_tolerance,
 )
-from spear_core.spear.zeros import Zeros, fit, shared_kernel, weigh
+from spear_core.tolerances import INDEPENDENT, SAME_DIRECTION
 
-SAME = 1 - 1e-6  # cosine from which two candidates are one direction, to a float32 candidate's accuracy
+FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
+SAME = 1 - SAME_DIRECTION
 HINGE_STEPS = 80  # nine in ten true patterns are separated after that, the others but for a few rows
 HINGE_LOOK = 16  # steps between two looks at who is separated
 STRAYS = 0.01  # share of the rows that may then still be on the wrong side
 SMALL_SPACE = 0.25  # share of b, below which separating rows by what is left is evidence of its own
 FEW_STRAYS = 0.005  # the same share there
-MOST_UNSURE = 32
+MOST_UNSURE = 32  # directions that wait for a narrower space
 MOST_DESCENTS = 4  # kernels of several dimensions that are searched per call
 
 
@@ -89,7 +93,7 @@ def confirm(
     """
     if confirmed.unsure is not None and _is_narrow(spaces):
         confirmed = _join(low_rank, spaces, replace(confirmed, unsure=None), confirmed.unsure)
-    candidates = _units(candidates.to(torch.float64))
+    candidates = units(candidates.to(torch.float64))
     entries = (low_rank.factor @ candidates).abs()
     zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
     q = _new(candidates[:, zeros >= default_threshold(low_rank) * len(entries)], confirmed)
@@ -137,7 +141,7 @@ def _are_new(q: Tensor, confirmed: Confirmed) -> Tensor:
     """Numbers of the unit columns that are not known and not parallel to an earlier one."""
     unknown = (~confirmed.holds(q)).nonzero().flatten()
     q = q[:, unknown]
-    return unknown[~((q.T @ q).abs() > SAME).tril(-1).any(dim=1)]
+    return unknown[is_first((q.T @ q).abs() > SAME)]
 
 
 def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed, found: Zeros) -> Confirmed:
@@ -205,5 +209,39 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
     return found
 
 
-def _units(columns: Tensor) -> Tensor:
-    return columns / columns.norm(dim=0)
+def fit(low_rank: LowRank, q: Tensor) -> Tensor:
+    """Fit candidates to the entries of L q that look like zeros, unit columns, shape (b, K).
+
+    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them.
+    """
+    L = low_rank.factor
+    q, last = q.clone(), torch.zeros(len(L), q.shape[1], dtype=torch.bool, device=q.device)
+    for tolerance in FIT_TOLERANCES:
+        entries = (L @ q).abs()
+        zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
+        changed = (zeros != last).any(dim=0).nonzero().flatten()
+        for part in changed.split(chunk(L)):
+            lower = regular_cholesky(masked_grams(L, zeros[:, part]))
+            q[:, part] = inverse_iteration(lower, q[:, part].T[:, :, None])[:, :, 0].T
+        last = zeros
+    return q
+
+
+def shared_kernel(low_rank: LowRank, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
+
+    Args:
+        low_rank: the split of G.
+        rows: mask, shape (m,).
+
+    Returns:
+        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
+    """
+    L, rows = low_rank.factor, rows.clone()
+    for last in (False, True):
+        values, vectors = torch.linalg.eigh(L[rows].T @ L[rows])
+        silent = ((L @ vectors).abs() <= zero_tolerance(low_rank, vectors))[rows].all(dim=0)
+        if not last:
+            span = (L[rows] @ vectors[:, ~silent] / values[~silent].clamp_min(BLURRED).sqrt()).T
+            rows[rows.nonzero().flatten()[pinning(span)]] = False
+    return vectors[:, silent], rows

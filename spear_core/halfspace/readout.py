@@ -15,7 +15,7 @@ half-space, as `halfspace` does it, and in the end taken as it is.
 import torch
 from torch import Tensor
 
-from spear_core.problem import Problem
+from spear_core.search import Target
 
 FITTED_STEPS, OWN_STEPS = 10, 10  # with patterns that are half-spaces, and with those that the entries tell
 ARRIVED = 1e-5  # squared relative residual of a candidate that is worth a fit in float64
@@ -23,15 +23,16 @@ RIDGE = 1e-6  # relative; keeps Cholesky factors alive where few units are activ
 FEW = 32  # dimensions of the errors up to which all products of L and V fit into memory
 
 
-def readout(problem: Problem) -> Tensor | None:
+def readout(target: Target) -> Tensor | None:
     """V = W₂ᵀ L₂, shape (m, d), float32: what ∂L/∂z is made of where units are active.
 
     Returns:
         None unless the next layer is the output layer, and its gradient has few dimensions.
     """
+    problem = target.problem
     if len(problem.layers) != 2 or problem.layers[1].activation is not None or problem.branches:
         return None
-    errors = problem.next_split().factor
+    errors = target.splits.of(1).factor
     if errors.shape[1] > FEW:
         return None
     return (problem.layers[1].weight.to(torch.float64).T @ errors).to(torch.float32)

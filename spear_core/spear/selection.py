@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.spear.reconstruction import Forward, Reconstruction, reconstruct
-from spear_core.spear.sparsity import INDEPENDENT, Pool
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Forward, Pool, Reconstruction
+from spear_core.tolerances import INDEPENDENT
 
 
 @dataclass(frozen=True)

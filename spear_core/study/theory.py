@@ -12,12 +12,10 @@ from functools import cache
 
 import numpy as np
 
+from spear_core.spear.sampling import expected_draws as expected_draws
+from spear_core.spear.sampling import harmonic as harmonic
+
 NODES = 256  # of an integral: six digits for directions that differ a thousandfold in probability
-
-
-def harmonic(b: int) -> float:
-    """H_b = 1 + 1/2 + … + 1/b, the coupon collector's number."""
-    return math.fsum(1 / k for k in range(1, b + 1))
 
 
 # ---------------------------------------------------------------- step 2: draws
@@ -61,23 +59,6 @@ def asymptotic_hit_probability(batch_size: int, *, zero_share: float = 0.5) -> f
     0.125
     """
     return float(zero_share ** (batch_size - 1))
-
-
-def expected_draws(b: int, found: int = 0, *, zero_share: float = 0.5) -> float:
-    """Expected number of candidates until all b directions are met, H_b · 2^(b−1) for half of zeros.
-
-    A draw of b − 1 rows hits direction i if all of them are zero in column i: probability p^(b−1). The hits
-    are spread over b directions, so collecting them takes H_b times as many draws as one of them.
-
-    Args:
-        b: batch size.
-        found: how many directions are known already; H_(b−found) replaces H_b.
-        zero_share: p, the share of zeros in a column of ∂L/∂Z.
-
-    >>> round(expected_draws(4), 6)
-    16.666667
-    """
-    return harmonic(b - found) / asymptotic_hit_probability(b, zero_share=zero_share)
 
 
 def expected_draws_each(probabilities: Sequence[float]) -> float:

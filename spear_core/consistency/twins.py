@@ -1,4 +1,4 @@
-"""The last few samples, which share their activation pattern, are parted by the rest of the network.
+"""The last few samples, which share their activation pattern, are told apart by the rest of the network.
 
 Between samples with one pattern every mixture agrees with the next layer, so forward consistency leaves them out. But
 what is missing lies in a small space: c · q_k = 0 for every found sample k, and c · Lᵀ g = 1, for two of them a line.
@@ -7,20 +7,18 @@ the labels, which gives ∂L/∂z and so q = Lᵀ ∂L/∂z; with them Q is comp
 later layers hardly change along the line, so this settles in a few turns, and on samples if ∂L/∂z lies in span L.
 """
 
-import time
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spear_core.certificate.backprop import forward as passed_on
+from spear_core.certificate.backprop import label_errors
 from spear_core.certificate.output_errors import FEW_CLASSES, labels_by_gradient
-from spear_core.certificate.passing import forward as passed_on
-from spear_core.certificate.passing import label_errors
-from spear_core.consistency.deflation import orthogonal_complement
+from spear_core.linalg import orthogonal_complement
 from spear_core.problem import LinearLayer, Problem
-from spear_core.spear.reconstruction import Forward
+from spear_core.search import Budget, Target
 
-MOST = 4  # samples that are parted; the space between more of them is too large for random starts
+MOST = 4  # samples that are told apart; the space between more of them is too large for random starts
 STARTS, TURNS = 128, 12
 SETTLED = 1e-9  # relative change of c, after which a start has arrived somewhere
 AGREES = 1e-3  # how far found samples' ∂L/∂z may be from the replayed ones if the loss is cross-entropy
@@ -45,33 +43,22 @@ def applies(problem: Problem, directions: Tensor) -> bool:
     )
 
 
-def parted(
-    problem: Problem,
-    forward: Forward,
-    coefficients: Tensor,
-    directions: Tensor,
-    *,
-    generator: torch.Generator | None = None,
-    deadline: float = float("inf"),
-) -> Tensor | None:
+def told_apart(target: Target, coefficients: Tensor, directions: Tensor, budget: Budget) -> Tensor | None:
     """The missing samples of a batch, if the client's own passes tell them.
 
     Args:
-        problem: layers from the attacked one to the output layer, one after the other.
-        forward: the attacked layer in the row space of its gradient.
+        target: layers from the attacked one to the output layer, one after the other.
         coefficients: c_i of the samples found, as rows, shape (k, b), at least one and at most `MOST` missing.
         directions: their q_i as unit columns, shape (b, k).
-        generator: CPU generator, of the starts.
-        deadline: `time.monotonic()` after which to stop.
+        budget: its deadline, and the generator of the starts.
 
     Returns:
         c_i of the missing ones as rows, shape (b − k, b), to be certified; None if nothing agrees.
     """
-    L, attacked = forward.low_rank.factor, problem.attacked
+    L, layers, forward = target.low_rank.factor, target.problem.layers, target.forward
     Q = directions / (coefficients * directions.T).sum(dim=1)
     k, missing = len(coefficients), L.shape[1] - len(coefficients)
-    bias = attacked.bias.to(L.dtype)
-    passed = passed_on(problem.layers, coefficients @ forward.weights + bias)
+    passed = passed_on(layers, forward.preactivations(coefficients))
     own = (L @ Q).T
     labels = labels_by_gradient(passed, own)
     errors = label_errors(passed.output, labels)
@@ -79,17 +66,17 @@ def parted(
     factor = (grads * own).sum() / grads.square().sum()
     if not (factor * grads - own).norm() < AGREES * own.norm():
         return None
-    labels = _labels_left(problem.layers[-1], errors, factor, missing)
-    mean = L.T @ attacked.bias_grad.to(L.dtype)
+    labels = _labels_left(layers[-1], errors, factor, missing)
+    mean = L.T @ layers[0].bias_grad.to(L.dtype)
     space = orthogonal_complement(directions)
     within = space.T @ mean
     for _ in range(STARTS):
         # as if the directions of unlike labels were orthogonal, which they nearly are
-        normal = torch.randn(missing, missing, dtype=L.dtype, generator=generator).to(L.device)
+        normal = torch.randn(missing, missing, dtype=L.dtype, generator=budget.generator).to(L.device)
         frame = torch.linalg.qr(normal)[0]
         c = frame / (frame @ within)[:, None] @ space.T
         for _ in range(TURNS):
-            passed = passed_on(problem.layers, c @ forward.weights + bias)
+            passed = passed_on(layers, forward.preactivations(c))
             *_, grads = passed.back(factor * label_errors(passed.output, labels))
             q = L.T @ grads.T
             outside = (grads.T - L @ q).norm() / grads.norm()
@@ -98,7 +85,7 @@ def parted(
                 break
         if outside < INSIDE:
             return c
-        if time.monotonic() > deadline:
+        if budget.late:
             return None
     return None
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from spear_core.linalg import value_and_slope
 from spear_core.problem import LinearLayer
 
 
@@ -69,8 +70,4 @@ def activate(layer: LinearLayer, z: Tensor) -> tuple[Tensor, Tensor]:
     """σ(z) and σ'(z) of a layer."""
     if layer.activation is None:
         return z, torch.ones_like(z)
-    with torch.enable_grad():
-        at = z.detach().requires_grad_()
-        y = layer.activation(at.clone())  # a clone: the activation may work in place
-        (slope,) = torch.autograd.grad(y.sum(), at)
-    return y.detach(), slope
+    return value_and_slope(layer.activation, z)
