@@ -152,6 +152,7 @@ def test_bad_layers_are_refused(layer, error, match):
 
 def test_tensors_on_two_devices_are_refused(monkeypatch):
     layer = check_layer(**LAYER)
+
     class Elsewhere:
         device = torch.device("cuda:0")
 
