@@ -14,8 +14,8 @@ import torch
 from spear_core import client
 from spear_core.attack import files
 from spear_core.attack import invert as attack
+from spear_core.attack.options import METHODS
 from spear_core.client import data, networks
-from spear_core.model.checks import METHODS
 from spear_core.study import metrics, picture
 
 

@@ -43,15 +43,12 @@ class Problem:
     Attributes:
         layers: the attacked layer first. One layer is enough for SPEAR; two are enough for
             forward consistency; the last may be the output layer (`activation=None`).
-        replay: maps recovered inputs (b, n) of the attacked layer to the network's output (b, classes),
-            differentiable in the parameters; None where the server does not know the whole model.
         notes: what was noticed while reading the model and the gradients, in words.
         branches: whether something besides the next layer takes some σ(z), a residual for example. The
             forward relations hold all the same; back-propagation along the chain alone does not.
     """
 
     layers: tuple[LinearLayer, ...]
-    replay: Callable[[Tensor], Tensor] | None = None
     notes: tuple[str, ...] = ()
     branches: bool = False
 

@@ -9,11 +9,24 @@ inputs are combinations of each other.
 
 from dataclasses import dataclass
 
-from spear_core.model.causes import batch_by_next_layer, not_low_rank, processed, weights_inside
-from spear_core.model.checks import check_rank, is_crowded
+import torch
+from torch import Tensor
+
+from spear_core.attack.causes import (
+    batch_by_next_layer,
+    explain_rank,
+    not_low_rank,
+    processed,
+    weights_inside,
+)
+from spear_core.errors import InputError
 from spear_core.problem import Problem
 from spear_core.spear.low_rank import FIRST_RANK, LowRank
+from spear_core.tolerances import numerical_rank, precision
 
+CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
+NOISY = 100.0  # rounding errors; a floor above that has a reason
+ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
 CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong directions agree by half or so
 
 
@@ -85,3 +98,64 @@ def count_samples(
     if is_crowded(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
         return Count(told)
     return Count(rank, told)
+
+
+def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = None) -> None:
+    """Refuse a gradient whose rank does not tell a batch.
+
+    Args:
+        low_rank: the split of the attacked layer's gradient.
+        problem: what the server sees.
+        batch_size: b, if the caller gave it.
+
+    Raises:
+        NotLowRank: full rank, with the likeliest reason.
+        RankSaturated: the batch is too large for the layer.
+        InputError: a given batch size that contradicts the rank; a bias gradient of something else.
+    """
+    layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
+    crowded = is_crowded(low_rank) and batch_by_next_layer(problem, b) != b
+    if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
+        raise explain_rank(low_rank, problem)
+    noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
+    reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
+    if reason:
+        raise not_low_rank(problem, b, reason)
+    if batch_size is not None:
+        _check_batch_size(batch_size, values, layer.weight_grad.dtype)
+        return
+    g = layer.bias_grad.to(low_rank.factor.dtype)
+    outside = g - low_rank.factor @ (low_rank.factor.T @ g)
+    if outside.norm() > g.norm() / 2:
+        raise InputError(
+            "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
+            "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
+        )
+
+
+def is_crowded(low_rank: LowRank) -> bool:
+    """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
+    return low_rank.batch_size > CROWDED * min(_live_lines(low_rank))
+
+
+def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
+    """Refuse a batch size that a spectrum without noise contradicts."""
+    rank = numerical_rank(values, dtype)
+    if batch_size > rank and values[batch_size - 1] <= ON_FLOOR * values[batch_size]:
+        raise InputError(
+            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
+            "that is twice in the batch, or leaves no gradient, does not count"
+        )
+    if batch_size < rank < len(values) and values[rank] <= NOISY * precision(dtype) * values[0]:
+        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
+
+
+def _live_lines(low_rank: LowRank) -> tuple[int, int]:
+    """How many rows and columns of G are not zero.
+
+    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
+    """
+    scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
+    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
+    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
+    return m, n

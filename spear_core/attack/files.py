@@ -21,8 +21,8 @@ from torch import nn
 from spear_core.attack.diagnose import diagnose
 from spear_core.attack.inversion import Inversion
 from spear_core.attack.invert import invert
+from spear_core.attack.options import METHODS
 from spear_core.errors import InputError
-from spear_core.model.checks import METHODS
 from spear_core.model.parameters import Gradients, strip
 
 

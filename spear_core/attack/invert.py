@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
 from spear_core.attack.distributed import Team, shared_states
 from spear_core.attack.inversion import Inversion, restore_precision
+from spear_core.attack.options import check_options
 from spear_core.attack.plan import check_method, obstacles
 from spear_core.attack.progress import reporter
 from spear_core.certificate.certify import GRADIENT, REPLAY
@@ -23,7 +24,7 @@ from spear_core.consistency.states import certified, consistency_states, spans_b
 from spear_core.fedavg.search import fedavg_states
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.halfspace.states import halfspace_states
-from spear_core.model.checks import check_layer, check_options
+from spear_core.model.checks import check_layer
 from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
 from spear_core.search import State

@@ -32,7 +32,7 @@ def check_method(method: str, problem: Problem) -> None:
     """Refuse a method that cannot work on a problem.
 
     Args:
-        method: one of `spear_core.model.checks.METHODS`.
+        method: one of `spear_core.attack.options.METHODS`.
         problem: the attacked layer and what follows it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Checks at the public door: what must be, what was given. Inside the package the types are trusted."""
+"""Checks of tensors at the public door: what must be, what was given. Inside the package the types are trusted."""
 
 from collections.abc import Mapping
 
@@ -7,54 +7,11 @@ import torch
 from torch import Tensor
 
 from spear_core.errors import InputError, InputTypeError, MissingGradient
-from spear_core.model.causes import batch_by_next_layer, explain_rank, not_low_rank, processed, weights_inside
-from spear_core.problem import LinearLayer, Problem
-from spear_core.spear.low_rank import LowRank
-from spear_core.tolerances import numerical_rank, precision
+from spear_core.problem import LinearLayer
+from spear_core.tolerances import precision
 
-METHODS = ("auto", "sampling", "halfspace", "consistency")
 BIAS_ROUNDING = 32.0  # rounding errors of the weight gradient's largest entry; below, a bias gradient is none
 LARGEST = 1e140  # its square, a million times, is below the largest float64
-CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
-NOISY = 100.0  # rounding errors; a floor above that has a reason
-ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
-
-
-def check_options(
-    method: str = "auto",
-    batch_size: int | None = None,
-    max_samples: int | None = None,
-    time_limit: float | None = None,
-    generator: torch.Generator | None = None,
-) -> None:
-    """Refuse options that make no sense, before any work.
-
-    Args:
-        method: one of `METHODS`.
-        batch_size: b, a whole number from 1 on, or None for the numerical rank.
-        max_samples: candidates to draw at most, a whole number from 1 on, or None.
-        time_limit: seconds, not negative, or None.
-        generator: a CPU `torch.Generator`, so that one seed means one result on every device, or None.
-
-    Raises:
-        InputError: naming the option, what it must be and what it is.
-
-    >>> check_options("newton")
-    Traceback (most recent call last):
-    spear_core.errors.InputError: method must be "auto", ... or "consistency", got 'newton'
-    """
-    if not isinstance(method, str) or method not in METHODS:
-        names = ", ".join(f'"{name}"' for name in METHODS[:-1])
-        raise InputError(f'method must be {names} or "{METHODS[-1]}", got {method!r}')
-    for name, count in (("batch_size", batch_size), ("max_samples", max_samples)):
-        if count is not None and (not _is_whole(count) or count < 1):
-            raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
-    if time_limit is not None and not _is_seconds(time_limit):
-        raise InputError(f"time_limit must be a number of seconds from 0 on, or None, got {time_limit!r}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InputTypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
-    if generator is not None and generator.device.type != "cpu":
-        raise InputError(f"generator must be on the CPU, got one on {generator.device}")
 
 
 def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: object) -> LinearLayer:
@@ -176,67 +133,6 @@ def check_gradient(layer: LinearLayer) -> None:
         )
 
 
-def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = None) -> None:
-    """Refuse a gradient whose rank does not tell a batch.
-
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
-        batch_size: b, if the caller gave it.
-
-    Raises:
-        NotLowRank: full rank, with the likeliest reason.
-        RankSaturated: the batch is too large for the layer.
-        InputError: a given batch size that contradicts the rank; a bias gradient of something else.
-    """
-    layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
-    crowded = is_crowded(low_rank) and batch_by_next_layer(problem, b) != b
-    if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
-        raise explain_rank(low_rank, problem)
-    noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
-    reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
-    if reason:
-        raise not_low_rank(problem, b, reason)
-    if batch_size is not None:
-        _check_batch_size(batch_size, values, layer.weight_grad.dtype)
-        return
-    g = layer.bias_grad.to(low_rank.factor.dtype)
-    outside = g - low_rank.factor @ (low_rank.factor.T @ g)
-    if outside.norm() > g.norm() / 2:
-        raise InputError(
-            "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
-            "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
-        )
-
-
-def is_crowded(low_rank: LowRank) -> bool:
-    """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
-    return low_rank.batch_size > CROWDED * min(_live_lines(low_rank))
-
-
-def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a batch size that a spectrum without noise contradicts."""
-    rank = numerical_rank(values, dtype)
-    if batch_size > rank and values[batch_size - 1] <= ON_FLOOR * values[batch_size]:
-        raise InputError(
-            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
-            "that is twice in the batch, or leaves no gradient, does not count"
-        )
-    if batch_size < rank < len(values) and values[rank] <= NOISY * precision(dtype) * values[0]:
-        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
-
-
-def _live_lines(low_rank: LowRank) -> tuple[int, int]:
-    """How many rows and columns of G are not zero.
-
-    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
-    """
-    scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
-    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
-    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
-    return m, n
-
-
 def largest_entry(tensor: Tensor) -> Tensor:
     """Largest |entry|, in one pass and without a copy."""
     low, high = tensor.aminmax()
@@ -261,11 +157,3 @@ def _as_tensor(value: object, name: str) -> Tensor:
 def _kind(value: object) -> str:
     dtype = f" of {value.dtype}" if hasattr(value, "dtype") else ""
     return type(value).__name__ + dtype
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(value >= 0)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from spear_core.errors import InputError
@@ -29,12 +29,10 @@ class Traced:
     Attributes:
         root: a replica of the model, without wrappers: what is done to it leaves the original alone.
         graph: its calls in order.
-        trial: the input that the graph was recorded with, or None if it holds for every batch size.
     """
 
     root: nn.Module
     graph: fx.Graph
-    trial: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def trace(model: nn.Module) -> Traced:
     """
     root = replicate(unwrap(model))
     try:
-        graph, trial = symbolic(root), None
+        graph = symbolic(root)
     except Exception as refusal:  # a forward of somebody else's may raise anything when it meets a proxy
         recorded = record(root)
         if recorded is None:
@@ -79,9 +77,9 @@ def trace(model: nn.Module) -> Traced:
                 f"model must be traceable by torch.fx or run on a batch of its first layer's size, got "
                 f"{type(model).__name__}, which does neither ({type(refusal).__name__}: {refusal})"
             ) from refusal
-        graph, trial = recorded
+        graph = recorded
     _link_in_place(graph, root)
-    return Traced(root, graph, trial)
+    return Traced(root, graph)
 
 
 def unwrap(model: nn.Module) -> nn.Module:

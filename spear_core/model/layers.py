@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from spear_core.errors import InputError, UnknownLayer
-from spear_core.model import part
 from spear_core.model.checks import check_finite, check_gradient, check_magnitude, check_one_device
 from spear_core.model.folding import Affine, fold_after, fold_before
 from spear_core.model.following import Following, follow
@@ -59,8 +58,7 @@ def problem_of(reading: Reading, call: LinearCall, notes: Sequence[str] = ()) ->
     """
     check_present(reading, call)
     layers, branches, found = _chain(reading, call)
-    replay = part.replay(reading.traced, call.source)
-    return Problem(tuple(layers), replay, (*notes, *found, *_source_notes(reading, call)), branches)
+    return Problem(tuple(layers), (*notes, *found, *_source_notes(reading, call)), branches)
 
 
 def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool, list[str]]:

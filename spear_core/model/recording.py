@@ -16,7 +16,7 @@ TOKENS = 8  # of made-up sequences
 CHANNELS = (1, 3)  # of images that are flattened before their first layer
 
 
-def record(root: nn.Module) -> tuple[fx.Graph, Tensor] | None:
+def record(root: nn.Module) -> fx.Graph | None:
     """Run the model once on a made-up batch and write down its calls.
 
     Args:
@@ -24,11 +24,11 @@ def record(root: nn.Module) -> tuple[fx.Graph, Tensor] | None:
             become attributes of it, so give a copy.
 
     Returns:
-        The graph and the batch; None if no input of a likely shape runs through.
+        The graph; None if no input of a likely shape runs through.
     """
     for trial in _trials(root):
         try:
-            return _record(root, trial), trial
+            return _record(root, trial)
         except Exception:  # the wrong shape for this model: its forward may raise anything
             continue
     return None

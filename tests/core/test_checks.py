@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from spear_core import client
+from spear_core.attack.counting import check_rank
+from spear_core.attack.options import METHODS, check_options
 from spear_core.attack.plan import check_method, obstacles
 from spear_core.errors import InputError, InputTypeError, MissingGradient, NotLowRank, RankSaturated
-from spear_core.model.checks import METHODS, check_layer, check_options, check_rank
+from spear_core.model.checks import check_layer, check_one_device
 from spear_core.model.layers import read_problem
 from spear_core.problem import LinearLayer, Problem
 from spear_core.spear.low_rank import split
@@ -150,7 +152,6 @@ def test_bad_layers_are_refused(layer, error, match):
 
 def test_tensors_on_two_devices_are_refused(monkeypatch):
     layer = check_layer(**LAYER)
-    from spear_core.model.checks import check_one_device
 
     class Elsewhere:
         device = torch.device("cuda:0")

@@ -84,6 +84,9 @@ RELU = {
     "product with a mask": between(lambda self, z: z * (z > 0)),
     "arithmetic": between(lambda self, z: (z + z.abs()) / 2),
     "dropout in eval mode": between(lambda self, z: self.dropout(self.dropout(z).relu())),
+    "view of the batch size": lambda self, x: self.last(
+        F.relu(self.second(F.relu(self.first(x)).view(x.size(0), -1)))
+    ),
     "flatten and view": between(lambda self, z: F.relu(z.flatten(1)).view(z.size(0), -1)),
     "BatchNorm before": between(lambda self, z: F.relu(self.norm(z))),
     "BatchNorm after": between(lambda self, z: self.norm(F.relu(z))),
@@ -125,7 +128,6 @@ def test_relu_however_it_is_written(style):
     assert [layer.has_relu for layer in problem.layers] == [True, True, False]
     assert problem.layers[-1].activation is None and not problem.branches
     assert_sound(problem, x)
-    assert torch.allclose(problem.replay(x[:3]), model(x[:3]))
 
 
 ACTIVATIONS = {
@@ -168,7 +170,6 @@ def test_the_chain_ends_where_the_graph_branches():
     x, y = batch()
     problem = read_problem(model, client.gradients(model, x, y))
     assert [layer.name for layer in problem.layers] == ["side"] and problem.attacked.has_relu
-    assert torch.allclose(problem.replay(x), model(x))  # the residual is followed
     assert_sound(problem, x)
 
 
@@ -234,7 +235,6 @@ def test_public_style_architectures():
     problem = read_problem(residual, client.gradients(residual, x, y))
     assert [layer.name for layer in problem.layers] == ["stem", "up.0", "down.0"] and problem.branches
     assert_sound(problem, x)
-    assert torch.allclose(problem.replay(x[:2]), residual(x[:2]))
     inner = read_problem(residual, client.gradients(residual, x, y), layer="up.1")
     assert inner.attacked.has_relu and "inputs of layer 'up.1'" in inner.notes[-1]
 
@@ -243,7 +243,6 @@ def test_public_style_architectures():
     problem = read_problem(network, client.gradients(network, images, y))
     assert [layer.name for layer in problem.layers] == ["classifier.1", "classifier.3"]
     assert_sound(problem, network.features(images).flatten(1))
-    assert torch.allclose(problem.replay(network.features(images).flatten(1)), network(images))
 
 
 def test_transformer_blocks_are_looked_into():
@@ -267,10 +266,7 @@ def test_the_model_is_left_alone(style, train):
     modes = [module.training for module in model.modules()]
     torch.manual_seed(3)
     state = torch.get_rng_state()
-    problem = read_problem(model, gradients)
-    with torch.enable_grad():
-        problem.replay(x).sum().backward()
-    model.zero_grad()
+    read_problem(model, gradients)
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
     assert modes == [module.training for module in model.modules()]
@@ -279,11 +275,11 @@ def test_the_model_is_left_alone(style, train):
 
 
 def test_hooks_of_others_are_not_called():
-    model, calls = mlp(), []
+    model, calls = mlp(activation=nn.GELU), []  # which is run on made-up inputs, to find out what it does
+    gradients = client.gradients(model, *batch())
     for module in model.modules():
         module.register_forward_hook(lambda *_: calls.append(1))
-    gradients = client.gradients(mlp(), *batch())
-    read_problem(model, gradients).replay(batch()[0])
+    read_problem(model, gradients)
     assert not calls
 
 
@@ -324,7 +320,6 @@ def test_any_sequence_of_steps_is_sound(steps, seed):
     x, y = batch(seed)
     problem = read_problem(model, client.gradients(model, x, y))
     assert_sound(problem, x)
-    assert torch.allclose(problem.replay(x), model(x))
 
 
 class NoLinear(nn.Module):
