@@ -115,7 +115,9 @@ class Splits:
     """
 
     problem: Problem
-    _known: dict[tuple[int, int | None], LowRank] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _known: dict[tuple[int, int | None], LowRank] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def of(self, place: int, batch_size: int | None = None, *, expected: int = FIRST_RANK) -> LowRank:
         """The split of one layer's weight gradient.
@@ -129,7 +131,9 @@ class Splits:
             if known_place == place and batch_size in (asked, known.batch_size):
                 return known
         generator = torch.Generator().manual_seed(0)
-        found = split(self.problem.layers[place].weight_grad, batch_size, generator=generator, expected=expected)
+        found = split(
+            self.problem.layers[place].weight_grad, batch_size, generator=generator, expected=expected
+        )
         self._known[place, batch_size] = found
         return found
 

@@ -19,11 +19,17 @@ REPLAY_MARGIN = 4.0  # replayed weights are rounded as the client's were, in ano
 LARGEST_ROUNDING = 1e-4  # relative; an update that rounding blurs more proves nothing
 ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
 
+EXPLAINED_FLOOR = 100.0  # rounding errors; a floor of the spectrum above that has a reason
+
 SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
 SAME_DIRECTION = 1e-6  # 1 − cosine up to which two directions are one, as exact as candidates in float32 are
 EQUAL_DIRECTION = 1e-9  # the same for null vectors in float64
-INDEPENDENT = 1e-5  # least distance of a unit direction from the span of others; float64 inverts such a Q to 1e-11
-SAME_SAMPLE = 1e-4  # two finds closer than this, relative to their length, are one sample, however exact they are
+INDEPENDENT = (
+    1e-5  # least distance of a unit direction from the span of others; float64 inverts such a Q to 1e-11
+)
+SAME_SAMPLE = (
+    1e-4  # two finds closer than this, relative to their length, are one sample, however exact they are
+)
 
 
 def rounding_residual(noise: float) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.problem import LinearLayer, Problem
+from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
 
 SAMPLE = 2**16  # entries looked at
@@ -25,20 +26,21 @@ WEIGHTS = 0.5  # factors this close to one are the weights themselves, not their
 SIMILAR = 0.7  # cosine from which on a "gradient" is the weights
 
 
-def explain_rank(low_rank: LowRank, problem: Problem) -> InputError:
+def explain_rank(low_rank: LowRank, splits: Splits) -> InputError:
     """The error to raise for a gradient whose rank does not stay below min(m, n).
 
     Args:
         low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
+        splits: of the layers behind.
 
     Returns:
         `NotLowRank` with the likeliest reason and what to do, or `RankSaturated` where the gradient looks
         sound and the batch is simply too large for the layer.
     """
-    layer, rank = problem.attacked, low_rank.batch_size
+    problem, rank = splits.problem, low_rank.batch_size
+    layer = problem.attacked
     m, n = layer.weight_grad.shape
-    told = batch_by_next_layer(problem, rank)
+    told = batch_by_next_layer(splits, rank)
     reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
     if told is None or told < rank:
         reason = reason or _noise(low_rank)
@@ -148,16 +150,16 @@ def _noise(low_rank: LowRank) -> str:
     return "every entry carries noise of the same size: noise was added? Approximate at best: give batch_size"
 
 
-def batch_by_next_layer(problem: Problem, expected: int = FIRST_RANK) -> int | None:
+def batch_by_next_layer(splits: Splits, expected: int = FIRST_RANK) -> int | None:
     """Batch size as the next layer's gradient tells it, where its rank is not saturated itself.
 
     Args:
-        problem: what the server sees.
+        splits: of the layers behind.
         expected: a rank that is likely, see `low_rank.split`.
     """
-    if len(problem.layers) < 2:
+    if len(splits.problem.layers) < 2:
         return None
-    low_rank = problem.next_split(expected=expected)
+    low_rank = splits.of(1, expected=expected)
     return low_rank.batch_size if low_rank.complete else None
 
 

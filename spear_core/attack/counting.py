@@ -20,12 +20,11 @@ from spear_core.attack.causes import (
     weights_inside,
 )
 from spear_core.errors import InputError
-from spear_core.problem import Problem
+from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank
-from spear_core.tolerances import numerical_rank, precision
+from spear_core.tolerances import EXPLAINED_FLOOR, numerical_rank, precision
 
-CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
-NOISY = 100.0  # rounding errors; a floor above that has a reason
+NEARLY_FULL = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
 ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
 CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong directions agree by half or so
 
@@ -53,59 +52,57 @@ class Count:
         )
 
 
-def expected_rank(problem: Problem, method: str, batch_size: int | None) -> int:
+def expected_rank(splits: Splits, method: str, batch_size: int | None) -> int:
     """The likely rank of the attacked layer's gradient: that of the next layer's, which is smaller and as telling.
 
     Args:
-        problem: what the server sees.
+        splits: of the layers behind.
         method: only "auto" and "consistency" look at the next layer.
         batch_size: b, if the caller gave it.
     """
     if method not in ("auto", "consistency") or batch_size is not None:
         return FIRST_RANK
-    told = batch_by_next_layer(problem)
-    if (
-        told is None or told > min(problem.layers[1].weight_grad.shape) / 2
-    ):  # an output layer tells its classes
-        return FIRST_RANK
+    told = batch_by_next_layer(splits)
+    if told is None or told > min(splits.problem.layers[1].weight_grad.shape) / 2:
+        return FIRST_RANK  # an output layer tells its classes
     return told
 
 
 def count_samples(
-    low_rank: LowRank, problem: Problem, method: str = "auto", batch_size: int | None = None
+    low_rank: LowRank, splits: Splits, method: str = "auto", batch_size: int | None = None
 ) -> Count:
     """The batch size, from the ranks of the first two layers' gradients.
 
     Args:
         low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
+        splits: of the layers behind.
         method: only "auto" and "consistency" look at the next layer.
         batch_size: b, if the caller gave it.
 
     Raises:
         InputError: a gradient whose rank does not tell a batch, with the reason; see `check_rank`.
     """
-    rank = low_rank.batch_size
-    told = batch_size or batch_by_next_layer(problem, rank) if method in ("auto", "consistency") else None
+    problem, rank = splits.problem, low_rank.batch_size
+    told = batch_size or batch_by_next_layer(splits, rank) if method in ("auto", "consistency") else None
     if told is None or told <= rank:
-        check_rank(low_rank, problem, batch_size)
+        check_rank(low_rank, splits, batch_size)
         return Count(rank)
     first, second = problem.layers[0], problem.layers[1]
     # zeros of one layer may lie about by nature, as one-hot inputs leave them; what a client did, it did to all
     reason = processed(second.weight_grad) and processed(first.weight_grad)
     if reason := reason or weights_inside(first, low_rank):
         raise not_low_rank(problem, rank, reason)
-    if is_crowded(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
+    if is_nearly_full(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
         return Count(told)
     return Count(rank, told)
 
 
-def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = None) -> None:
+def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None) -> None:
     """Refuse a gradient whose rank does not tell a batch.
 
     Args:
         low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
+        splits: of the layers behind.
         batch_size: b, if the caller gave it.
 
     Raises:
@@ -113,12 +110,13 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
         RankSaturated: the batch is too large for the layer.
         InputError: a given batch size that contradicts the rank; a bias gradient of something else.
     """
-    layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
-    crowded = is_crowded(low_rank) and batch_by_next_layer(problem, b) != b
-    if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
-        raise explain_rank(low_rank, problem)
-    noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
-    reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
+    problem, b, values = splits.problem, low_rank.batch_size, low_rank.singular_values
+    layer = problem.attacked
+    full = is_nearly_full(low_rank) and batch_by_next_layer(splits, b) != b
+    if not low_rank.complete or (full and b >= min(_live_lines(low_rank))):
+        raise explain_rank(low_rank, splits)
+    noisy = batch_size is None and low_rank.noise > EXPLAINED_FLOOR * precision(layer.weight_grad.dtype)
+    reason = (noisy and weights_inside(layer, low_rank)) or (full and processed(layer.weight_grad))
     if reason:
         raise not_low_rank(problem, b, reason)
     if batch_size is not None:
@@ -133,9 +131,9 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
         )
 
 
-def is_crowded(low_rank: LowRank) -> bool:
+def is_nearly_full(low_rank: LowRank) -> bool:
     """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
-    return low_rank.batch_size > CROWDED * min(_live_lines(low_rank))
+    return low_rank.batch_size > NEARLY_FULL * min(_live_lines(low_rank))
 
 
 def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
@@ -146,7 +144,7 @@ def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> No
             f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
             "that is twice in the batch, or leaves no gradient, does not count"
         )
-    if batch_size < rank < len(values) and values[rank] <= NOISY * precision(dtype) * values[0]:
+    if batch_size < rank < len(values) and values[rank] <= EXPLAINED_FLOOR * precision(dtype) * values[0]:
         raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
 
 

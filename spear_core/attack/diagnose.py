@@ -14,8 +14,9 @@ from spear_core.model.graph import LinearCall
 from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, choose, read
+from spear_core.search import Splits
 from spear_core.spear.low_rank import split
-from spear_core.study import theory
+from spear_core.spear.sampling import expected_draws
 
 SAMPLING_RATE = 1e6  # candidates a second on two cores, for the hint below
 PATIENCE = 600.0  # seconds of sampling beyond which it does not count as a way
@@ -150,12 +151,12 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         rank, notes = low_rank.batch_size, problem.notes
         ways = obstacles(problem)
         if not all(ways.values()):
-            count = count_samples(low_rank, problem)
+            count = count_samples(low_rank, Splits(problem))
             notes = (*notes, *filter(None, [count.note]))
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
-        if not ways["sampling"] and theory.expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
+        if not ways["sampling"] and expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
         methods = tuple(name for name, reason in ways.items() if not reason)
         obstacle = "" if methods else in_words(ways)

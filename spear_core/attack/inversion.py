@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from spear_core.problem import Problem
+from spear_core.search import State
+
 
 @dataclass(frozen=True)
 class Inversion:
@@ -78,3 +81,44 @@ class Inversion:
 def restore_precision(values: Tensor, like: Tensor) -> Tensor:
     """Float64 results in the dtype of the gradients that they come from (float32 at least)."""
     return values.to(torch.promote_types(like.dtype, torch.float32))
+
+
+def as_inversion(state: State, problem: Problem) -> Inversion:
+    """The result that a state amounts to; of the last state, the result of the attack."""
+    like = problem.attacked.weight_grad
+    m, n = like.shape
+    b = state.batch_size
+    found, certificate = state.reconstruction, state.certificate
+    if found is None or certificate is None:
+        empty = torch.zeros(0, dtype=torch.bool, device=like.device)
+        return Inversion(
+            inputs=restore_precision(empty.new_zeros(0, n, dtype=torch.float64), like),
+            output_grads=restore_precision(empty.new_zeros(0, m, dtype=torch.float64), like),
+            labels=None,
+            batch_size=b,
+            certified=False,
+            certified_rows=empty,
+            sparsity_match=0.0,
+            gradient_residual=1.0,
+            samples_drawn=state.samples_drawn,
+            seconds=state.seconds,
+            method=state.method,
+            notes=(*state.notes, *problem.notes, f"none of the {b} samples was found"),
+        )
+    missing, proven = b - len(found.coefficients), certificate.certified_rows
+    guesses = "; the others are guesses" if not proven.all() else ""
+    notes = (f"{missing} of {b} samples are missing{guesses}",) if missing else ()
+    return Inversion(
+        inputs=restore_precision(found.inputs, like),
+        output_grads=restore_precision(certificate.output_grads, like),
+        labels=certificate.labels,
+        batch_size=b,
+        certified=state.certified,
+        certified_rows=certificate.certified_rows,
+        sparsity_match=found.sparsity_match,
+        gradient_residual=certificate.gradient_residual,
+        samples_drawn=state.samples_drawn,
+        seconds=state.seconds,
+        method=state.method,
+        notes=(*state.notes, *problem.notes, *notes, *certificate.notes),
+    )

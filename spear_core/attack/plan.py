@@ -1,10 +1,135 @@
-"""Which method can work on a problem, and what stands in the way of the others."""
+"""Which searches to run on a problem, and in which order: the only place that chooses a method."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import torch
+
+from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
+from spear_core.certificate.replay import replay
+from spear_core.consistency import noisy
+from spear_core.consistency.search import CONSISTENCY, spans_batch
+from spear_core.consistency.witness import witness
+from spear_core.coupled import search as coupled
 from spear_core.errors import InputError
+from spear_core.fedavg.training import LocalTraining
+from spear_core.halfspace.search import HALFSPACE
 from spear_core.model.activations import name_of
 from spear_core.problem import Problem
+from spear_core.search import Budget, Method, Splits, State, Step, Target
+from spear_core.spear.low_rank import split
+from spear_core.spear.sampling import expected_draws
+from spear_core.spear.search import SAMPLING
+from spear_core.tolerances import precision
+
+FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
+NO_FLOAT32 = 16 * precision(
+    torch.float32
+)  # rounding floor beyond which a gradient is no float32 one any more
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The searches to run one after the other until one is certified.
+
+    Attributes:
+        methods: each with its b, the fastest first.
+        count: what the ranks say about b.
+        shared: whether the processes of a group search together.
+    """
+
+    methods: tuple[tuple[Method, int], ...]
+    count: Count
+    shared: bool = True
+
+    def is_settled(self, state: State, best: State) -> bool:
+        """Whether no further method would do better than the last state of a search, or the best one of all."""
+        certificate = state.certificate
+        if state.certified or (certificate is not None and certificate.reproduces):
+            return True
+        # all samples are there and agree with the forward pass, although a later layer objects
+        whole = certificate is not None and certificate.complete
+        if self.count.otherwise is not None and whole and state.sparsity_match > CONVINCING:
+            return True
+        # all samples are there, of a gradient too noisy to prove them
+        complete = best.certificate is not None and best.certificate.complete
+        return complete and best.low_rank.noise > NO_FLOAT32
+
+
+def prepared(
+    problem: Problem, method: str, batch_size: int | None, training: LocalTraining | None, budget: Budget
+) -> tuple[Target, State, Plan]:
+    """What is attacked, the state after step 1, and the plan.
+
+    Args:
+        problem: what the server sees.
+        method: as given to `invert`.
+        batch_size: b, if the caller gave it.
+        training: what the client did, if the "gradients" are an update.
+        budget: its generator makes the sketch of the split.
+
+    Raises:
+        InputError: no method applies, or the rank does not tell a batch.
+    """
+    began, splits = time.perf_counter(), Splits(problem)
+    differs = training is not None  # what was sent is a difference of weights, with their rounding
+    if training is not None and training.is_gradient:
+        training = None  # one step on all samples is η times the gradient
+    if training is not None:
+        method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
+    check_method(method, problem)
+    low_rank = split(
+        problem.attacked.weight_grad,
+        batch_size,
+        generator=budget.generator,
+        expected=expected_rank(splits, method, batch_size),
+        even=differs,
+    )
+    count = count_samples(low_rank, splits, method, batch_size)
+    asked = witness if len(problem.layers) > 1 else None
+    target = Target(problem, low_rank, count.batch_size, splits, witness=asked, player=replay)
+    state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)
+    return target, state, _plan(target, method, batch_size, training, count)
+
+
+def _plan(
+    target: Target, method: str, batch_size: int | None, training: LocalTraining | None, count: Count
+) -> Plan:
+    if training is not None:
+        from spear_core.fedavg.search import (
+            fedavg,  # takes scipy's optimisation along, half a second to import
+        )
+
+        return Plan(((fedavg(training), target.batch_size),), count, shared=False)
+    told = batch_size is not None and method in ("auto", "consistency")
+    if told and noisy.is_noisy(target.problem, target.low_rank):
+        return Plan(((noisy.NOISY, target.batch_size),), count, shared=False)
+    return Plan(tuple((_method(name, target, b), b) for name, b in _order(target, method, count)), count)
+
+
+def _order(target: Target, method: str, count: Count) -> list[tuple[str, int]]:
+    """Names of the searches, each with its b; the fastest first."""
+    problem, b = target.problem, count.batch_size
+    if method != "auto":
+        return [(method, b)]
+    if target.crowded:  # the zeros of layer 1 cannot tell more samples than inputs
+        return [("consistency", b)]
+    if count.otherwise is not None:  # consistency takes the next layer at its word, so it is not the first
+        order = [("halfspace", b), ("consistency", count.otherwise)]
+        order.insert(0 if expected_draws(b) < FEW_DRAWS else 2, ("sampling", b))
+        return order
+    usable = {name for name, obstacle in obstacles(problem).items() if not obstacle}
+    if "consistency" in usable and not spans_batch(problem, target.low_rank):
+        usable.remove("consistency")
+    return [(name, b) for name in ("consistency", "halfspace", "sampling") if name in usable]
+
+
+def _method(name: str, target: Target, batch_size: int) -> Method:
+    alone = name != "consistency" or batch_size > target.low_rank.batch_size
+    if not alone and coupled.pays(target.problem, batch_size):  # near half the width, equations run out
+        return coupled.COUPLED
+    return {"consistency": CONSISTENCY, "halfspace": HALFSPACE, "sampling": SAMPLING}[name]
 
 
 def obstacles(problem: Problem) -> dict[str, str]:
@@ -32,7 +157,7 @@ def check_method(method: str, problem: Problem) -> None:
     """Refuse a method that cannot work on a problem.
 
     Args:
-        method: one of `spear_core.attack.options.METHODS`.
+        method: one of `options.METHODS`.
         problem: the attacked layer and what follows it.
 
     Raises:

@@ -1,8 +1,9 @@
 """What a certificate says, and how far. The records alone: how they come about is in `certify` and `replay`.
 
-A complete batch has four parts, each of which a wrong one would fail (`Part`). And rounding must not have been amplified
-beyond what "exact" allows: near-duplicates can be found and still be blurred. A row that weighs as much as several stands
-for copies, or for samples that float32 cannot tell from copies and between which it lies: it is not certified.
+A complete batch has four parts, each of which a wrong one would fail (`Part`). And rounding must not have been
+amplified beyond what "exact" allows: near-duplicates can be found and still be blurred. A row that weighs as much as
+several stands for copies, or for samples that float32 cannot tell from copies and between which it lies: it is not
+certified.
 """
 
 from collections.abc import Callable
@@ -162,7 +163,9 @@ class Certificate:
         }
         notes = [reasons[part] for part, holds in self.parts.items() if holds is False]
         if blurred := int((~self.sharp_rows).sum()):
-            notes.append(f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)")
+            notes.append(
+                f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
+            )
         return (*notes, *self._notes_on_weights())
 
     def _notes_on_weights(self) -> list[str]:

@@ -13,6 +13,7 @@ from spear_core.certificate.backprop import Pass, activate, forward
 from spear_core.certificate.output_errors import output_errors
 from spear_core.certificate.record import Replay
 from spear_core.search import Target
+from spear_core.spear.low_rank import LowRank
 from spear_core.tolerances import SPARE_EQUATIONS, precision
 
 KINK = 64.0  # rounding errors by which z may be off zero where rounding chose the side, of the layer's z

@@ -16,9 +16,9 @@ random starts, all at once, this module repeats four moves:
 4. **deflate** (`deflation`): what is found is taken out of *both* spaces; the rest is a smaller, easier
    problem in which nothing is found twice.
 
-The first two moves differ by activation: `relu` uses that ReLU's relation is homogeneous, `smooth` takes any σ. Where the
-next layer's gradient has rank below b, 𝒴 misses samples and the method does not apply. Near b = m/2, where one relation
-runs out of equations, `coupled` takes several at once.
+The first two moves differ by activation: `relu` uses that ReLU's relation is homogeneous, `smooth` takes any σ. Where
+the next layer's gradient has rank below b, 𝒴 misses samples and the method does not apply. Near b = m/2, where one
+relation runs out of equations, `coupled` takes several at once.
 """
 
 import time

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Reconstruction
+from spear_core.spear.records import Reconstruction
 from spear_core.tolerances import noise_per_entry
 
 ROOM = 2.0  # times the expected error: what one draw of the rounding may well be

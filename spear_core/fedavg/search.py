@@ -109,9 +109,7 @@ class Update:
         return state.timed("replay", began)
 
 
-def simulated(
-    target: Target, found: Reconstruction, training: LocalTraining, budget: Budget
-) -> Certificate:
+def simulated(target: Target, found: Reconstruction, training: LocalTraining, budget: Budget) -> Certificate:
     """The certificate of an update: the simulated client must send all of it again, to rounding.
 
     Args:
@@ -141,9 +139,7 @@ def simulated(
     )
     size = found.inputs.abs().max() / found.inputs.square().mean().sqrt()
     reach = REACH * float(certificate.expected_error.max() * size)
-    first, *later = replayed_residuals(
-        client, inputs, labels, schedule, limit=certificate.limit, reach=reach
-    )
+    first, *later = replayed_residuals(client, inputs, labels, schedule, limit=certificate.limit, reach=reach)
     others = max(later, default=torch.inf)
     return replace(certificate, gradient_residual=first, replay_residual=others, labels=labels)
 

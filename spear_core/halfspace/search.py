@@ -72,7 +72,9 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     proven, drawn = before.proven_coefficients, before.samples_drawn
     pool = pool_of(proven, target.forward, before.pool)
     method = f"{before.method}+halfspace" if len(proven) else "halfspace"
-    state = replace(before, step=Step.HALFSPACE, method=method, pool=pool, certificate=None, reconstruction=None)
+    state = replace(
+        before, step=Step.HALFSPACE, method=method, pool=pool, certificate=None, reconstruction=None
+    )
     for found, starts in rounds(target, budget, pool.known.directions):
         state = replace(state, pool=pool_with(low_rank, found), samples_drawn=drawn + starts)
         state = state.timed("halfspace", began)

@@ -93,7 +93,8 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         state = state.timed(Step.SAMPLING, began)
         yield state
         if (grown or state.reconstruction is None) and len(greedy(pool)) == b:
-            for state in selected(target, state, budget):
+            for better in selected(target, state, budget):
+                state = better
                 yield state
             if state.certified:
                 return

@@ -1,8 +1,8 @@
 """Are the zeros of a direction enough, and do they leave this one only?
 
 A mixture of two similar samples has all the zeros that they share, and each further row pins down *which* mixture: a
-plain rank test would accept it. So uniqueness must survive the loss of any two rows, and more rows must tell a direction
-from its closest rivals than chance makes zero.
+plain rank test would accept it. So uniqueness must survive the loss of any two rows, and more rows must tell a
+direction from its closest rivals than chance makes zero.
 """
 
 from dataclasses import dataclass

@@ -14,11 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from spear_core.consistency.deflation import orthogonal_complement
 from spear_core.consistency.finish import gauss_newton, pattern_newton
-from spear_core.consistency.relation import relate, value_and_slope
+from spear_core.consistency.relation import relate
 from spear_core.consistency.walk import alternate, reflect_affine
+from spear_core.linalg import orthogonal_complement, value_and_slope
 from spear_core.problem import Problem
+from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
 
 CHUNK = 4096  # directions whose misfit is computed at a time
@@ -129,8 +130,8 @@ def landscape(
     """
     generator = generator or torch.Generator().manual_seed(0)
     low_rank = low_rank or split(problem.attacked.weight_grad, generator=generator)
-    relation = relate(problem, low_rank)
-    if relation.crowded:
+    relation = relate(Target(problem, low_rank))
+    if relation.overfull:
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
         )

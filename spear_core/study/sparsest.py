@@ -15,7 +15,7 @@ from spear_core.attack.inversion import restore_precision
 from spear_core.spear.low_rank import split
 from spear_core.spear.reconstruction import scales
 from spear_core.spear.sampling import draw_directions, live_rows
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.zeros import zeros_of
 
 DRAWS = 8000  # for b = 8: each direction is met dozens of times if half of its column is zero
 APART = 0.01  # least distance of a unit direction from the span of those that were taken
@@ -64,7 +64,7 @@ def sparsest_batch(
     drawn = draw_directions(L[live_rows(L)], draws, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]
     q = (drawn / drawn.norm(dim=1, keepdim=True)).T
-    is_zero = (L @ q).abs() <= zero_tolerance(low_rank, q)
+    is_zero = zeros_of(low_rank, q)
     taken = sparsest_independent(q, is_zero.sum(dim=0))
     q = torch.stack([_null_vector(L[is_zero[:, k]]) for k in taken], dim=1)  # of all zeros: less rounding
     Q = q * scales(low_rank, q, bias_grad)
