@@ -9,12 +9,12 @@ from torch import Tensor
 
 from spear_core.fedavg.robust import robust_solution
 from spear_core.halfspace.alternation import alternate, labels, project
-from spear_core.halfspace.confirm import SAME, shared_kernel
+from spear_core.halfspace.confirm import SAME
 from spear_core.linalg import orthogonal_complement
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.sampling import draw_directions
 from spear_core.spear.sparsity import COARSE_ZERO, FULLY_EXPLORED, descend
-from spear_core.spear.uniqueness import Zeros
+from spear_core.spear.uniqueness import Zeros, shared_kernel
 
 SUREST = (0.1, 0.15, 0.25, 0.35)  # share of the rows taken for zeros, look by look
 TRUSTED = 0.15  # share of the rows that sets are drawn from
@@ -65,7 +65,7 @@ def told_apart(
             kernel, rows = shared_kernel(low_rank, rows)
             if 1 < kernel.shape[1] <= FULLY_EXPLORED:
                 explored.append(kernel)
-                inside += descend(low_rank, kernel, rows, generator=generator)
+                inside += descend(low_rank, kernel, rows, generator=generator).T
     return torch.stack(inside, dim=1) if inside else found.directions[:, :0]
 
 

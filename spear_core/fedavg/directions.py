@@ -14,14 +14,14 @@ from torch import Tensor
 
 from spear_core.fedavg.candidates import SUREST, random_candidates, sparse, told_apart
 from spear_core.halfspace.alternation import scoring_space
-from spear_core.halfspace.confirm import SAME, fit
+from spear_core.halfspace.confirm import SAME
 from spear_core.linalg import orthogonal_complement, orthonormal
 from spear_core.search import Budget, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Forward
 from spear_core.spear.uniqueness import weigh
-from spear_core.spear.zeros import zeros_of
+from spear_core.spear.zeros import fit, zeros_of
 from spear_core.tolerances import INDEPENDENT
 
 WALKERS = 2  # per missing sample

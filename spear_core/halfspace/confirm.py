@@ -21,18 +21,10 @@ from spear_core.linalg import is_first, units
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import UNDECIDED
 from spear_core.spear.sparsity import COARSE_ZERO, FULLY_EXPLORED, descend
-from spear_core.spear.uniqueness import BLURRED, Zeros, pinning, weigh
-from spear_core.spear.zeros import (
-    chunk,
-    default_threshold,
-    inverse_iteration,
-    masked_grams,
-    regular_cholesky,
-    zero_tolerance,
-)
+from spear_core.spear.uniqueness import Zeros, shared_kernel, weigh
+from spear_core.spear.zeros import default_threshold, fit, zero_tolerance
 from spear_core.tolerances import INDEPENDENT, SAME_DIRECTION
 
-FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
 SAME = 1 - SAME_DIRECTION
 HINGE_STEPS = 80  # nine in ten true patterns are separated after that, the others but for a few rows
 HINGE_LOOK = 16  # steps between two looks at who is separated
@@ -126,9 +118,9 @@ def _descend(
     if kernel.shape[1] <= FULLY_EXPLORED:
         confirmed = replace(confirmed, explored=(*confirmed.explored, kernel))
     inside = descend(low_rank, kernel, rows, generator=generator)
-    if not inside:
+    if not inside.shape[1]:
         return confirmed
-    sparse = weigh(low_rank, _new(torch.stack(inside, dim=1), confirmed), generator=generator)
+    sparse = weigh(low_rank, _new(inside, confirmed), generator=generator)
     return _join(low_rank, spaces, confirmed, sparse)
 
 
@@ -207,41 +199,3 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
             if not len(moving):
                 break
     return found
-
-
-def fit(low_rank: LowRank, q: Tensor) -> Tensor:
-    """Fit candidates to the entries of L q that look like zeros, unit columns, shape (b, K).
-
-    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them.
-    """
-    L = low_rank.factor
-    q, last = q.clone(), torch.zeros(len(L), q.shape[1], dtype=torch.bool, device=q.device)
-    for tolerance in FIT_TOLERANCES:
-        entries = (L @ q).abs()
-        zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
-        changed = (zeros != last).any(dim=0).nonzero().flatten()
-        for part in changed.split(chunk(L)):
-            lower = regular_cholesky(masked_grams(L, zeros[:, part]))
-            q[:, part] = inverse_iteration(lower, q[:, part].T[:, :, None])[:, :, 0].T
-        last = zeros
-    return q
-
-
-def shared_kernel(low_rank: LowRank, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
-
-    Args:
-        low_rank: the split of G.
-        rows: mask, shape (m,).
-
-    Returns:
-        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
-    """
-    L, rows = low_rank.factor, rows.clone()
-    for last in (False, True):
-        values, vectors = torch.linalg.eigh(L[rows].T @ L[rows])
-        silent = ((L @ vectors).abs() <= zero_tolerance(low_rank, vectors))[rows].all(dim=0)
-        if not last:
-            span = (L[rows] @ vectors[:, ~silent] / values[~silent].clamp_min(BLURRED).sqrt()).T
-            rows[rows.nonzero().flatten()[pinning(span)]] = False
-    return vectors[:, silent], rows
