@@ -121,8 +121,8 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         return
     error = COEFFICIENTS * expected_error(low_rank, found, None)
     played = None
-    if len(error) == low_rank.batch_size and target.player is not None:
-        played = target.player(target, found.preactivations, None)
+    if len(error) == low_rank.batch_size and target.later is not None:
+        played = target.later.replay(target, found.preactivations, None)
     residual = gradient_residual(found, target.problem.attacked) if found.separated else torch.inf
     certificate = Certificate(
         batch_size=low_rank.batch_size,

@@ -39,7 +39,7 @@ def judged(
 def witness(
     target: Target, coefficients: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which samples the next layer proves, and how far rounding may have moved each of them: a `search.Witness`.
+    """Which samples the next layer proves, and how far rounding may have moved each of them; for `search.Later`.
 
     Args:
         target: the attacked layer and at least one behind it.
