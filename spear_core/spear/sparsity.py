@@ -78,9 +78,10 @@ def filter_directions(
     while followed < MOST_SURVIVORS * b and len(new := candidates[~_known(candidates, pool)]):
         some, candidates = new[:b], new[b:]  # what these bring to the pool need not be fitted again
         found = _weighed(low_rank, some.T)
-        for k in range(len(some)):
-            pool = _followed(found, k, low_rank, pool, threshold, generator)
-        followed += len(some)
+        for k, candidate in enumerate(some):
+            if not _known(candidate[None], pool):
+                pool = _followed(found, k, low_rank, pool, threshold, generator)
+                followed += 1
     return pool
 
 
@@ -95,9 +96,9 @@ def _followed(
     """The pool with what one fitted candidate leads to: itself, or the directions in a kernel that it shares."""
     if _known(found.directions[:, k][None], pool):
         return pool
-    if found.shared[k]:
+    if not found.unique[k]:
         kernel, rows = shared_kernel(low_rank, found.rows[:, k])
-        if kernel.shape[1] > 1:  # similar samples share these zeros
+        if kernel.shape[1] > 1:  # several samples share these zeros: they, or similar ones, are inside
             pool = join(descend(low_rank, kernel, rows, generator=generator), low_rank, pool, threshold)
             small = kernel.shape[1] <= FULLY_EXPLORED
             return replace(pool, explored=(*pool.explored, kernel)) if small else pool

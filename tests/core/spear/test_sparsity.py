@@ -156,6 +156,8 @@ def test_null_space_is_what_a_full_svd_says(b, rank, more, seed):
 # ---------------------------------------------------------------- uniqueness
 def ranks(L, subsets):
     """Rank of each set of rows, one SVD for each."""
+    if not subsets:
+        return []
     stacks = torch.stack([L[list(subset)] for subset in subsets])
     if not stacks.numel():
         return [0] * len(subsets)
