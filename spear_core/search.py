@@ -191,11 +191,17 @@ class Target:
         """Whether there are more samples than layer 1 can tell apart (b > rank)."""
         return self.batch_size > self.low_rank.batch_size
 
+    def holding(self, batch_size: int) -> "Target":
+        """The same target as if it held so many samples; what was made of it is not made again."""
+        other = replace(self, batch_size=batch_size)
+        object.__setattr__(other, "_made", self._made)
+        return other
+
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What `make` returns, made at the first call only.
 
         Args:
-            what: to know it by.
+            what: to know it by; with b, where it depends on that.
             make: makes it.
         """
         if what not in self._made:
