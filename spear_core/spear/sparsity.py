@@ -5,6 +5,7 @@ direction has only the b − 1 zeros that it was made to have. Candidates are te
 survivors see the rest (two-stage filter), and those are fitted: the direction that is zero on *all* its zeros.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Pool
 from spear_core.spear.sampling import Draw, draw_directions
-from spear_core.spear.uniqueness import is_unique, without_pinning_rows
+from spear_core.spear.uniqueness import BLURRED, Zeros, is_unique, pinning, without_pinning_rows
 from spear_core.spear.zeros import SPARE_ROWS, null_space, zero_tolerance, zeros_of
 from spear_core.tolerances import EQUAL_DIRECTION, SAME_DIRECTION
 
@@ -175,6 +176,53 @@ def descend(
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     order = zeros.argsort(descending=True)
     return _different(directions[:, order[zeros[order] >= enough]], d)
+
+
+def explored_spaces(
+    low_rank: LowRank, found: Zeros, explored: list[Tensor], generator: torch.Generator | None
+) -> Iterator[list[Tensor]]:
+    """The sparsest directions in each space that the zeros shared by similar samples leave.
+
+    Args:
+        low_rank: the split of G.
+        found: directions fitted to their zeros.
+        explored: kernels that have been searched completely; those of this call are added.
+        generator: CPU generator.
+
+    Yields:
+        For every space that is looked at, as `descend` finds them; none where the zeros leave a single direction.
+    """
+    for q, rows in zip(found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True):
+        if not is_inside(q, explored):
+            kernel, rows = shared_kernel(low_rank, rows)
+            if 1 < kernel.shape[1] <= FULLY_EXPLORED:
+                explored.append(kernel)
+            yield descend(low_rank, kernel, rows, generator=generator) if kernel.shape[1] > 1 else []
+
+
+def is_inside(q: Tensor, spaces: Sequence[Tensor]) -> bool:
+    """Whether a unit vector lies in the span of one of several sets of orthonormal columns."""
+    return any(float((q @ basis).norm()) > 1 - SAME_DIRECTION for basis in spaces)
+
+
+def shared_kernel(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
+
+    Args:
+        low_rank: the split of G.
+        zero_rows: mask, shape (m,).
+
+    Returns:
+        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
+    """
+    L, rows = low_rank.factor, zero_rows.clone()
+    for last in (False, True):
+        values, vectors = torch.linalg.eigh(L[rows].T @ L[rows])
+        silent = ((L @ vectors).abs() <= zero_tolerance(low_rank, vectors))[rows].all(dim=0)
+        if not last:
+            span = (L[rows] @ vectors[:, ~silent] / values[~silent].clamp_min(BLURRED).sqrt()).T
+            rows[rows.nonzero().flatten()[pinning(span)]] = False
+    return vectors[:, silent], rows
 
 
 def _different(directions: Tensor, most: int) -> list[Tensor]:
