@@ -195,9 +195,7 @@ def _together(method: Method, target: Target, state: State, heard: Tensor, team:
     )
     if not method.finds_samples:
         pool = Pool.empty(low_rank.batch_size, finds.device)
-        for direction in finds:
-            pool = join(direction, low_rank, pool, default_threshold(low_rank))
-        return replace(state, pool=pool)
+        return replace(state, pool=join(finds.T, low_rank, pool, default_threshold(low_rank)))
     inputs = finds * low_rank.singular_values[: low_rank.batch_size]  # up to a rotation
     apart = torch.cdist(inputs, inputs, compute_mode="donot_use_mm_for_euclid_dist")
     # closer to an earlier one than its own length allows

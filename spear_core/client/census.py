@@ -6,52 +6,29 @@ where it is there.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 CONTINUOUS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
-CATEGORIES: Mapping[str, tuple[str, ...]] = {
-    "workclass": (
-        "Private",
-        "Self-emp-not-inc",
-        "Self-emp-inc",
-        "Federal-gov",
-        "Local-gov",
-        "State-gov",
-        "?",
-    ),
-    "marital-status": ("Married", "Never-married", "Divorced", "Separated", "Widowed"),
-    "occupation": (
-        "Prof-specialty",
-        "Craft-repair",
-        "Exec-managerial",
-        "Adm-clerical",
-        "Sales",
-        "Other-service",
-        "Machine-op-inspct",
-        "Transport-moving",
-        "?",
-    ),
-    "relationship": ("Husband", "Not-in-family", "Own-child", "Unmarried", "Wife", "Other-relative"),
-    "race": ("White", "Black", "Asian-Pac-Islander", "Amer-Indian-Eskimo", "Other"),
-    "sex": ("Male", "Female"),
+ONE_HOT = """
+workclass: Private Self-emp-not-inc Self-emp-inc Federal-gov Local-gov State-gov ?
+marital-status: Married Never-married Divorced Separated Widowed
+occupation: Prof-specialty Craft-repair Exec-managerial Adm-clerical Sales Other-service Machine-op-inspct \
+Transport-moving ?
+relationship: Husband Not-in-family Own-child Unmarried Wife Other-relative
+race: White Black Asian-Pac-Islander Amer-Indian-Eskimo Other
+sex: Male Female
+"""
+FILE = """
+age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain capital-loss
+hours-per-week native-country income
+"""
+CATEGORIES = {
+    name: values.split() for name, _, values in (line.partition(": ") for line in ONE_HOT.split("\n")[1:-1])
 }
-FILE_COLUMNS = (
-    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),
-    *(
-        "relationship",
-        "race",
-        "sex",
-        "capital-gain",
-        "capital-loss",
-        "hours-per-week",
-        "native-country",
-        "income",
-    ),
-)
+FILE_COLUMNS = FILE.split()
 COLUMNS = (*CONTINUOUS, *(f"{name}={value}" for name, values in CATEGORIES.items() for value in values))
 
 
@@ -91,15 +68,18 @@ def read(path: Path) -> tuple[Tensor, Tensor]:
         raise FileNotFoundError(f'{path} must be there, got no such file; "people" is made and needs none')
     with path.open(newline="") as file:
         rows = [[cell.strip() for cell in row] for row in csv.reader(file) if len(row) == len(FILE_COLUMNS)]
-    return torch.tensor([_numbers(row) for row in rows], dtype=torch.float64), torch.tensor(
-        [int(row[-1].startswith(">50K")) for row in rows]
-    )
-
-
-def _numbers(row: Sequence[str]) -> list[float]:
-    cells = dict(zip(FILE_COLUMNS, row, strict=True))
-    chosen = [float(cells[name].startswith(value)) for name, values in CATEGORIES.items() for value in values]
-    return [*(float(cells[name]) for name in CONTINUOUS), *chosen]
+    found = [dict(zip(FILE_COLUMNS, row, strict=True)) for row in rows]
+    groups = [(name, value) for name, values in CATEGORIES.items() for value in values]
+    numbers = [
+        # "Married" stands for all the kinds of it that the file knows
+        [
+            *(float(row[name]) for name in CONTINUOUS),
+            *(float(row[name].startswith(value)) for name, value in groups),
+        ]
+        for row in found
+    ]
+    earns = [int(row["income"].startswith(">50K")) for row in found]
+    return torch.tensor(numbers, dtype=torch.float64), torch.tensor(earns)
 
 
 def categories(rows: Tensor) -> list[dict[str, str]]:
@@ -108,12 +88,9 @@ def categories(rows: Tensor) -> list[dict[str, str]]:
     Args:
         rows: in the columns of `COLUMNS`, shape (k, n).
     """
-    found: list[dict[str, str]] = [{} for _ in rows]
-    first = len(CONTINUOUS)
-    for name, values in CATEGORIES.items():
-        for person, index in zip(
-            found, rows[:, first : first + len(values)].argmax(dim=1).tolist(), strict=True
-        ):
-            person[name] = values[index]
-        first += len(values)
-    return found
+    groups = rows[:, len(CONTINUOUS) :].split([len(values) for values in CATEGORIES.values()], dim=1)
+    largest = [group.argmax(dim=1).tolist() for group in groups]
+    return [
+        {name: values[index] for (name, values), index in zip(CATEGORIES.items(), person, strict=True)}
+        for person in zip(*largest, strict=True)
+    ]

@@ -2,8 +2,7 @@
 
 The photographs ship with scikit-image and scikit-learn: the astronaut Eileen Collins (NASA), coffee, Chelsea
 the cat, a rocket launch (SpaceX), a retina, a stained tissue section, a temple in China and a flower. Crops
-are cut at random places by a seeded generator, so any number of
-different "private photos" comes out of them.
+are cut at random places by a seeded generator, so any number of different "private photos" comes out of them.
 """
 
 from collections.abc import Callable
@@ -104,10 +103,18 @@ def load(
         pixels, labels, classes = _photos(batch_size, size, generator)
     elif name == "digits":
         pixels, labels, classes = _digits(batch_size, generator)
-    elif name in TABLES:
-        return _table(name, batch_size, standardize, generator, dtype)
-    elif name in MIXED_TABLES:
-        return _mixed(name, batch_size, standardize, generator, dtype, Path(root))
+    elif name in (*TABLES, *MIXED_TABLES):
+        values, target, columns, measured = _table(name, Path(root))
+        rows = _choose(len(values), batch_size, name, generator)
+        shift, scale = torch.zeros_like(values[0]), torch.ones_like(values[0])
+        if standardize:  # of one-hot columns nothing: they stay 0 and 1
+            shift[:measured], scale[:measured] = (
+                values[:, :measured].mean(dim=0),
+                values[:, :measured].std(dim=0),
+            )
+        inputs, labels = ((values[rows] - shift) / scale).to(dtype), target[rows]
+        classes = int(target.max()) + 1
+        return Batch(inputs, labels, classes, None, shift.to(dtype), scale.to(dtype), columns)
     elif name in TORCHVISION_SETS:
         pixels, labels, classes = _torchvision(name, batch_size, size, generator, Path(root))
     else:
@@ -177,41 +184,19 @@ def _all_digits() -> tuple[Tensor, Tensor]:
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].to(torch.int64)
 
 
-def _table(
-    name: str, count: int, standardize: bool, generator: torch.Generator | None, dtype: torch.dtype
-) -> Batch:
+def _table(name: str, root: Path) -> tuple[Tensor, Tensor, tuple[str, ...], int]:
+    """A whole table: values, labels, names of the columns, and how many of these, the first ones, are measured."""
+    if name in MIXED_TABLES:
+        made = torch.Generator().manual_seed(0)  # the table is one and the same; which rows are drawn is not
+        table = census.people(PEOPLE, made) if name == "people" else census.read(root / "adult.data")
+        return *table, census.COLUMNS, len(census.CONTINUOUS)
     import sklearn.datasets
 
-    table = getattr(sklearn.datasets, f"load_{name}")()
-    data, target = torch.as_tensor(table.data), torch.as_tensor(table.target)
+    found = getattr(sklearn.datasets, f"load_{name}")()
+    values, target = torch.as_tensor(found.data), torch.as_tensor(found.target)
     if name == "diabetes":  # a regression set: above or below the median progression
         target = target > target.median()
-    rows = _choose(len(data), count, name, generator)
-    shift = data.mean(dim=0) if standardize else torch.zeros(data.shape[1])
-    scale = data.std(dim=0) if standardize else torch.ones(data.shape[1])
-    inputs = ((data[rows] - shift) / scale).to(dtype)
-    labels, classes = target[rows].to(torch.int64), int(target.max()) + 1
-    return Batch(inputs, labels, classes, None, shift.to(dtype), scale.to(dtype), tuple(table.feature_names))
-
-
-def _mixed(
-    name: str,
-    count: int,
-    standardize: bool,
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
-    root: Path,
-) -> Batch:
-    """One-hot columns stay 0 and 1; continuous ones are standardised."""
-    made = torch.Generator().manual_seed(0)  # the table is one and the same; which rows are drawn is not
-    values, target = census.people(PEOPLE, made) if name == "people" else census.read(root / "adult.data")
-    rows = _choose(len(values), count, name, generator)
-    shift, scale = torch.zeros_like(values[0]), torch.ones_like(values[0])
-    if standardize:
-        measured = slice(len(census.CONTINUOUS))
-        shift[measured], scale[measured] = values[:, measured].mean(dim=0), values[:, measured].std(dim=0)
-    inputs = ((values[rows] - shift) / scale).to(dtype)
-    return Batch(inputs, target[rows], 2, None, shift.to(dtype), scale.to(dtype), census.COLUMNS)
+    return values, target.to(torch.int64), tuple(found.feature_names), values.shape[1]
 
 
 def _torchvision(

@@ -46,4 +46,5 @@ def _sparsest(rows: Tensor, scores: Tensor, generator: torch.Generator | None) -
 def sparse(rows: Tensor, c: Tensor) -> Tensor:
     """The unit q whose entries A q are mostly zero and a few strays, for its length along c, shape (b, 1)."""
     free = orthogonal_complement(c)
-    return units(c - free @ robust_solution(rows @ free, rows @ c))
+    q = c - free @ robust_solution(rows @ free, rows @ c)
+    return q / q.norm()

@@ -8,27 +8,26 @@ rows with the most negative scores are trusted (`candidates`). The rest is the h
 """
 
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from torch import Tensor
 
 from spear_core.fedavg.candidates import SUREST, random_candidates, sparse
 from spear_core.halfspace.alternation import scoring_space
-from spear_core.halfspace.confirm import fit, with_independent
+from spear_core.halfspace.confirm import with_independent
 from spear_core.linalg import orthogonal_complement, orthonormal
 from spear_core.search import Budget, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Forward
-from spear_core.spear.sparsity import explored_spaces
+from spear_core.spear.sparsity import FULLY_EXPLORED, explored_spaces
 from spear_core.spear.uniqueness import weigh
-from spear_core.spear.zeros import zeros_of
+from spear_core.spear.zeros import fit, zeros_of
 from spear_core.tolerances import SAME_DIRECTION
 
 WALKERS = 2  # per missing sample
 FEWEST_WALKERS = 16
-MOST_SPACES = 4  # shared by similar samples, that are searched per round
+MOST_INSIDE = 4  # directions inside shared spaces that one round looks at, or a few more
 ACTIVE = 0.3  # of the rms of z; a unit above that at the start is hardly inactive in all later steps
 STRAYS = 0.04  # share of its zeros that may be at such units before a direction is refused
 LENIENT = 3  # rounds without a find, after which what chance may have pinned down is taken as well
@@ -58,16 +57,21 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
     explored: list[Tensor] = []
     while True:
         # random starts in the space that the samples found leave for z
-        space = orthonormal(scores @ orthogonal_complement(known)).to(rows)
+        left = orthonormal(scores @ orthogonal_complement(known)).to(rows)
         count = max(FEWEST_WALKERS, WALKERS * (b - known.shape[1]))
-        candidates = random_candidates(rows, space, count, generator)
+        candidates = random_candidates(rows, left, count, generator)
         found = weigh(low_rank, fit(low_rank, candidates), generator=generator)
         more = _joined(known, refused, found.directions[:, found.unique & (found.firm | (idle >= LENIENT))])
         # similar samples, told apart inside the spaces that their shared zeros leave
-        for inside in islice(explored_spaces(low_rank, found, explored, generator), MOST_SPACES):
-            if inside:
-                apart = weigh(low_rank, torch.stack(inside, dim=1), generator=generator)
-                more = _joined(more, refused, apart.directions[:, apart.firm])
+        inside = L.new_zeros(b, 0)
+        for space in explored_spaces(
+            low_rank, found, explored, largest=FULLY_EXPLORED, generator=generator
+        ):
+            inside = torch.cat([inside, space], dim=1)
+            if inside.shape[1] >= MOST_INSIDE:
+                break
+        apart = weigh(low_rank, inside, generator=generator)
+        more = _joined(more, refused, apart.directions[:, apart.firm])
         # the last one, which the others determine
         if more.shape[1] == b - 1:
             last = weigh(low_rank, fit(low_rank, _last(low_rank, scores, more)), generator=generator)

@@ -23,19 +23,11 @@ from torch import Tensor
 from spear_core.linalg import beside, is_first, orthonormal, units
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import UNDECIDED
-from spear_core.spear.sparsity import COARSE_ZERO, explored_spaces, is_inside
+from spear_core.spear.sparsity import COARSE_ZERO, explored_spaces
 from spear_core.spear.uniqueness import Zeros, weigh
-from spear_core.spear.zeros import (
-    chunk,
-    default_threshold,
-    inverse_iteration,
-    masked_grams,
-    regular_cholesky,
-    zero_tolerance,
-)
+from spear_core.spear.zeros import default_threshold, fit, zero_tolerance
 from spear_core.tolerances import INDEPENDENT, SAME_DIRECTION
 
-FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
 HINGE_STEPS = 80  # nine in ten true patterns are separated after that, the others but for a few rows
 HINGE_LOOK = 16  # steps between two looks at who is separated
 STRAYS = 0.01  # share of the rows that may then still be on the wrong side
@@ -81,16 +73,15 @@ class Confirmed:
         entries = (L @ candidates).abs()
         zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
         q = self._new(candidates[:, zeros >= default_threshold(self.low_rank) * len(entries)])
-        q = q[:, [k for k, column in enumerate(q.T) if not is_inside(column, self.explored)]]
+        for kernel in self.explored:
+            q = q[:, (kernel.T @ q).norm(dim=0) <= 1 - SAME_DIRECTION]
         if q.shape[1]:
             found = weigh(self.low_rank, self._new(fit(self.low_rank, q)), generator=generator)
             self._join(found, left)
             # similar samples, told apart inside the space that their shared zeros leave
-            spaces = explored_spaces(self.low_rank, found, self.explored, generator)
+            spaces = explored_spaces(self.low_rank, found, self.explored, generator=generator)
             for inside in islice(spaces, MOST_SPACES):
-                if inside:
-                    q = self._new(torch.stack(inside, dim=1))
-                    self._join(weigh(self.low_rank, q, generator=generator), left)
+                self._join(weigh(self.low_rank, self._new(inside), generator=generator), left)
         return self._knows(candidates)
 
     def _join(self, found: Zeros, left: Tensor) -> None:
@@ -165,21 +156,3 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
             if not len(moving):
                 break
     return found
-
-
-def fit(low_rank: LowRank, q: Tensor) -> Tensor:
-    """Fit candidates to the entries of L q that look like zeros.
-
-    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them.
-    """
-    L = low_rank.factor
-    q, last = q.clone(), torch.zeros(len(L), q.shape[1], dtype=torch.bool, device=q.device)
-    for tolerance in FIT_TOLERANCES:
-        entries = (L @ q).abs()
-        zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
-        changed = (zeros != last).any(dim=0).nonzero().flatten()
-        for part in changed.split(chunk(L)):
-            lower = regular_cholesky(masked_grams(L, zeros[:, part]))
-            q[:, part] = inverse_iteration(lower, q[:, part].T[:, :, None])[:, :, 0].T
-        last = zeros
-    return q

@@ -15,16 +15,9 @@ LARGEST = 1e140  # its square, a million times, is below the largest float64
 
 
 def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: object) -> LinearLayer:
-    """One linear layer as the attack needs it, from four tensors or arrays.
+    """One linear layer as the attack needs it, followed by ReLU, from four tensors or arrays.
 
-    Args:
-        weight_grad: ∂L/∂W, shape (m, n).
-        bias_grad: ∂L/∂β, shape (m,).
-        weight: W, shape (m, n).
-        bias: β, shape (m,).
-
-    Returns:
-        The layer, with ReLU as its activation. Nothing is copied unless its dtype is below float32.
+    ∂L/∂W of shape (m, n), ∂L/∂β (m,), W (m, n) and β (m,); nothing is copied unless its dtype is below float32.
 
     Raises:
         InputError: wrong shapes, mixed devices, NaN or infinity, a gradient that is zero.
@@ -42,14 +35,10 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
 
 
 def as_real(value: object, name: str) -> Tensor:
-    """A dense real tensor that shares memory with `value` where that is possible.
+    """A dense real tensor, detached, float32 or float64, that shares memory with `value` where that is possible.
 
-    Args:
-        value: a tensor (dense, sparse, or one that requires grad) or an array.
-        name: what the messages call it.
-
-    Returns:
-        The tensor, detached, float32 or float64; half precision is raised to float32.
+    The value may be a tensor (dense, sparse, or one that requires grad) or an array; half precision is raised to
+    float32. The name is what messages call it.
 
     Raises:
         InputTypeError: if it is neither, holds no real floating-point numbers or no data at all.
@@ -99,12 +88,7 @@ def check_finite(tensor: Tensor, name: str) -> None:
 
 
 def check_magnitude(largest: float, name: str) -> None:
-    """Refuse a gradient whose entries cannot be squared and added up; one that is all zero passes.
-
-    Args:
-        largest: its largest |entry|.
-        name: what the message calls it.
-    """
+    """Refuse a gradient whose entries cannot be squared and added up, by its largest; one that is all zero passes."""
     if largest and not 1 / LARGEST < largest < LARGEST:
         raise InputError(
             f"entries of {name} must lie between {1 / LARGEST:.0e} and {LARGEST:.0e}, got {largest:.1e}: "

@@ -48,13 +48,7 @@ class Following:
 
 
 def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Following:
-    """Walk from a linear layer's output to where it is used next.
-
-    Args:
-        traced: the model.
-        call: the layer.
-        calls: all linear layers of the model.
-    """
+    """Walk from a linear layer's output to where it is used next; `calls` are all linear layers of the model."""
     root, width = traced.root, call.width
     device = next(root.parameters()).device
     takers = {other.node: other for other in calls}

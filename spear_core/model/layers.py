@@ -46,16 +46,7 @@ def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = Non
 
 
 def problem_of(reading: Reading, call: LinearCall, notes: Sequence[str] = ()) -> Problem:
-    """The problem of attacking one layer.
-
-    Args:
-        reading: model and gradients.
-        call: the layer.
-        notes: what is known already.
-
-    Raises:
-        InputError: see `read_problem`.
-    """
+    """The problem of attacking one layer, with `notes` on what is known already; refuses as `read_problem` does."""
     check_present(reading, call)
     layers, branches, found = _chain(reading, call)
     return Problem(tuple(layers), (*notes, *found, *_source_notes(reading, call)), branches)

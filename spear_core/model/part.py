@@ -11,14 +11,7 @@ from spear_core.model.graph import Traced, is_batch_size
 
 
 class Part(nn.Module):
-    """The calls between two nodes of a graph.
-
-    Args:
-        root: the model.
-        nodes: the calls, in order.
-        start: the node whose value is given.
-        end: the node whose value is returned.
-    """
+    """The calls between two nodes of a graph, in order: the value of `start` is given, that of `end` returned."""
 
     def __init__(self, root: nn.Module, nodes: list[fx.Node], start: fx.Node, end: fx.Node) -> None:
         super().__init__()
@@ -59,16 +52,10 @@ class Part(nn.Module):
 
 
 def part_between(traced: Traced, start: fx.Node, end: fx.Node) -> Part | None:
-    """The part of the model that computes one value from another.
+    """The part of the model that computes the value of `end` from that of `start`.
 
-    Args:
-        traced: the model.
-        start: the node whose value is given.
-        end: the node whose value is wanted.
-
-    Returns:
-        None if `end` also depends on the model's input in a way that does not pass through `start`; the batch
-        size does not count.
+    None if `end` also depends on the model's input in a way that does not pass through `start`; the batch size does
+    not count.
     """
     needed: set[fx.Node] = set()
     open_nodes = [end]

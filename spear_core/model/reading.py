@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from torch import Tensor, nn
 
@@ -33,6 +34,10 @@ class Reading:
         """Gradient of a parameter; None where there is none, or it is all zero."""
         found = None if name is None else self.gradients.get(strip(name))
         return found if found is not None and self.largest(strip(str(name))) else None
+
+    def reached(self, call: LinearCall) -> bool:
+        """Whether a gradient reached a layer, its weight or its bias."""
+        return self.gradient(call.weight) is not None or self.gradient(call.bias) is not None
 
     def largest(self, name: str) -> float:
         """Largest |entry| of the gradient of this name, sought only once: looking through a wide one takes long."""
@@ -67,20 +72,15 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
     """
     if layer is not None:
         return _named(reading, layer), []
-    skipped: list[str] = []
-    for call in reading.calls:
-        if reading.gradient(call.weight) is None and reading.gradient(call.bias) is None:
-            skipped.append(call.name)
-            continue
-        if skipped and call is reading.calls[-1]:
-            raise MissingGradient(
-                f"gradients must include a layer before the output layer {call.name!r}, "
-                f"got none for {names(skipped)}"
-            )
-        return call, [
-            f"no gradient reached layer {names(skipped)}; attacked {call.name!r}"
-        ] if skipped else []
-    raise MissingGradient(f"gradients must include a linear layer, got none for {names(skipped)}")
+    silent = [call.name for call in takewhile(lambda call: not reading.reached(call), reading.calls)]
+    if len(silent) == len(reading.calls):
+        raise MissingGradient(f"gradients must include a linear layer, got none for {names(silent)}")
+    call = reading.calls[len(silent)]
+    if silent and call is reading.calls[-1]:
+        raise MissingGradient(
+            f"gradients must include a layer before the output layer {call.name!r}, got none for {names(silent)}"
+        )
+    return call, [f"no gradient reached layer {names(silent)}; attacked {call.name!r}"] if silent else []
 
 
 def check_present(reading: Reading, call: LinearCall) -> None:
@@ -90,7 +90,7 @@ def check_present(reading: Reading, call: LinearCall) -> None:
         MissingGradient: naming what is missing.
         UnknownLayer: if the layer has no weight of its own.
     """
-    if reading.gradient(call.weight) is None and reading.gradient(call.bias) is None:
+    if not reading.reached(call):
         raise MissingGradient(
             f"gradients must include {call.weight!r}: no gradient reached layer {call.name!r}"
         )

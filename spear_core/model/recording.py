@@ -17,30 +17,22 @@ CHANNELS = (1, 3)  # of images that are flattened before their first layer
 
 
 def record(root: nn.Module) -> fx.Graph | None:
-    """Run the model once on a made-up batch and write down its calls.
+    """Run a model once on a made-up batch and write down its calls; None if no input of a likely shape runs through.
 
-    Args:
-        root: the model; parameters, buffers and mode stay as they are. Tensors that the forward makes itself
-            become attributes of it, so give a copy.
-
-    Returns:
-        The graph; None if no input of a likely shape runs through.
+    Parameters, buffers and mode stay as they are. Tensors that the forward makes itself become attributes of the
+    model, so give a copy.
     """
     for trial in _trials(root):
+        buffers = {name: buffer.clone() for name, buffer in root.named_buffers()}
+        recorder = _Recorder(root, buffers, trial)
         try:
-            return _record(root, trial)
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
+                output = functional_call(root, buffers, (trial,))
         except Exception:  # the wrong shape for this model: its forward may raise anything
             continue
+        recorder.finish(output)
+        return recorder.graph
     return None
-
-
-def _record(root: nn.Module, trial: Tensor) -> fx.Graph:
-    buffers = {name: buffer.clone() for name, buffer in root.named_buffers()}
-    recorder = _Recorder(root, buffers, trial)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-        output = functional_call(root, buffers, (trial,))
-    recorder.finish(output)
-    return recorder.graph
 
 
 class _Recorder(TorchFunctionMode):

@@ -43,10 +43,7 @@ def replicate(model: nn.Module) -> nn.Module:
 
 
 def symbolic(root: nn.Module) -> fx.Graph:
-    """The graph of a model's forward pass.
-
-    Args:
-        root: a replica of the model. Tensors that the forward makes itself become attributes of it.
+    """The graph of the forward pass of a model's replica; tensors that it makes itself become attributes of that.
 
     Raises:
         Exception: whatever a forward raises when it meets a proxy.

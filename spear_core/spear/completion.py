@@ -84,15 +84,14 @@ def completed(
     threshold = default_threshold(low_rank)
     for inactive, units in _inactive_units(known, forward, corners, generator):
         for place in _is_singular(low_rank.factor, inactive).nonzero().flatten():
-            kernel, _ = null_space(low_rank, inactive[place])
+            kernel = null_space(low_rank, inactive[place])
             if kernel.shape[1] != 1:
                 continue
-            q = kernel[:, 0]
             unexplained = zeros_of(low_rank, kernel)[:, 0] & ~inactive[place]
             unexplained = unexplained.scatter(0, units[place], value=False)
-            more = join(q, low_rank, confirmed, threshold)
+            more = join(kernel, low_rank, confirmed, threshold)
             if int(more.unique.sum()) > len(known) or not unexplained.any():
-                confirmed, pool = more, join(q, low_rank, pool, threshold)
+                confirmed, pool = more, join(kernel, low_rank, pool, threshold)
         if int(confirmed.unique.sum()) > len(known):
             break
     return confirmed if len(greedy(confirmed)) == low_rank.batch_size else pool

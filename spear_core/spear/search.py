@@ -127,9 +127,9 @@ def pool_of(coefficients: Tensor, forward: Forward, pool: Pool) -> Pool:
     """A pool with the directions of known samples: the null vector of the rows in which each is inactive."""
     low_rank = forward.low_rank
     for z in forward.preactivations(coefficients):
-        kernel, _ = null_space(low_rank, z < 0)
+        kernel = null_space(low_rank, z < 0)
         if kernel.shape[1] == 1:
-            pool = join(kernel[:, 0], low_rank, pool, default_threshold(low_rank))
+            pool = join(kernel, low_rank, pool, default_threshold(low_rank))
     return pool
 
 

@@ -5,24 +5,24 @@ direction has only the b − 1 zeros that it was made to have. Candidates are te
 survivors see the rest (two-stage filter), and those are fitted: the direction that is zero on *all* its zeros.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from spear_core.linalg import first_apart
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Pool
 from spear_core.spear.sampling import Draw, draw_directions
-from spear_core.spear.uniqueness import BLURRED, Zeros, is_unique, pinning, without_pinning_rows
-from spear_core.spear.zeros import SPARE_ROWS, null_space, zero_tolerance, zeros_of
+from spear_core.spear.uniqueness import Zeros, shared_kernel, weigh
+from spear_core.spear.zeros import SPARE_ROWS, fit, zero_tolerance, zeros_of
 from spear_core.tolerances import EQUAL_DIRECTION, SAME_DIRECTION
 
 FIRST_ROWS = 24  # rows of the first stage
 # zeros among them, beside its own: one in a million wrong ones has them, P(Bin(24, ½) < 4) = 0.01 %
 FIRST_ZEROS = 4
 COARSE_ZERO = 4e-3  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
-FIT_TOLERANCES = (1e-2, 1e-3, 1e-4)  # of the mean |entry|, finer and finer
 MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
 FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
@@ -75,76 +75,56 @@ def filter_directions(
     """
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
-    followed = 0
-    for q in candidates[~_known(candidates, pool)]:
-        if not _known(q[None], pool):
-            kernel, rows = fitted(low_rank, q)
-            if _known(kernel[:, :1].T, pool):
-                continue
-            for direction in descend(low_rank, kernel, rows, generator=generator):
-                pool = join(direction, low_rank, pool, threshold)
-            if 1 < kernel.shape[1] <= FULLY_EXPLORED:
+    new = candidates[~_known(candidates, pool)][: MOST_SURVIVORS * low_rank.batch_size]
+    found = _weighed(low_rank, new.T)
+    for k in range(len(new)):
+        if _known(found.directions[:, k][None], pool):
+            continue
+        kernel, rows = found.directions[:, [k]], found.rows[:, k]
+        if found.shared[k]:
+            kernel, rows = shared_kernel(low_rank, rows)
+        if kernel.shape[1] > 1:  # similar samples share these zeros: the directions are inside
+            pool = join(descend(low_rank, kernel, rows, generator=generator), low_rank, pool, threshold)
+            if kernel.shape[1] <= FULLY_EXPLORED:
                 pool = replace(pool, explored=(*pool.explored, kernel))
-            followed += 1
-            if followed == MOST_SURVIVORS * low_rank.batch_size:
-                break
+        else:
+            pool = _added(pool, found.pick(torch.tensor([k])), threshold)
     return pool
 
 
-def join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
-    """A pool with one more direction, fitted to all its zeros, if it has enough of them and is new.
+def join(directions: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
+    """A pool with more directions, fitted to all their zeros, those that have enough of them and are new.
 
     Args:
-        q: unit direction, shape (b,), float64.
+        directions: unit columns, shape (b, k), float64.
         low_rank: the split of G.
         pool: directions found so far.
         threshold: τ, the least share of zeros in L q.
     """
-    if _parallel(q, pool):
-        return pool
-    q, zero_rows = _refit(low_rank, q)
-    zeros = zero_rows.sum()
-    if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
-        return pool
-    unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
-    return replace(
-        pool,
-        directions=torch.cat([pool.directions, q[:, None]], dim=1),
-        zeros=torch.cat([pool.zeros, zeros[None]]),
-        unique=torch.cat([pool.unique, unique]),
-    )
+    return _added(pool, _weighed(low_rank, directions), threshold)
 
 
-def fitted(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The directions that the zeros of a candidate leave, shape (b, d), and those zeros, a mask (m,).
+def _weighed(low_rank: LowRank, directions: Tensor) -> Zeros:
+    """Directions fitted to their zeros; its few random numbers are always the same, so that draws stay as they are."""
+    return weigh(low_rank, fit(low_rank, directions), generator=torch.Generator().manual_seed(0))
 
-    Null vectors of ill-conditioned rows in float32 are off by up to a hundredth, so the zeros are taken
-    coarsely at first; the direction fitted to them all is better, so the next look is finer.
 
-    Args:
-        low_rank: the split of G.
-        q: unit direction, shape (b,).
-    """
-    L = low_rank.factor
-    for tolerance in FIT_TOLERANCES:
-        entries = L @ q
-        limit = tolerance * entries.abs().mean()
-        rows = L[entries.abs() <= limit]
-        values, vectors = torch.linalg.eigh(rows.T @ rows)
-        kernel = vectors[:, values <= limit**2 * max(1, len(rows))]
-        if not kernel.shape[1]:
-            kernel = vectors[:, :1]
-        q = kernel @ (kernel.T @ q)
-        q = q / q.norm()
-    zero_rows = zeros_of(low_rank, q[:, None])[:, 0]
-    rows = without_pinning_rows(low_rank, zero_rows)
-    kernel, _ = null_space(low_rank, rows)
-    return (kernel if kernel.shape[1] else q[:, None]), rows
+def _added(pool: Pool, found: Zeros, threshold: float) -> Pool:
+    for q, rows, unique in zip(found.directions.T, found.rows.T, found.unique, strict=True):
+        known = bool(((q @ pool.directions).abs() > 1 - SAME_DIRECTION).any())
+        if not known and float(rows.sum()) >= threshold * len(rows):
+            pool = replace(
+                pool,
+                directions=torch.cat([pool.directions, q[:, None]], dim=1),
+                zeros=torch.cat([pool.zeros, rows.sum()[None]]),
+                unique=torch.cat([pool.unique, unique[None]]),
+            )
+    return pool
 
 
 def descend(
     low_rank: LowRank, kernel: Tensor, zero_rows: Tensor, *, generator: torch.Generator | None = None
-) -> list[Tensor]:
+) -> Tensor:
     """The sparsest directions in a kernel.
 
     Two similar samples share most of their zeros. The shared ones leave a plane of directions, and every
@@ -158,17 +138,17 @@ def descend(
         generator: CPU generator.
 
     Returns:
-        Unit directions, each shape (b,), sparsest first: the only one if d = 1; otherwise those with more
-        zeros than the rest, one for each dimension at most.
+        Unit columns, shape (b, k), sparsest first: the only one if d = 1; otherwise those with more zeros than the
+        rest, one for each dimension at most.
     """
     L, d = low_rank.factor, kernel.shape[1]
     if d == 1:
-        return [kernel[:, 0]]
+        return kernel
     inside = L @ kernel
     norms = inside.norm(dim=1)
     rest = (norms > zero_tolerance(low_rank, kernel).amax(dim=1)).nonzero().flatten()
     if len(rest) < d:
-        return []
+        return kernel[:, :0]
     drawn = draw_directions(inside[rest] / norms[rest, None], DESCENT_DRAWS, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]
     directions = kernel @ (drawn / drawn.norm(dim=1, keepdim=True)).T
@@ -179,59 +159,40 @@ def descend(
 
 
 def explored_spaces(
-    low_rank: LowRank, found: Zeros, explored: list[Tensor], generator: torch.Generator | None
-) -> Iterator[list[Tensor]]:
+    low_rank: LowRank,
+    found: Zeros,
+    explored: list[Tensor],
+    *,
+    largest: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
     """The sparsest directions in each space that the zeros shared by similar samples leave.
 
     Args:
         low_rank: the split of G.
         found: directions fitted to their zeros.
         explored: kernels that have been searched completely; those of this call are added.
+        largest: dimensions of a kernel that is looked into; by default any.
         generator: CPU generator.
 
     Yields:
-        For every space that is looked at, as `descend` finds them; none where the zeros leave a single direction.
+        Of one space after the other what `descend` finds, unit columns, shape (b, k); k may be 0.
     """
     for q, rows in zip(found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True):
-        if not is_inside(q, explored):
-            kernel, rows = shared_kernel(low_rank, rows)
-            if 1 < kernel.shape[1] <= FULLY_EXPLORED:
-                explored.append(kernel)
-            yield descend(low_rank, kernel, rows, generator=generator) if kernel.shape[1] > 1 else []
+        if any(float((q @ kernel).norm()) > 1 - SAME_DIRECTION for kernel in explored):
+            continue
+        kernel, rows = shared_kernel(low_rank, rows)
+        d = kernel.shape[1]
+        if 1 < d <= FULLY_EXPLORED:
+            explored.append(kernel)
+        worth = 1 < d <= (largest or d)
+        yield descend(low_rank, kernel, rows, generator=generator) if worth else kernel[:, :0]
 
 
-def is_inside(q: Tensor, spaces: Sequence[Tensor]) -> bool:
-    """Whether a unit vector lies in the span of one of several sets of orthonormal columns."""
-    return any(float((q @ basis).norm()) > 1 - SAME_DIRECTION for basis in spaces)
-
-
-def shared_kernel(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
-
-    Args:
-        low_rank: the split of G.
-        zero_rows: mask, shape (m,).
-
-    Returns:
-        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
-    """
-    L, rows = low_rank.factor, zero_rows.clone()
-    for last in (False, True):
-        values, vectors = torch.linalg.eigh(L[rows].T @ L[rows])
-        silent = ((L @ vectors).abs() <= zero_tolerance(low_rank, vectors))[rows].all(dim=0)
-        if not last:
-            span = (L[rows] @ vectors[:, ~silent] / values[~silent].clamp_min(BLURRED).sqrt()).T
-            rows[rows.nonzero().flatten()[pinning(span)]] = False
-    return vectors[:, silent], rows
-
-
-def _different(directions: Tensor, most: int) -> list[Tensor]:
+def _different(directions: Tensor, most: int) -> Tensor:
     """The first few columns that are not parallel to an earlier one."""
-    found: list[Tensor] = []
-    while directions.shape[1] and len(found) < most:
-        found.append(directions[:, 0])
-        directions = directions[:, (found[-1] @ directions).abs() < 1 - EQUAL_DIRECTION]
-    return found
+    alike = (directions.T @ directions).abs() >= 1 - EQUAL_DIRECTION
+    return directions[:, first_apart(alike)[:most]]
 
 
 def _known(candidates: Tensor, pool: Pool) -> Tensor:
@@ -245,25 +206,3 @@ def _known(candidates: Tensor, pool: Pool) -> Tensor:
     )
     inside = shares.new_zeros(len(candidates), len(pool.explored)).index_add(1, spaces, shares).sqrt()
     return known | (inside > 1 - SAME_DIRECTION).any(dim=1)
-
-
-def _parallel(q: Tensor, pool: Pool) -> bool:
-    return bool(((q @ pool.directions).abs() > 1 - SAME_DIRECTION).any())
-
-
-def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The direction fitted to all its zeros, not only to those that were drawn, and those zeros.
-
-    A few ill-conditioned rows leave a direction just outside the tolerance of some of its zeros; fitted to
-    the others it meets them too.
-    """
-    zero_rows = zeros_of(low_rank, q[:, None])[:, 0]
-    while (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
-        fitted_rows = zeros_of(low_rank, kernel[:, :1])[:, 0]
-        if fitted_rows.sum() < zero_rows.sum():
-            break
-        settled = bool(fitted_rows.sum() == zero_rows.sum())
-        q, zero_rows = kernel[:, 0], fitted_rows
-        if settled:
-            break
-    return q, zero_rows

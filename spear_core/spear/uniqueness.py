@@ -30,20 +30,23 @@ CHANCE = 1e-3  # accepted probability that so many entries are small by chance, 
 BLURRED_ZEROS = 2.0  # so many zeros by chance mean that zeros and small entries are not apart
 
 
-def without_pinning_rows(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
-    """The zeros of a direction without those few that alone pin it down, shape (m,).
+def shared_kernel(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
 
-    A mixture of similar samples has all the zeros that they share, and each further row pins down *which*
-    mixture: a plain rank test would accept it.
+    Args:
+        low_rank: the split of G.
+        zero_rows: mask, shape (m,).
+
+    Returns:
+        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
     """
-    L, b = low_rank.factor, low_rank.batch_size
-    rows = zero_rows.nonzero().flatten()
-    if b == 1 or len(rows) < b - 1 + SPARE_ROWS or null_space(low_rank, zero_rows)[0].shape[1] != 1:
-        return zero_rows
-    span = torch.linalg.svd(L[rows], full_matrices=False)[0][:, : b - 1]
-    kept = zero_rows.clone()
-    kept[rows[pinning(span.T)]] = False
-    return kept
+    L, rows = low_rank.factor, zero_rows.clone()
+    kernel = null_space(low_rank, rows)
+    # the rows as seen from what they exclude: whitened, their squared lengths are leverages
+    excluded = torch.linalg.svd(L[rows] - L[rows] @ kernel @ kernel.T, full_matrices=False)[0]
+    rank = L.shape[1] - kernel.shape[1]
+    rows[zero_rows.nonzero().flatten()[pinning(excluded[:, :rank].T)]] = False
+    return (kernel if rows.equal(zero_rows) else null_space(low_rank, rows)), rows
 
 
 def pinning(whitened: Tensor) -> Tensor:
@@ -67,13 +70,6 @@ def pinning(whitened: Tensor) -> Tensor:
     found = single | pairs.any(dim=0)
     found[low] |= pairs.any(dim=1)
     return found
-
-
-def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
-    """Whether the zeros leave one direction only, rank b − 1, even without any two of them."""
-    kept = without_pinning_rows(low_rank, zero_rows)
-    enough = int(kept.sum()) >= low_rank.batch_size - 1 + SPARE_ROWS
-    return enough and bool(kept.equal(zero_rows)) and null_space(low_rank, kept)[0].shape[1] == 1
 
 
 @dataclass(frozen=True)

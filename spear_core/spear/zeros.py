@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spear_core.spear.low_rank import LowRank
 
+FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
 INVERSE_STEPS = 4
 BLOCK = 4  # smallest eigenvectors that are looked at: a direction's own and its closest rivals
@@ -48,27 +49,38 @@ def default_threshold(low_rank: LowRank) -> float:
     return max(0.2, (b - 1 + SPARE_ROWS) / m)
 
 
-def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions q with (L q)_j = 0 on the given rows, and the singular values of those rows.
+def null_space(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
+    """Directions q with (L q)_j = 0 on the given rows: orthonormal columns, shape (b, d), most certain first.
 
     Args:
         low_rank: the split of G.
         zero_rows: mask, shape (m,).
-
-    Returns:
-        Orthonormal kernel, shape (b, d), most certain direction first, and the b singular values, ascending.
     """
     L = low_rank.factor
     rows = L[zero_rows]
     _, triangle = torch.linalg.qr(rows, mode="r") if len(rows) >= L.shape[1] else (None, rows)
-    right = torch.linalg.svd(triangle, full_matrices=True)
-    values = torch.zeros(L.shape[1], dtype=L.dtype, device=L.device)
-    values[: len(right.S)] = right.S
-    directions = right.Vh.T
+    directions = torch.linalg.svd(triangle, full_matrices=True).Vh.T
     # a direction is in the kernel if no row says more than rounding about it
     silent = (rows @ directions).abs() <= zero_tolerance(low_rank, directions)[zero_rows]
-    in_kernel = silent.all(dim=0)
-    return directions[:, in_kernel].flip(1), values.flip(0)
+    return directions[:, silent.all(dim=0)].flip(1)
+
+
+def fit(low_rank: LowRank, q: Tensor) -> Tensor:
+    """Fit candidates to the entries of L q that look like zeros, unit columns, shape (b, K).
+
+    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them.
+    """
+    L = low_rank.factor
+    q, last = q.clone(), torch.zeros(len(L), q.shape[1], dtype=torch.bool, device=q.device)
+    for tolerance in FIT_TOLERANCES:
+        entries = (L @ q).abs()
+        zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
+        changed = (zeros != last).any(dim=0).nonzero().flatten()
+        for part in changed.split(chunk(L)):
+            lower = regular_cholesky(masked_grams(L, zeros[:, part]))
+            q[:, part] = inverse_iteration(lower, q[:, part].T[:, :, None])[:, :, 0].T
+        last = zeros
+    return q
 
 
 def masked_grams(factor: Tensor, masks: Tensor) -> Tensor:

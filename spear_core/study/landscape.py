@@ -1,21 +1,21 @@
 """The misfit between two layers as a landscape over directions: the ground that forward consistency walks on.
 
-c · Lᵀ g = 1 holds for the c_i of every sample on its own (`consistency_relation`), so a direction of c is
+c · Lᵀ g = 1 holds for the c_i of every sample on its own (`spear_core.consistency.relation`), so a direction of c is
 enough: with μ = Lᵀ g, z = M c + β is a positive multiple of N c, where N = M + β μᵀ has shape (m, b). The
 directions form a circle for b = 2 and a sphere for b = 3. With N = Φ T, orthonormal Φ, the point
 v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its height is the misfit
 ‖(I − Y Yᵀ) σ(z)‖ / ‖σ(z)‖. Where s < 0 no input lies: c · μ = 1 holds on the other side only.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from spear_core.consistency.finish import gauss_newton, pattern_newton
-from spear_core.consistency.relation import relate
+from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.walk import alternate, reflect_affine
 from spear_core.linalg import orthogonal_complement, value_and_slope
 from spear_core.problem import Problem
@@ -34,30 +34,23 @@ class Landscape:
     """Two layers' knowledge of one sample, seen through some of the m units.
 
     Attributes:
-        basis: M, shape (m, b).
-        bias: β, shape (m,).
-        rows: R₂, shape (b, m).
-        mean: μ = Lᵀ g, shape (b,).
-        next_mean: the same for the next layer, shape (b,).
-        sigma: the activation.
-        has_relu: whether it is ReLU, for which the relation is homogeneous.
+        relation: what the two layers say, with bias β and rows R₂.
+        basis: M = W Rᵀ, shape (m, b), R the rows of the split whatever basis of the inputs the relation uses.
         units: positions of the units whose columns of ∂L/∂W₂ are seen.
     """
 
+    relation: Relation
     basis: Tensor
-    bias: Tensor
-    rows: Tensor
-    mean: Tensor
-    next_mean: Tensor
-    sigma: Callable[[Tensor], Tensor]
-    has_relu: bool
     units: Tensor
 
     def seeing(self, units: Tensor) -> "Landscape":
         """The landscape of a server that sees only these columns of the next layer's gradient."""
-        return Landscape(
-            self.basis, self.bias, self.rows, self.mean, self.next_mean, self.sigma, self.has_relu, units
-        )
+        return replace(self, units=units)
+
+    @cached_property
+    def means(self) -> tuple[Tensor, Tensor]:
+        """μ = Lᵀ g, shape (b,), and the same for the next layer."""
+        return self.relation.mean_gradients()
 
     @property
     def batch_size(self) -> int:
@@ -70,15 +63,20 @@ class Landscape:
         return max(0, len(self.units) - self.batch_size)
 
     @cached_property
+    def _scaled(self) -> Tensor:
+        """N = M + β μᵀ, shape (m, b): z is a positive multiple of N c."""
+        return self.basis + self.relation.bias[:, None] * self.means[0]
+
+    @cached_property
     def _chart(self) -> tuple[Tensor, Tensor]:
         """Φ and T of all units: the coordinates do not depend on what is seen."""
-        inner, triangle = torch.linalg.qr(self.basis + self.bias[:, None] * self.mean)
+        inner, triangle = torch.linalg.qr(self._scaled)
         return inner, triangle
 
     @cached_property
     def _outer(self) -> Tensor:
         """Y on the seen units, orthonormal columns."""
-        outer: Tensor = torch.linalg.qr(self.rows[:, self.units].T)[0]
+        outer: Tensor = torch.linalg.qr(self.relation.rows[:, self.units].T)[0]
         return outer
 
     def directions(self, coefficients: Tensor) -> Tensor:
@@ -87,17 +85,17 @@ class Landscape:
         return v / v.norm(dim=0)
 
     def shares(self, v: Tensor) -> Tensor:
-        """S = μ · T⁻¹ v, shape (k,): positive where there is an input."""
-        return self.mean @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        """s = μ · T⁻¹ v, shape (k,): positive where there is an input."""
+        return self.means[0] @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
 
     def coefficients(self, v: Tensor) -> Tensor:
         """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
         c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
-        s = self.mean @ c
+        s = self.means[0] @ c
         return torch.where(s > TINY, c / s, torch.nan).T
 
     def hidden(self, v: Tensor) -> Tensor:
-        """Z = Φ v / |s| as columns, shape (m, k)."""
+        """z = Φ v / |s| as columns, shape (m, k)."""
         return self._chart[0] @ v / self.shares(v).abs().clamp_min(TINY)
 
     def misfit(self, v: Tensor) -> Tensor:
@@ -108,7 +106,7 @@ class Landscape:
         return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
 
     def _misfit(self, v: Tensor) -> Tensor:
-        y = self.sigma(self.hidden(v)[self.units])
+        y = self.relation.activation(self.hidden(v)[self.units])
         if not self.equations:
             return v.new_zeros(v.shape[1])
         left, length = (y - self._outer @ (self._outer.T @ y)).norm(dim=0), y.norm(dim=0)
@@ -135,26 +133,15 @@ def landscape(
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
         )
-    mean, next_mean = relation.mean_gradients()
-    units = torch.arange(len(relation.bias), device=relation.bias.device)
-    return Landscape(
-        # in the rows of the split, whatever basis of the inputs the relation uses
-        relation.layers[0].weight.to(torch.float64) @ low_rank.rows.T,
-        relation.bias,
-        relation.rows,
-        mean,
-        next_mean,
-        relation.activation,
-        problem.attacked.has_relu,
-        units,
-    )
+    basis = problem.attacked.weight.to(torch.float64) @ low_rank.rows.T
+    return Landscape(relation, basis, torch.arange(len(basis), device=basis.device))
 
 
 def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """Where walkers stand after so many steps of the search's own iteration, and after its finish.
 
-    ReLU: `consistency_walk.alternate`, then `consistency_finish.pattern_newton`; any other activation:
-    `consistency_walk.reflect_affine`, then `consistency_finish.gauss_newton`; all on the seen units and with
+    ReLU: `walk.alternate`, then `finish.pattern_newton`; any other activation:
+    `walk.reflect_affine`, then `finish.gauss_newton`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
     Args:
@@ -167,12 +154,12 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """
     if not ground.equations:
         return start.expand(len(counts) + 1, *start.shape)
-    walk = _relu_paths if ground.has_relu else _smooth_paths
+    walk = _relu_paths if ground.relation.layers[0].has_relu else _smooth_paths
     return walk(ground, start, counts)
 
 
 def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    inner, triangle = torch.linalg.qr((ground.basis + ground.bias[:, None] * ground.mean)[ground.units])
+    inner, triangle = torch.linalg.qr(ground._scaled[ground.units])
     chart = ground._chart[1]
 
     def convert(points: Tensor, old: Tensor, new: Tensor) -> Tensor:
@@ -189,20 +176,20 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
 
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    c0, free = _slice(ground.mean)
-    p0, next_free = _slice(ground.next_mean)
-    M, bias, R2 = ground.basis[ground.units], ground.bias[ground.units], ground.rows[:, ground.units]
+    (c0, free), (p0, next_free) = map(_slice, ground.means)
+    relation, units = ground.relation, ground.units
+    M, bias, R2 = ground.basis[units], relation.bias[units], relation.rows[:, units]
     inner, triangle = torch.linalg.qr(M @ free)
     outer = torch.linalg.qr(R2.T @ next_free)[0]
     middle, offset = (M @ c0 + bias)[:, None], (R2.T @ p0)[:, None]
     centre, offset = middle - inner @ (inner.T @ middle), offset - outer @ (outer.T @ offset)
-    pair = (ground.sigma, centre, inner, outer, offset)
+    pair = (relation.activation, centre, inner, outer, offset)
 
     def point(z: Tensor) -> Tensor:
         moves = torch.linalg.solve_triangular(triangle, inner.T @ (z - middle), upper=True)
         return ground.directions((c0[:, None] + free @ moves).T)
 
-    z = ground.hidden(start)[ground.units]
+    z = ground.hidden(start)[units]
     z = z * (FARTHEST * centre.norm() / z.norm(dim=0)).clamp_max(1)
     z = centre + inner @ (inner.T @ (z - centre))
     # the iteration keeps a memory, so each count starts afresh

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spear_core.attack.inversion import Inversion
-from spear_core.attack.invert import invert, invert_layer
+from spear_core import Inversion, invert, invert_layer
 from spear_core.study import metrics
 from spear_core.study.defended import Message
 

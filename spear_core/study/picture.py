@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from spear_core.attack.inversion import Inversion
+from spear_core import Inversion
 from spear_core.client.data import Batch
 from spear_core.study.metrics import compare
 

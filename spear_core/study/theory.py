@@ -4,6 +4,9 @@ Sources: the analysis in SPEAR (arXiv:2403.03945) of the number of samples and o
 coupon collector's problem; the Chernoff–Hoeffding bound (Hoeffding 1963, Theorem 1). Everything follows from
 two facts about a fresh network: a unit is silent for a sample with probability ½, and for one sample all
 units are independent.
+
+Letters throughout: b = batch_size, m = units, N = draws, τ = threshold (the least share of zeros that is kept), and
+p = zero_share, the share of zeros in the column of ∂L/∂Z of a sample.
 """
 
 import math
@@ -28,7 +31,7 @@ def hit_probability(batch_size: int, units: int, zeros: int, *, shared: int = 0)
 
     Args:
         batch_size: b.
-        units: m, the rows that are drawn from.
+        units: m, rows that are drawn from.
         zeros: k, zero entries of the sample's column of ∂L/∂Z among them.
         shared: s, how many of these are zeros of its most similar sample, too.
 
@@ -51,10 +54,6 @@ def hit_probability(batch_size: int, units: int, zeros: int, *, shared: int = 0)
 def asymptotic_hit_probability(batch_size: int, *, zero_share: float = 0.5) -> float:
     """What `hit_probability` tends to for wide layers, p^(b−1).
 
-    Args:
-        batch_size: b.
-        zero_share: p, the share of zeros in a column of ∂L/∂Z.
-
     >>> asymptotic_hit_probability(4)
     0.125
     """
@@ -64,14 +63,8 @@ def asymptotic_hit_probability(batch_size: int, *, zero_share: float = 0.5) -> f
 def expected_draws_each(probabilities: Sequence[float]) -> float:
     """The same for directions that are not equally likely: E = ∫ 1 − Π (1 − e^(−p_i t)) dt over t > 0.
 
-    The classical formula for collecting unequal coupons (Flajolet, Gardy, Thimonier 1992); one draw gives one
-    direction at most, so it is exact.
-
-    Args:
-        probabilities: p_i, that a draw gives direction i; they add up to 1 at most.
-
-    Returns:
-        Infinity if a direction cannot be drawn.
+    The classical formula for collecting unequal coupons (Flajolet, Gardy, Thimonier 1992). A draw gives direction i
+    with probability p_i, and one direction at most, so it is exact; infinity if a direction cannot be drawn.
 
     >>> round(expected_draws_each([0.125] * 4), 6)
     16.666667
@@ -108,12 +101,7 @@ def least_zeros(units: int, threshold: float) -> int:
 
 
 def false_rejection(units: int, threshold: float, *, zero_share: float = 0.5) -> float:
-    """Probability that a right direction has too few zeros, P(Bin(m, ½) < τ m) (step 3).
-
-    Args:
-        units: m.
-        threshold: τ, the least share of zeros that is kept.
-        zero_share: of a right column.
+    """Probability that a right direction has too few zeros, P(Bin(m, p) < τ m) (step 3).
 
     >>> false_rejection(4, 0.5)  # fewer than two heads in four tosses
     0.3125
@@ -124,12 +112,7 @@ def false_rejection(units: int, threshold: float, *, zero_share: float = 0.5) ->
 
 
 def false_rejection_bound(units: int, threshold: float, *, zero_share: float = 0.5) -> float:
-    """The Chernoff–Hoeffding bound on `false_rejection`, exp(−m KL(τ ‖ p)): it falls exponentially in m.
-
-    Args:
-        units: m.
-        threshold: τ; at or above p the bound is 1.
-        zero_share: p, of a right column.
+    """The Chernoff–Hoeffding bound on `false_rejection`, exp(−m KL(τ ‖ p)), or 1 from τ = p on.
 
     >>> false_rejection(200, 0.3) <= false_rejection_bound(200, 0.3)
     True
@@ -142,16 +125,10 @@ def false_rejection_bound(units: int, threshold: float, *, zero_share: float = 0
 
 
 def false_acceptance(units: int, threshold: float, mixed: int = 2, *, zero_share: float = 0.5) -> float:
-    """Probability that a mixture of k samples has enough zeros all the same, P(Bin(m, 2^−k) ≥ τ m) (step 3).
+    """Probability that a mixture of k = `mixed` samples has enough zeros all the same, P(Bin(m, p^k) ≥ τ m) (step 3).
 
     L q of a mixture is zero where *all* k samples are silent. A direction that mixes everything has b − 1
     zeros and passes only where τ m ≤ b − 1. Holds for independent patterns; similar samples share more.
-
-    Args:
-        units: m.
-        threshold: τ.
-        mixed: k, how many samples the direction mixes.
-        zero_share: of one sample.
 
     >>> false_acceptance(4, 0.5, mixed=1)  # two heads or more in four tosses
     0.6875
@@ -167,14 +144,8 @@ def failure_probability(
     """Probability that some direction is not in the pool after so many draws: never drawn, or rejected.
 
     1 − ((1 − (1 − p)^N)(1 − P(false rejection)))^b, which takes the directions as independent. A draw that
-    gives one cannot give another, so the truth is slightly larger, and at most b times the failure of one.
-
-    Args:
-        batch_size: b.
-        draws: N.
-        units: m; None leaves false rejection out.
-        threshold: τ.
-        zero_share: of a column.
+    gives one cannot give another, so the truth is slightly larger, and at most b times the failure of one. Without
+    `units`, false rejection is left out.
 
     >>> failure_probability(1, 1), failure_probability(2, 0)
     (0.0, 1.0)

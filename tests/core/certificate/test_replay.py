@@ -13,7 +13,7 @@ from spear_core import client
 from spear_core.certificate.replay import replay
 from spear_core.client.networks import fully_connected
 from spear_core.model.layers import read_problem
-from tests.core.attacked import gaussian
+from tests.core.attacked import gaussian, target_of
 from tests.core.zoo import ResidualMLP, batch, randomise, seeded
 
 
@@ -34,7 +34,7 @@ def test_replay_is_autograd_of_the_model(b, depth, seed):
     model, (X, y) = network(seed, depth), batch(seed, b, 30)
     gradients = client.gradients(model, X, y)
     z, output_grads = truth(model, X, y)
-    played = replay(read_problem(model, gradients), z)
+    played = replay(target_of(read_problem(model, gradients)), z)
     assert played.loss.labels.tolist() == y.tolist()
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
@@ -45,7 +45,7 @@ def test_replay_of_other_activations(activation, dtype, device):
     model = network(activation=activation, dtype=dtype).to(device)
     X, y = (t.to(device) for t in batch(1, 6, 30, dtype))
     z, output_grads = truth(model, X, y)
-    played = replay(read_problem(model, client.gradients(model, X, y)), z)
+    played = replay(target_of(read_problem(model, client.gradients(model, X, y))), z)
     error = float((played.output_grads - output_grads).norm() / output_grads.norm())
     assert error < 1e4 * torch.finfo(dtype).eps
     assert played.loss.labels.tolist() == y.tolist()
@@ -56,7 +56,7 @@ def test_a_common_factor_of_either_sign_keeps_labels_and_residual(factor):
     model, (X, y) = network(), batch(2, 6, 30)
     gradients = {name: factor * grad for name, grad in client.gradients(model, X, y).items()}
     z, output_grads = truth(model, X, y)
-    played = replay(read_problem(model, gradients), z)
+    played = replay(target_of(read_problem(model, gradients)), z)
     assert played.loss.labels.tolist() == y.tolist()
     torch.testing.assert_close(played.output_grads, factor * output_grads, rtol=0, atol=1e-9)
 
@@ -66,7 +66,7 @@ def test_a_loss_without_classes_is_replayed_without_labels():
     targets = torch.randn(6, 3, generator=seeded(), dtype=torch.float64)
     gradients = client.gradients(model, X, targets, F.mse_loss)
     z, output_grads = truth(model, X, targets, F.mse_loss)
-    played = replay(read_problem(model, gradients), z)
+    played = replay(target_of(read_problem(model, gradients)), z)
     assert played.loss.labels is None
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
@@ -79,7 +79,7 @@ def test_label_smoothing_is_replayed_with_its_labels(smoothing, dtype):
 
     model, (X, y) = network(dtype=dtype), batch(2, 6, 30, dtype)
     z, output_grads = truth(model, X, y, loss)
-    played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
+    played = replay(target_of(read_problem(model, client.gradients(model, X, y, loss))), z)
     assert played.loss.labels.tolist() == y.tolist()
     error = float((played.output_grads - output_grads).norm() / output_grads.norm())
     assert max(error, played.residual) < 1e4 * torch.finfo(dtype).eps
@@ -99,7 +99,7 @@ def weighted(output, labels):
 def test_other_losses_are_replayed_with_what_the_output_layer_tells(loss):
     model, (X, y) = network(), batch(2, 6, 30)
     z, output_grads = truth(model, X, y, loss)
-    played = replay(read_problem(model, client.gradients(model, X, y, loss)), z)
+    played = replay(target_of(read_problem(model, client.gradients(model, X, y, loss))), z)
     torch.testing.assert_close(played.output_grads, output_grads, rtol=0, atol=1e-9)
     assert played.residual < 1e-7
 
@@ -114,7 +114,9 @@ def test_copies_of_one_sample_are_told_with_their_labels(b, added, dtype):
     X, y = batch(2, b, 400, dtype)
     more = torch.tensor([(int(y[3]) + step) % 10 for step in added], dtype=y.dtype)
     sent = client.gradients(model, torch.cat([X, X[3:4].expand(len(added), -1)]), torch.cat([y, more]))
-    loss = replay(read_problem(model, sent), copy.deepcopy(model).double()[0](X.double()).detach()).loss
+    loss = replay(
+        target_of(read_problem(model, sent)), copy.deepcopy(model).double()[0](X.double()).detach()
+    ).loss
     labels = sorted([int(y[3]), *more.tolist()])
     differ = len(set(labels)) > 1
     assert loss.copies == ({3: tuple(labels)} if differ else {})
@@ -140,23 +142,23 @@ def test_a_unit_that_rounding_put_on_the_other_side_of_its_kink_is_turned_over(l
         exact[layer].bias[7], model[layer].bias[7] = (above, below) if active else (below, above)
     sent = {name: grad.float() for name, grad in client.gradients(exact, X.double(), y).items()}
     problem, first = read_problem(model, sent), exact[0](X.double()).detach()
-    assert replay(problem, first).residual < 1e-6
+    assert replay(target_of(problem), first).residual < 1e-6
     moved = first + 1e-4 * torch.randn(first.shape, generator=seeded(), dtype=first.dtype)
-    assert replay(problem, moved).residual > 1e-5
+    assert replay(target_of(problem), moved).residual > 1e-5
 
 
 def test_a_wrong_batch_and_a_wrong_layer_show():
     case = gaussian(6)
     z, _ = truth(case.model, case.inputs, case.labels)
-    assert replay(case.problem, z).residual < 1e-7
+    assert replay(case.target, z).residual < 1e-7
     assert (
-        replay(case.problem, z + 0.01 * torch.randn(z.shape, generator=seeded(), dtype=z.dtype)).residual
+        replay(case.target, z + 0.01 * torch.randn(z.shape, generator=seeded(), dtype=z.dtype)).residual
         > 1e-4
     )
     for name in ("2.weight", "6.bias", "10.weight"):
         spoilt = dict(case.gradients)
         spoilt[name] = spoilt[name] + 1e-3 * spoilt[name].norm()
-        assert replay(read_problem(case.model, spoilt), z).residual > 1e-4
+        assert replay(target_of(read_problem(case.model, spoilt)), z).residual > 1e-4
 
 
 def test_where_the_chain_says_nothing_there_is_no_replay():
@@ -165,8 +167,8 @@ def test_where_the_chain_says_nothing_there_is_no_replay():
     gradients = client.gradients(residual, X, y)
     problem = read_problem(residual, gradients)
     assert problem.branches
-    assert replay(problem, torch.zeros(5, len(problem.attacked.bias), dtype=torch.float64)) is None
+    assert replay(target_of(problem), torch.zeros(5, len(problem.attacked.bias), dtype=torch.float64)) is None
     model, (X, y) = fully_connected(30, [60, 4], 3, generator=seeded(), dtype=torch.float64), batch(0, 6, 30)
     z, _ = truth(model, X, y)  # 6 samples, and the output layer has 4 inputs and a bias
-    assert replay(read_problem(model, client.gradients(model, X, y)), z) is None
-    assert replay(read_problem(model, client.gradients(model, X[:5], y[:5])), z[:5]) is not None
+    assert replay(target_of(read_problem(model, client.gradients(model, X, y))), z) is None
+    assert replay(target_of(read_problem(model, client.gradients(model, X[:5], y[:5]))), z[:5]) is not None

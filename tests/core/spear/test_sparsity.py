@@ -10,22 +10,18 @@ from hypothesis import strategies as st
 
 from spear_core.spear import sparsity
 from spear_core.spear.low_rank import LowRank, split
+from spear_core.spear.records import Pool
 from spear_core.spear.sampling import draw_directions
 from spear_core.spear.sparsity import (
     FIRST_ROWS,
     FIRST_ZEROS,
-    SPARE_ROWS,
-    Pool,
-    default_threshold,
     descend,
     filter_directions,
-    is_unique,
-    null_space,
+    fitted,
     passes_first_stage,
-    polish,
-    without_pinning_rows,
-    zero_tolerance,
 )
+from spear_core.spear.uniqueness import is_unique, without_pinning_rows
+from spear_core.spear.zeros import SPARE_ROWS, default_threshold, null_space, zero_tolerance
 from tests.core.attacked import attacked, gaussian, photos
 from tests.core.zoo import seeded
 
@@ -248,14 +244,14 @@ def test_zeros_of_true_directions_are_unique_and_those_of_mixtures_are_not(b, dt
         assert not is_unique(low_rank, zeros)
 
 
-# ---------------------------------------------------------------- polish, descend, pool
-def test_polish_brings_a_coarse_candidate_to_rounding(dtype, device):
+# ---------------------------------------------------------------- fit, descend, pool
+def test_the_fit_brings_a_coarse_candidate_to_rounding(dtype, device):
     case = gaussian(6, dtype=dtype, device=device)
     low_rank = case.low_rank
     Q = case.directions(low_rank)
     for sample, q in enumerate(Q.T):
         coarse = q + 1e-4 * torch.randn(6, generator=seeded(sample), dtype=torch.float64).to(device)
-        kernel, rows = polish(low_rank, coarse / coarse.norm())
+        kernel, rows = fitted(low_rank, coarse / coarse.norm())
         assert kernel.shape == (6, 1)
         assert torch.equal(rows, case.zeros[:, sample])
         assert float(misses(kernel, q[:, None])) < 200 * torch.finfo(dtype).eps
@@ -302,7 +298,7 @@ def test_a_line_descends_to_itself():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_pool_holds_what_counting_zeros_one_by_one_keeps(seed, dtype, device):
-    """Every candidate on all rows in float64, no first stage, no polish: the same directions."""
+    """Every candidate on all rows in float64, no first stage, no fit: the same directions."""
     b, width, threshold = 4, 100, 0.38  # above what mixtures of two samples have
     case = gaussian(b, width, seed=seed, dtype=dtype, device=device)
     low_rank = case.low_rank

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Pool
 from spear_core.spear.selection import greedy, select
-from spear_core.spear.sparsity import Pool
 from tests.core.attacked import gaussian
 from tests.core.zoo import seeded
 
@@ -72,7 +72,7 @@ def decoys(case, Q, count, seed):
 def test_swaps_reach_what_trying_every_subset_finds(seed, dtype):
     b = 4
     case = gaussian(b, seed=seed, dtype=dtype)
-    forward, Q = case.forward, case.directions(case.low_rank)
+    forward, Q = case.target.forward, case.directions(case.low_rank)
     pool = pool_of(
         torch.cat([decoys(case, Q, 3, seed), Q], dim=1), [60, 58, 56, 50, 50, 50, 50]
     )  # the decoys pass for the sparsest
@@ -96,7 +96,7 @@ def test_a_perfect_choice_is_not_swapped():
     case = gaussian(4)
     Q = case.directions(case.low_rank)
     pool = pool_of(torch.cat([Q, decoys(case, Q, 3, 0)], dim=1), [50, 50, 50, 50, 30, 30, 30])
-    (only,) = select(pool, case.forward)
+    (only,) = select(pool, case.target.forward)
     assert only.chosen == (0, 1, 2, 3)
     assert only.sparsity_match == 1
 
@@ -105,7 +105,7 @@ def test_too_few_directions_give_the_greedy_choice_only():
     case = gaussian(4)
     Q = case.directions(case.low_rank)
     pool = pool_of(Q[:, :2], [50, 49])
-    (only,) = select(pool, case.forward)
+    (only,) = select(pool, case.target.forward)
     assert only.chosen == (0, 1)
     assert only.reconstruction.inputs.shape == (2, case.inputs.shape[1])
 
@@ -114,6 +114,6 @@ def test_the_pool_is_left_as_it_is():
     case = gaussian(3)
     pool = pool_of(case.directions(case.low_rank), [50, 50, 50])
     before = replace(pool, directions=pool.directions.clone(), zeros=pool.zeros.clone())
-    list(select(pool, case.forward))
+    list(select(pool, case.target.forward))
     assert torch.equal(pool.directions, before.directions)
     assert torch.equal(pool.zeros, before.zeros)

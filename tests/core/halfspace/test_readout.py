@@ -6,12 +6,12 @@ import torch
 from spear_core import client, invert
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
-from spear_core.halfspace import readout as halfspace_readout
-from spear_core.halfspace import search as halfspace
-from spear_core.halfspace.search import orthonormal, scoring_space
+from spear_core.halfspace import readout
+from spear_core.halfspace.alternation import scoring_space
+from spear_core.linalg import orthonormal
 from spear_core.model.layers import read_problem
 from spear_core.spear.low_rank import split
-from spear_core.spear.reconstruction import Forward
+from tests.core.attacked import target_of
 from tests.core.zoo import seeded
 
 
@@ -23,7 +23,7 @@ def attacked(b: int = 12, m: int = 200, depth: int = 2, seed: int = 0):
 
 def test_errors_behind_the_hidden_layer_make_the_gradient():
     model, gradients, batch = attacked()
-    V = halfspace_readout.readout(read_problem(model, gradients))
+    V = readout.readout(target_of(read_problem(model, gradients)))
     assert V is not None and V.shape[1] < 10  # the errors of cross-entropy add up to zero
     output = model(batch.inputs)
     errors = output.softmax(dim=1) - torch.nn.functional.one_hot(batch.labels, 10)
@@ -33,7 +33,7 @@ def test_errors_behind_the_hidden_layer_make_the_gradient():
 
 
 def test_deeper_networks_have_no_readout():
-    assert halfspace_readout.readout(read_problem(*attacked(depth=3)[:2])) is None
+    assert readout.readout(target_of(read_problem(*attacked(depth=3)[:2]))) is None
 
 
 def test_the_fit_of_a_pattern_is_the_smallest_singular_vector():
@@ -41,7 +41,7 @@ def test_the_fit_of_a_pattern_is_the_smallest_singular_vector():
     active = (torch.randn(60, 4, generator=seeded()) > 0).float()
     crossed = (L[:, :, None] * V[:, None, :]).reshape(60, -1)
     squared = (V[:, :, None] * V[:, None, :]).reshape(60, -1)
-    q, t, left = halfspace_readout._for_patterns(active, crossed, squared)
+    q, t, left = readout._for_patterns(active, crossed, squared)
     for k in range(4):
         signal = active[:, k, None] * V
         basis = torch.linalg.qr(signal)[0]
@@ -56,11 +56,12 @@ def test_walkers_arrive_at_samples():
     model, gradients, batch = attacked()
     problem = read_problem(model, gradients)
     low_rank = split(problem.attacked.weight_grad)
-    space = orthonormal(scoring_space(Forward.of(low_rank, problem.attacked))).float()
-    V = halfspace_readout.readout(problem)
+    target = target_of(problem, low_rank)
+    space = orthonormal(scoring_space(target.forward)).float()
+    V = readout.readout(target)
     assert V is not None
     start = space @ torch.randn(space.shape[1], 60, generator=seeded())
-    q = halfspace_readout.alternate(low_rank.factor.float(), space, V, start)
+    q = readout.alternate(low_rank.factor.float(), space, V, start)
     true = torch.linalg.inv(torch.linalg.lstsq(low_rank.rows.T, batch.inputs.double().T).solution.T)
     cosine = ((true / true.norm(dim=0)).T @ q.double()).abs()
     assert q.shape[1] >= 20 and cosine.max(dim=0).values.quantile(0.1) > 1 - 1e-5
@@ -77,5 +78,5 @@ def test_batches_at_one_hidden_layer_come_back(seed: int):
 def test_a_readout_that_says_nothing_is_dropped(monkeypatch):
     model, gradients, _ = attacked(6)
     wrong = torch.randn(200, 9, generator=seeded())
-    monkeypatch.setattr(halfspace.halfspace_readout, "readout", lambda problem: wrong)
+    monkeypatch.setattr(readout, "readout", lambda target: wrong)
     assert invert(model, gradients).certified

@@ -7,24 +7,24 @@ import torch
 
 from spear_core import client
 from spear_core.attack.invert import invert
-from spear_core.certificate.certify import GRADIENT, REPLAY, UNIQUE, ZEROS, certify, expected_error
+from spear_core.certificate.certify import certify, expected_error
+from spear_core.certificate.record import Part
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.problem import Problem
-from spear_core.spear.reconstruction import Forward, reconstruct
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.zeros import zeros_of
 from spear_core.study.metrics import EXACT_DB, compare
-from tests.core.attacked import attacked, gaussian, photos, shifted
+from tests.core.attacked import attacked, gaussian, photos, shifted, target_of
 from tests.core.zoo import seeded
 
-HONEST = {GRADIENT: True, ZEROS: True, UNIQUE: True, REPLAY: True}
+HONEST = {Part.GRADIENT: True, Part.ZEROS: True, Part.UNIQUE: True, Part.REPLAY: True}
 
 
 def certificate_of(case, Q=None, problem=None):
-    problem = problem or case.problem
-    low_rank = case.low_rank
-    found = reconstruct(Forward.of(low_rank, problem.attacked), case.directions(low_rank) if Q is None else Q)
-    return certify(problem, low_rank, found, generator=seeded()), found
+    target = target_of(problem or case.problem, case.low_rank)
+    found = reconstruct(target.forward, case.directions(target.low_rank) if Q is None else Q)
+    return certify(target, found, generator=seeded()), found
 
 
 def same_pattern(b=4, seed=0, dtype=torch.float64):
@@ -55,7 +55,7 @@ def test_the_truth_passes_every_part(kind, b, dtype):
 def test_one_layer_alone_is_certified_without_replay(device):
     case = gaussian(4, device=device)
     certificate, _ = certificate_of(case, problem=Problem(case.problem.layers[:1]))
-    assert certificate.parts == HONEST | {REPLAY: None}
+    assert certificate.parts == HONEST | {Part.REPLAY: None}
     assert bool(certificate.certified_rows.all())
     assert certificate.labels is None
 
@@ -67,7 +67,7 @@ def test_a_bias_gradient_of_other_samples_fails_a():
         (replace(case.problem.attacked, bias_grad=2.5 * gaussian(4, seed=1).gradients["0.bias"]),)
     )
     certificate, _ = certificate_of(case, problem=problem)
-    assert certificate.parts[GRADIENT] is False
+    assert certificate.parts[Part.GRADIENT] is False
     assert not bool(certificate.certified_rows.any())
     assert any("gives a gradient that is off by" in note for note in certificate.notes)
 
@@ -81,7 +81,7 @@ def test_weights_of_another_model_fail_b(size):
     problem = Problem((replace(layer, weight=layer.weight + size * noise),))
     certificate, found = certificate_of(case, problem=problem)
     assert found.sparsity_match < 1
-    assert certificate.parts[ZEROS] is False
+    assert certificate.parts[Part.ZEROS] is False
     assert not bool(certificate.certified_rows.any())
     assert any("λ < 1" in note for note in certificate.notes)
 
@@ -91,7 +91,7 @@ def test_one_wrong_direction_voids_all_rows():
     Q = case.directions(case.low_rank)
     Q[:, 0] = Q[:, 0] + Q[:, 1]
     certificate, _ = certificate_of(case, Q / Q.norm(dim=0))
-    assert certificate.parts[ZEROS] is False
+    assert certificate.parts[Part.ZEROS] is False
     assert not bool(certificate.certified_rows.any())
 
 
@@ -103,12 +103,12 @@ def test_samples_of_one_pattern_fail_c_alone(seed, mixing):
     case = same_pattern(seed=seed)
     mixture = torch.eye(4, dtype=torch.float64)
     mixture[:2, :2] = torch.tensor([[1 - mixing, mixing], [mixing / 2, 1 - mixing / 2]])
-    truth = reconstruct(case.forward, case.directions(case.low_rank))
+    truth = reconstruct(case.target.forward, case.directions(case.low_rank))
     Q = torch.linalg.inv(mixture @ truth.coefficients)
     certificate, found = certificate_of(case, Q / Q.norm(dim=0), Problem(case.problem.layers[:1]))
     wrong = float((found.inputs - case.inputs).abs().max())
     assert (wrong > 1e-3) == (mixing > 0)
-    assert certificate.parts == {GRADIENT: True, ZEROS: True, UNIQUE: False, REPLAY: None}
+    assert certificate.parts == {Part.GRADIENT: True, Part.ZEROS: True, Part.UNIQUE: False, Part.REPLAY: None}
     assert certificate.unique_rows[:2].tolist() == [False, False]
     assert not bool(certificate.certified_rows.any())
     assert any("samples are not unique" in note for note in certificate.notes)
@@ -133,7 +133,7 @@ def test_a_gradient_of_another_layer_that_does_not_fit_fails_d(name):
     spoilt = dict(case.gradients)
     spoilt[name] = spoilt[name] * 1.01
     certificate, _ = certificate_of(case, problem=replace(case, gradients=spoilt).problem)
-    assert certificate.parts == HONEST | {REPLAY: False}
+    assert certificate.parts == HONEST | {Part.REPLAY: False}
     assert not bool(certificate.certified_rows.any())
     assert any("replaying the client misses" in note for note in certificate.notes)
 
@@ -146,7 +146,7 @@ def test_an_incomplete_batch_is_never_certified_as_a_whole():
     )
     assert not certificate.complete
     assert not bool(certificate.certified_rows.any())
-    assert certificate.parts[GRADIENT] is False
+    assert certificate.parts[Part.GRADIENT] is False
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -159,9 +159,8 @@ def test_the_expected_error_bounds_the_real_one(kind, seed):
     else:
         case = {"gaussian": gaussian, "photos": photos}[kind](6, seed=seed, dtype=torch.float32)
     low_rank = case.low_rank
-    found = reconstruct(case.forward, case.directions(low_rank))
-    zeros = (low_rank.factor @ found.directions).abs() <= zero_tolerance(low_rank, found.directions)
-    expected = expected_error(low_rank, found, zeros)
+    found = reconstruct(case.target.forward, case.directions(low_rank))
+    expected = expected_error(low_rank, found, zeros_of(low_rank, found.directions))
     true = case.inputs.double()
     error = (found.inputs - true).square().mean(dim=1).sqrt() / true.abs().max()
     assert bool((error < 10 * expected).all())

@@ -6,12 +6,13 @@ from itertools import pairwise
 import pytest
 import torch
 
-from spear_core.attack.invert import as_inversion, invert, invert_layer, states
+from spear_core.attack.inversion import as_inversion
+from spear_core.attack.invert import invert, invert_layer, states
 from spear_core.client import data
 from spear_core.problem import Problem
 from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.attacked import Attacked, attacked, gaussian, photos, shifted
-from tests.core.test_certificate import same_pattern
+from tests.core.certificate.test_certify import same_pattern
 from tests.core.zoo import seeded
 
 DECIBEL = {torch.float32: 90.0, torch.float64: 200.0}

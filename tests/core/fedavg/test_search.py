@@ -15,12 +15,14 @@ from spear_core.fedavg.error import ROOM, update_error
 from spear_core.fedavg.kinks import replayed_residuals
 from spear_core.fedavg.order import find_schedule
 from spear_core.fedavg.training import Client, LocalTraining
+from spear_core.halfspace.confirm import fit
 from spear_core.model.layers import read_problem
+from spear_core.search import Budget
 from spear_core.spear.low_rank import LowRank, split
-from spear_core.spear.reconstruction import Forward, reconstruct
-from spear_core.spear.sparsity import zero_tolerance
-from spear_core.spear.zeros import fit
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.zeros import zeros_of
 from spear_core.study import metrics
+from tests.core.attacked import target_of
 from tests.core.zoo import seeded
 
 F64 = torch.float64
@@ -76,10 +78,10 @@ def test_the_simulated_client_is_the_client():
     model, inputs, labels = private()
     sent = client.update(model, inputs, labels, steps=4, lr=0.1, batch_size=2)
     problem = read_problem(model, sent)
-    forward = Forward.of(split(sent["0.weight"]), problem.attacked)
+    target = target_of(problem, split(sent["0.weight"]))
     training = LocalTraining(4, 0.1, 2)
-    simulated = Client.of(problem, forward, training)
-    coefficients = torch.linalg.lstsq(forward.low_rank.rows.T, inputs.T).solution.T * simulated.scale
+    simulated = Client.of(target, training)
+    coefficients = torch.linalg.lstsq(target.low_rank.rows.T, inputs.T).solution.T * simulated.scale
     history = simulated.train(coefficients, labels, training.schedule(torch.arange(4)))
     assert max(simulated.residuals(history)) < 1e-11
     other = simulated.train(coefficients, labels, training.schedule(torch.tensor([0, 2, 1, 3])))
@@ -136,11 +138,13 @@ def test_the_order_of_a_shuffling_client_is_read_off_its_update(seed):
     training = LocalTraining(5, 0.05, 2)
     sent = client.update(model, inputs, labels, steps=5, lr=0.05, batch_size=2, generator=seeded(seed))
     problem = read_problem(model, sent)
-    forward = Forward.of(split(sent["0.weight"], even=True), problem.attacked)
-    simulated = Client.of(problem, forward, training)
-    coefficients = torch.linalg.lstsq(forward.low_rank.rows.T, inputs.T).solution.T
-    output_grads = torch.linalg.inv(coefficients).T @ forward.low_rank.factor.T
-    schedule = find_schedule(simulated, training, coefficients * simulated.scale, labels, output_grads)
+    target = target_of(problem, split(sent["0.weight"], even=True))
+    simulated = Client.of(target, training)
+    coefficients = torch.linalg.lstsq(target.low_rank.rows.T, inputs.T).solution.T
+    output_grads = torch.linalg.inv(coefficients).T @ target.low_rank.factor.T
+    schedule = find_schedule(
+        simulated, training, coefficients * simulated.scale, labels, output_grads, Budget()
+    )
     true = torch.zeros(5, 6, dtype=F64)
     for row, chosen in zip(true, client.minibatches(6, 2, seeded(seed))):
         row[chosen] = 1 / len(chosen)
@@ -151,8 +155,8 @@ def test_several_clients_train_at_once_as_one_by_one():
     model, inputs, labels = private(width=30)
     sent = client.update(model, inputs, labels, steps=4, lr=0.1)
     problem = read_problem(model, sent)
-    forward = Forward.of(split(sent["0.weight"], even=True), problem.attacked)
-    simulated = Client.of(problem, forward, LocalTraining(4, 0.1))
+    target = target_of(problem, split(sent["0.weight"], even=True))
+    simulated = Client.of(target, LocalTraining(4, 0.1))
     coefficients = torch.randn(4, 4, generator=seeded(), dtype=F64)
     schedules = torch.rand(3, 4, 4, generator=seeded(1), dtype=F64)
     schedules[1:, :2] = schedules[0, :2]
@@ -171,9 +175,9 @@ def test_a_unit_at_its_kink_is_tried_on_both_sides():
         model[0].bias[7] -= model[0](inputs)[2, 7] - 1e-10
     sent = client.update(model, inputs, labels, steps=3, lr=0.05)
     problem = read_problem(model, sent)
-    forward = Forward.of(split(sent["0.weight"], 4, even=True), problem.attacked)
-    simulated = Client.of(problem, forward, LocalTraining(3, 0.05))
-    coefficients = torch.linalg.lstsq(forward.low_rank.rows.T, inputs.T).solution.T * simulated.scale
+    target = target_of(problem, split(sent["0.weight"], 4, even=True))
+    simulated = Client.of(target, LocalTraining(3, 0.05))
+    coefficients = torch.linalg.lstsq(target.low_rank.rows.T, inputs.T).solution.T * simulated.scale
     moved = coefficients.clone()
     weight = simulated.weights[0][7]
     moved[2] -= 2e-10 * weight / weight.square().sum()
@@ -213,10 +217,9 @@ def test_the_expected_error_is_what_rounding_does(seed):
         low_rank = split(sent["0.weight"], 5, even=True, generator=seeded())
         coefficients = torch.linalg.lstsq(low_rank.rows.T, inputs.T).solution.T
         Q = fit(low_rank, torch.nn.functional.normalize(torch.linalg.inv(coefficients), dim=0))
-        found = reconstruct(Forward.of(low_rank, problem.attacked), Q)
-        zeros = (low_rank.factor @ Q).abs() <= zero_tolerance(low_rank, Q)
+        found = reconstruct(target_of(problem, low_rank).forward, Q)
         squares.append((found.inputs - inputs).square().mean(dim=1) / inputs.abs().max().square())
-        expected.append(update_error(low_rank, found, zeros) / ROOM)
+        expected.append(update_error(low_rank, found, zeros_of(low_rank, Q)) / ROOM)
     ratio = torch.stack(squares).mean(dim=0).sqrt() / torch.stack(expected).mean(dim=0)
     assert bool(((ratio > 0.6) & (ratio < 1.6)).all()), ratio
 

@@ -7,7 +7,7 @@ import torch
 
 from spear_core.attack.progress import expected_remaining, reporter
 from spear_core.search import State
-from spear_core.spear.sparsity import Pool
+from spear_core.spear.records import Pool
 from spear_core.study import theory
 from tests.core.attacked import gaussian
 

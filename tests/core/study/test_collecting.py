@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from spear_core.spear.sparsity import null_space
+from spear_core.spear.zeros import null_space
 from spear_core.study import collecting, metrics, theory
 from widgets.scene import scene
 

@@ -7,12 +7,12 @@ import spear_core
 from spear_core import client
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
-from spear_core.consistency.noisy import is_noisy, noisy_states
+from spear_core.consistency import noisy
 from spear_core.model.layers import read_problem
-from spear_core.search import State
+from spear_core.search import Budget, State
 from spear_core.spear.low_rank import split
-from spear_core.spear.sparsity import Pool
 from spear_core.study import metrics
+from tests.core.attacked import target_of
 from tests.core.zoo import seeded
 
 
@@ -42,9 +42,9 @@ def test_the_expected_error_is_of_the_right_size():
         model, gradients, batch = sent(1e-2, seed=seed)
         problem = read_problem(model, gradients)
         low_rank = split(problem.attacked.weight_grad, 6)
-        assert is_noisy(problem, low_rank)
-        before = State("low rank", low_rank, Pool.empty(6, low_rank.factor.device))
-        *_, state = noisy_states(problem, low_rank, before, generator=seeded())
+        assert noisy.is_noisy(problem, low_rank)
+        target = target_of(problem, low_rank)
+        *_, state = noisy.search(target, State.beginning(low_rank), Budget(seeded()))
         assert state.reconstruction is not None and state.certificate is not None
         inputs = state.reconstruction.inputs
         order = metrics.compare(inputs, batch.inputs).order
@@ -59,7 +59,7 @@ def test_the_expected_error_is_of_the_right_size():
 def test_rounding_is_not_noise():
     model, gradients, _ = sent(0.0)
     problem = read_problem(model, gradients)
-    assert not is_noisy(problem, split(problem.attacked.weight_grad, 6))
+    assert not noisy.is_noisy(problem, split(problem.attacked.weight_grad, 6))
     assert spear_core.invert(model, gradients, batch_size=6).certified
 
 

@@ -5,7 +5,9 @@ import torch
 
 import spear_core
 from spear_core.spear.completion import CORNER_COST, Completion, completed, expected_corners
-from spear_core.spear.sparsity import Pool, default_threshold, join
+from spear_core.spear.records import Pool
+from spear_core.spear.sparsity import join
+from spear_core.spear.zeros import default_threshold
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
 
@@ -26,7 +28,7 @@ def test_missing_directions_come_back(b, missing, dtype, device):
     pool = pool_without(case, missing)
     while int(pool.unique.sum()) < b:
         known = int(pool.unique.sum())
-        pool = completed(pool, case.forward, 2**12, generator=seeded())
+        pool = completed(pool, case.target.forward, 2**12, generator=seeded())
         assert int(pool.unique.sum()) > known
     Q = case.directions(case.low_rank)
     error = 1 - (Q.T @ pool.directions).abs().amax(dim=1)
@@ -36,7 +38,7 @@ def test_missing_directions_come_back(b, missing, dtype, device):
 
 def test_a_single_sample_needs_no_draw():
     case = gaussian(1)
-    assert len(completed(Pool.empty(1, torch.device("cpu")), case.forward, 1)) == 1
+    assert len(completed(Pool.empty(1, torch.device("cpu")), case.target.forward, 1)) == 1
 
 
 def test_a_wrong_direction_among_the_known_adds_nothing_certified():
@@ -44,14 +46,14 @@ def test_a_wrong_direction_among_the_known_adds_nothing_certified():
     pool = pool_without(case, 1)
     wrong = torch.nn.functional.normalize(torch.randn(4, 1, generator=seeded(), dtype=torch.float64), dim=0)
     pool = Pool(torch.cat([wrong, pool.directions[:, 1:]], dim=1), pool.zeros, pool.unique)
-    assert len(completed(pool, case.forward, 64, generator=seeded())) == 3
+    assert len(completed(pool, case.target.forward, 64, generator=seeded())) == 3
 
 
 def test_it_waits_until_it_is_cheaper_than_what_was_drawn():
     case = gaussian(8)
     pool = pool_without(case, 2)
     enough = int(expected_corners(2, 100)) * CORNER_COST
-    completion = Completion(case.forward)
+    completion = Completion(case.target.forward)
     assert completion.advance(pool, enough - 1, generator=seeded()) is pool
     assert not completion.corners
     completion.advance(pool, enough, generator=seeded())
@@ -69,7 +71,7 @@ def test_mixtures_of_similar_samples_are_settled():
         torch.cat([pool.zeros, torch.tensor([30])]),
         torch.cat([pool.unique, torch.tensor([False])]),
     )
-    found = completed(mixed, case.forward, 2**10, generator=seeded())
+    found = completed(mixed, case.target.forward, 2**10, generator=seeded())
     assert len(found) == 6
     assert bool(found.unique.all())
 

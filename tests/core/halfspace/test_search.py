@@ -10,10 +10,12 @@ from spear_core import client
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.halfspace import search as halfspace
-from spear_core.halfspace.confirm import is_halfspace
+from spear_core.halfspace.alternation import scoring_space, smallest_singular
+from spear_core.halfspace.confirm import is_halfspace, shared_kernel
+from spear_core.linalg import orthonormal
+from spear_core.search import Budget
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.sparsity import pinning
-from spear_core.spear.zeros import shared_kernel, weigh
+from spear_core.spear.uniqueness import pinning, weigh
 from spear_core.study import metrics
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
@@ -44,7 +46,7 @@ def test_what_is_sought_apart_from_a_known_direction_is_not_that_direction():
     known = (first + 0.1 * second)[:, None]
     known = known / known.norm()
     left = torch.linalg.qr(known, mode="complete")[0][:, 1:]
-    q = halfspace.smallest_singular(L, scores, 20, torch.ones(5, 1), left)
+    q = smallest_singular(L, scores, 20, torch.ones(5, 1), left)
     plane = torch.stack([first, second], dim=1)
     assert float((plane.T @ q).norm()) > 1 - 1e-4  # a null vector
     assert abs(float(known.T @ q)) < 1e-2  # and not the known one
@@ -108,8 +110,8 @@ def test_a_row_that_pins_a_mixture_alone_leaves_the_plane_of_the_two():
 
 def test_patterns_of_samples_are_half_spaces_and_those_of_mixtures_are_not(device):
     case = gaussian(6, device=device)
-    scores = halfspace.scoring_space(case.forward)
-    space = halfspace.orthonormal(scores).to(torch.float32)
+    scores = scoring_space(case.target.forward)
+    space = orthonormal(scores).to(torch.float32)
     zeros = case.zeros
     both = zeros[:, :3] & zeros[:, 3:]
     masks = torch.cat([zeros, both], dim=1)
@@ -118,7 +120,7 @@ def test_patterns_of_samples_are_half_spaces_and_those_of_mixtures_are_not(devic
 
 def test_the_search_leaves_at_most_what_completion_finds():
     case = photos(10, 150)
-    *_, found = halfspace.search(case.problem, case.low_rank, generator=seeded())
+    *_, (directions, _) = halfspace.rounds(case.target, Budget(seeded()))
     Q = case.directions(case.low_rank)
-    assert found.directions.shape[1] >= 10 - halfspace.LAST
-    assert float((Q.T @ found.directions).abs().amax(dim=0).min()) > 1 - 1e-9
+    assert directions.shape[1] >= 10 - halfspace.LAST
+    assert float((Q.T @ directions).abs().amax(dim=0).min()) > 1 - 1e-9

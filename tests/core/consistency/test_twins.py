@@ -8,13 +8,11 @@ import spear_core
 from spear_core import client
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
-from spear_core.consistency import parting
-from spear_core.model import layers as tracing
-from spear_core.search import State
-from spear_core.spear.low_rank import split
-from spear_core.spear.reconstruction import Forward
+from spear_core.consistency import twins
+from spear_core.model.layers import read_problem
+from spear_core.search import Budget, State
 from spear_core.study import metrics
-from tests.core.attacked import seeded
+from tests.core.attacked import seeded, target_of
 
 
 def with_twins(seed: int, distance: float, *, same_label: bool = False):
@@ -53,42 +51,42 @@ def test_twins_with_two_labels_come_back_exactly(distance):
 def test_from_any_two_missing_samples_the_passes_lead_to_these():
     batch = data.load("photos", 8, size=16, generator=seeded(0))
     model = fully_connected(768, 100, 3, generator=seeded(1))
-    problem = tracing.read_problem(model, client.gradients(model, batch.inputs, batch.labels))
-    low_rank = split(problem.attacked.weight_grad)
+    problem = read_problem(model, client.gradients(model, batch.inputs, batch.labels))
+    target = target_of(problem)
+    low_rank = target.low_rank
     C = torch.linalg.lstsq(low_rank.rows.T, batch.inputs.to(torch.float64).T).solution.T
     Q = torch.linalg.inv(C)
-    forward = Forward.of(low_rank, problem.attacked)
     for missing in (1, 2, 3):
         known, directions = C[missing:], (Q / Q.norm(dim=0))[:, missing:]
-        assert parting.applies(problem, directions)
-        rest = parting.parted(problem, forward, known, directions, generator=seeded(2))
+        assert twins.applies(problem, directions)
+        rest = twins.told_apart(target, known, directions, Budget(seeded(2)))
         assert rest is not None
         found = metrics.compare((rest @ low_rank.rows).to(torch.float32), batch.inputs[:missing]).psnr
         assert bool((found >= metrics.EXACT_DB).all())
 
 
-def test_nothing_is_parted_without_cross_entropy_or_with_too_many_missing():
+def test_nothing_is_told_apart_without_cross_entropy_or_with_too_many_missing():
     batch = data.load("photos", 8, size=16, generator=seeded(0))
     model = fully_connected(768, 100, 3, generator=seeded(1))
     target = torch.randn(8, 10, generator=seeded(3))
     loss = (model(batch.inputs) - target).abs().pow(3).mean()
     names = [name for name, _ in model.named_parameters()]
     sent = dict(zip(names, torch.autograd.grad(loss, list(model.parameters())), strict=True))
-    problem = tracing.read_problem(model, sent)
-    low_rank = split(problem.attacked.weight_grad)
+    problem = read_problem(model, sent)
+    target = target_of(problem)
+    low_rank = target.low_rank
     C = torch.linalg.lstsq(low_rank.rows.T, batch.inputs.to(torch.float64).T).solution.T
     Q = torch.linalg.inv(C)
     directions = Q / Q.norm(dim=0)
-    forward = Forward.of(low_rank, problem.attacked)
-    assert parting.parted(problem, forward, C[2:], directions[:, 2:], generator=seeded(2)) is None
-    assert not parting.applies(problem, directions[:, 5:])
-    assert not parting.applies(problem, directions)
+    assert twins.told_apart(target, C[2:], directions[:, 2:], Budget(seeded(2))) is None
+    assert not twins.applies(problem, directions[:, 5:])
+    assert not twins.applies(problem, directions)
     unknown = directions[:, 2:].clone()
     unknown[:, 0] = torch.nan
-    assert not parting.applies(problem, unknown)
+    assert not twins.applies(problem, unknown)
 
 
-def test_the_search_does_not_wait_for_samples_that_it_cannot_part():
+def test_the_search_does_not_wait_for_samples_that_it_cannot_tell_apart():
     model, sent, _ = with_twins(0, 1e-3, same_label=True)
     states = []
     spear_core.invert(model, sent, method="consistency", progress=states.append)

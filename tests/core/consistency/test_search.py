@@ -12,12 +12,7 @@ from spear_core import client, invert
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.consistency import deflation
-from spear_core.consistency.deflation import (
-    coupled_directions,
-    dual_directions,
-    found_directions,
-    orthogonal_complement,
-)
+from spear_core.consistency.deflation import coupled_directions, dual_directions, found_directions
 from spear_core.consistency.exact import refined
 from spear_core.consistency.finish import gauss_newton
 from spear_core.consistency.masked_least_squares import (
@@ -26,13 +21,16 @@ from spear_core.consistency.masked_least_squares import (
     masked_products,
     null_vectors,
 )
-from spear_core.consistency.relation import SPARE_EQUATIONS, relate, value_and_slope
+from spear_core.consistency.relation import relate
 from spear_core.consistency.relu import starts
-from spear_core.consistency.search import Found, search
+from spear_core.consistency.search import Found, rounds
 from spear_core.consistency.walk import nearest_on_graph, nearest_on_relu, walk
+from spear_core.linalg import orthogonal_complement, value_and_slope
 from spear_core.problem import LinearLayer, Problem
+from spear_core.search import Budget, Splits, Target
 from spear_core.spear.low_rank import LowRank, split
 from spear_core.study import metrics
+from spear_core.tolerances import SPARE_EQUATIONS
 
 F64 = torch.float64
 SMOOTH = [
@@ -75,10 +73,17 @@ def photos(b: int, m: int, seed: int, *, depth: int = 4, activation=nn.ReLU, dty
     return model, batch.inputs, batch.labels
 
 
-def drain(problem: Problem, seed: int = 0, **options) -> tuple[LowRank, Found]:
+def target_of(problem: Problem, low_rank: LowRank | None = None) -> Target:
+    """What is attacked, with as many samples as the second layer's gradient tells."""
+    low_rank = low_rank or split(problem.attacked.weight_grad)
+    told = Splits(problem).of(1, expected=low_rank.batch_size).batch_size
+    return Target(problem, low_rank, told)
+
+
+def drain(problem: Problem, seed: int = 0) -> tuple[LowRank, Found]:
     generator = seeded(seed)
     low_rank = split(problem.attacked.weight_grad, generator=generator)
-    *_, last = search(problem, low_rank, generator=generator, **options)
+    *_, last = rounds(target_of(problem, low_rank), Budget(generator))
     return low_rank, last
 
 
@@ -175,17 +180,16 @@ def test_states_grow_and_directions_are_the_output_gradients():
     problem, _ = make(model, inputs, labels)
     low_rank = split(problem.attacked.weight_grad)
     counts = []
-    for state in search(problem, low_rank, generator=seeded(0)):
-        counts.append(len(state.misfit))
-        assert state.candidates.shape[0] == 300
-        assert state.coefficients.shape == (counts[-1], 16)
-        assert state.directions.shape == (16, counts[-1])
+    for found in rounds(target_of(problem, low_rank), Budget(seeded(0))):
+        counts.append(len(found.misfit))
+        assert found.coefficients.shape == (counts[-1], 16)
+        assert found.directions.shape == (16, counts[-1])
     assert counts == sorted(counts) and counts[-1] == 16
     z = (inputs @ model[0].weight.T + model[0].bias).detach().requires_grad_(True)
     (gradient,) = torch.autograd.grad(F.cross_entropy(model[1:](z), labels), z)
     unit = F.normalize(gradient.to(F64), dim=1)
-    found = F.normalize((low_rank.factor @ state.directions).T, dim=1)
-    assert torch.allclose((unit @ found.T).abs().max(dim=1).values, torch.ones(16, dtype=F64), atol=1e-6)
+    recovered = F.normalize((low_rank.factor @ found.directions).T, dim=1)
+    assert torch.allclose((unit @ recovered.T).abs().max(dim=1).values, torch.ones(16, dtype=F64), atol=1e-6)
 
 
 def test_seed_decides_everything():
@@ -199,15 +203,15 @@ def test_known_samples_are_not_searched_again():
     problem, _ = make(model, inputs, labels)
     low_rank = split(problem.attacked.weight_grad)
     true = torch.linalg.lstsq(low_rank.rows.T, inputs.to(F64).T).solution.T
-    *_, last = search(problem, low_rank, known=true[:15], generator=seeded(0))
-    assert torch.allclose(last.coefficients[:15], true[:15])
-    assert last.rounds == 1 and len(last.misfit) == 16
+    every = list(rounds(target_of(problem, low_rank), Budget(seeded(0)), true[:15]))
+    assert torch.allclose(every[-1].coefficients[:15], true[:15])
+    assert len(every) == 1 and len(every[-1].misfit) == 16
 
 
 def test_deadline_leaves_what_was_found():
     problem, _ = make(*photos(24, 100, seed=11, size=16))
-    states = list(search(problem, split(problem.attacked.weight_grad), deadline=time.monotonic() - 1))
-    assert len(states) == 1
+    every = list(rounds(target_of(problem), Budget(deadline=time.monotonic() - 1)))
+    assert len(every) == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -240,7 +244,7 @@ def test_noise_yields_no_wrong_sample():
         for grads in [(layer.weight_grad, layer.bias_grad)]
     )
     low_rank = split(noisy[0].weight_grad, 8, generator=generator)
-    *_, last = search(Problem(noisy), low_rank, batch_size=8, generator=generator, max_starts=500)
+    *_, last = rounds(Target(Problem(noisy), low_rank, 8), Budget(generator, max_samples=500))
     psnr = metrics.compare(last.coefficients @ low_rank.rows, inputs).psnr
     assert (psnr > 50).sum() == len(last.misfit) == 8
 
@@ -248,9 +252,9 @@ def test_noise_yields_no_wrong_sample():
 def test_next_layer_must_hold_the_batch():
     problem, _ = make(*photos(24, 200, seed=13, depth=2, size=16))
     with pytest.raises(ValueError, match="next layer's gradient must have at least rank 24, got 9"):
-        next(search(problem, split(problem.attacked.weight_grad)))
+        next(rounds(target_of(problem), Budget()))
     with pytest.raises(ValueError, match="must have a layer behind the attacked one, got 1 layer"):
-        next(search(Problem(problem.layers[:1]), split(problem.attacked.weight_grad)))
+        next(rounds(Target(Problem(problem.layers[:1]), split(problem.attacked.weight_grad)), Budget()))
 
 
 @pytest.mark.parametrize("noise", [1e-3, 1e-2])
@@ -280,25 +284,21 @@ def test_layers_that_do_not_belong_together_are_given_up_soon():
     model, inputs, labels = photos(8, 200, seed=17, size=16)
     problem, _ = make(model, inputs, labels)
     other, _ = make(*photos(8, 200, seed=18, size=16))
-    found = drain(Problem((problem.layers[0], other.layers[1])))[1]
-    assert not len(found.misfit) and found.rounds <= 6
+    problem, generator = Problem((problem.layers[0], other.layers[1])), seeded(0)
+    low_rank = split(problem.attacked.weight_grad, generator=generator)
+    every = list(rounds(target_of(problem, low_rank), Budget(generator)))
+    assert not len(every[-1].misfit) and len(every) <= 6
 
 
 def test_clock_stops_a_walk_and_a_round():
     problem, _ = make(*photos(12, 100, seed=19, size=16))
-    relation = relate(problem, split(problem.attacked.weight_grad))
+    target = target_of(problem)
+    relation = relate(target)
     start = starts(relation.triangle, 5, seeded(0))
     walked = walk(relation.inner.float(), relation.outer.float(), start, deadline=time.monotonic() - 1)
     assert torch.equal(walked, start / start.norm(dim=0))
-    *_, found = search(problem, split(problem.attacked.weight_grad), deadline=time.monotonic() - 1)
-    assert not len(found.misfit) and found.rounds == 1
-
-
-def test_next_layer_is_split_once():
-    problem, _ = make(*photos(6, 60, seed=20, size=16))
-    first = problem.next_split()
-    assert problem.next_split(6) is first is problem.next_split()
-    assert problem.next_split(5).batch_size == 5
+    every = list(rounds(target, Budget(deadline=time.monotonic() - 1)))
+    assert not len(every[-1].misfit) and len(every) == 1
 
 
 # ----------------------------------------------------------------------------------- routines, naively redone
@@ -391,7 +391,7 @@ def test_directions_of_found_samples_are_rows_of_the_inverse(
     model, inputs, labels = photos(12, 200, seed=14, size=16, dtype=F64, activation=activation)
     problem, _ = make(model, inputs, labels)
     low_rank = split(problem.attacked.weight_grad)
-    relation = relate(problem, low_rank)
+    relation = relate(target_of(problem, low_rank))
     C = torch.linalg.lstsq(low_rank.rows.T, inputs.T).solution.T
     P = relation.next_coefficients(relation.activation(relation.hidden(C)))
     earlier = found_directions(relation, C[: known - 1])
