@@ -77,14 +77,9 @@ class Seen:
     budget: Budget
 
     def missing(self, past: History, schedules: Tensor) -> Tensor:
-        """What schedules of the steps after `past` leave of `output_grads`, as columns.
+        """What schedules (K, T', b) of the steps after `past` leave of `output_grads`, as columns.
 
-        Args:
-            past: the steps before.
-            schedules: shape (K, T', b).
-
-        Returns:
-            Shape (b m, K), fewer columns if the deadline passes.
+        Shape (b m, K), fewer columns if the deadline passes.
         """
         b, m = self.output_grads.shape
         width = sum(sum(weight.shape) for weight in self.client.weights)  # numbers that a step leaves behind
@@ -118,7 +113,7 @@ def _followed(seen: Seen, epochs: tuple[Tensor, ...], width: int) -> Tensor:
 
     Args:
         seen: what is to be explained.
-        epochs: any division of each, for its weights; the last one may be cut short.
+        epochs: a division of each, for its weights; the last one may be cut short.
         width: how many schedules to follow from epoch to epoch.
     """
     average = torch.full_like(torch.cat(epochs), 1 / epochs[0].shape[1])

@@ -138,14 +138,9 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
     )
     size = found.inputs.abs().max() / found.inputs.square().mean().sqrt()
     reach = REACH * float(certificate.expected_error.max() * size)
+    limit, deadline = certificate.limit, budget.deadline
     first, *later = replayed_residuals(
-        client,
-        inputs,
-        labels,
-        schedule,
-        limit=certificate.limit,
-        reach=reach,
-        deadline=budget.deadline,
+        client, inputs, labels, schedule, limit=limit, reach=reach, deadline=deadline
     )
     others = max(later, default=torch.inf)
     return replace(certificate, gradient_residual=first, replay_residual=others, labels=labels)

@@ -118,9 +118,9 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
     V = readout.readout(target)
     walkers = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device)
     limit, retries, idle, starts = budget.max_samples or STARTS_PER_SAMPLE * b, RETRIES, 0, 0
+    missing = b - confirmed.directions.shape[1]
     while True:
         # random starts in the space that the samples found leave for z
-        missing = b - confirmed.directions.shape[1]
         left = orthogonal_complement(confirmed.directions)
         space = orthonormal(scores @ left).to(rows)
         many = WALKERS if V is None else READOUT_WALKERS
@@ -138,18 +138,17 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
         settled = confirmed.judge(q, space, generator=generator)
         kept = ~settled & (ages < len(SUREST) - 1)
         walkers, starts = (q[:, kept], ages[kept] + 1), starts + fresh
-        agreeing = agreement_when_complete(forward, confirmed.directions)
-        if not agreeing.all() and retries > 0:
-            confirmed.directions = confirmed.directions[:, agreeing]
+        if confirmed.directions.shape[1] == b and retries > 0:
+            confirmed.directions = _agreeing(forward, confirmed.directions)
             retries -= 1
         yield confirmed.directions, starts
         # when to believe the output layer no longer, and when to stop
-        still_missing = b - confirmed.directions.shape[1]
-        idle = idle + 1 if still_missing == missing else 0
+        missing, before = b - confirmed.directions.shape[1], missing
+        idle = idle + 1 if missing == before else 0
         if idle == READOUT_PATIENCE:
             V = None
-        stuck = still_missing <= LAST and idle >= LAST_PATIENCE
-        if still_missing == 0 or starts >= limit or budget.late or stuck:
+        stuck = missing <= LAST and idle >= LAST_PATIENCE
+        if missing == 0 or starts >= limit or budget.late or stuck:
             return
 
 
@@ -173,17 +172,11 @@ def _by_zeros(
     return torch.cat(looks, dim=1), ages.sort().values
 
 
-def agreement_when_complete(forward: Forward, directions: Tensor) -> Tensor:
-    """Which of b directions have their zeros exactly where z ≤ 0, shape (k,); all, as long as some are missing.
-
-    A mixture of two samples in the place of one of them spoils z of both.
-    """
-    count = directions.shape[1]
-    if count < forward.low_rank.batch_size:
-        return torch.ones(count, dtype=torch.bool, device=directions.device)
+def _agreeing(forward: Forward, directions: Tensor) -> Tensor:
+    """Those of b directions that have their zeros exactly where z ≤ 0: a mixture of two samples spoils z of both."""
     agreement = reconstruct(forward, directions).agreement
     assert agreement is not None  # half-spaces are for ReLU only
-    return agreement.all(dim=1)
+    return directions[:, agreement.all(dim=1)]
 
 
 HALFSPACE = Method("halfspace", search, conclude)
