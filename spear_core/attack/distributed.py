@@ -76,18 +76,16 @@ class Team:
         device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
         mine = message.to(device)
         heard = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-        complete = False
+        self.alone = True  # unless all answer; after an interruption in here nobody knows who is where
         try:
             work = dist.all_gather(heard, mine, async_op=True)
             if seconds is None:
                 work.wait()
             else:
                 work.wait(timedelta(seconds=seconds))
-            complete = True
         except RuntimeError:  # a process died, or did not answer in time
             return None
-        finally:
-            self.alone = not complete  # after an interruption in here nobody knows who is where
+        self.alone = False
         return torch.stack(heard).cpu()
 
 
@@ -109,10 +107,11 @@ def _search(method: Method, team: Team, target: Target, before: State, budget: B
     state, spent, exchanged, finished = before, 0, 0, False
     known, name = replace(before, samples_drawn=0), ""
     try:
-        while not finished:
+        while not finished:  # from what is known, until more is
             for state in method.search(target, known, own):
                 name = name or state.method
                 state = replace(state, method=name).noted(*([LOST] if team.alone else []))
+                # who has lost the others, or has nothing to tell yet, goes on
                 over = state.step is Step.CERTIFICATE
                 due = state.samples_drawn - exchanged >= method.exchange_every
                 if team.alone or not (over or due):
@@ -123,11 +122,11 @@ def _search(method: Method, team: Team, target: Target, before: State, budget: B
                 if heard is None:
                     yield state.noted(LOST)
                     continue
+                # all have heard the same, and so decide the same
                 exchanged = state.samples_drawn
-                together = _together(method, target, state, heard, team)
+                together = _together(method, target, before, state, heard, team)
                 ends = bool((heard[:, 0, 1] != SEARCHING).any())
                 if ends or _count(method, together) == target.batch_size:
-                    # with the same random numbers everywhere
                     same = replace(budget, generator=torch.Generator().manual_seed(team.seed))
                     *_, last = method.conclude(target, together, same)
                     finished = ends or last.certified or method.finds_samples
@@ -137,10 +136,6 @@ def _search(method: Method, team: Team, target: Target, before: State, budget: B
                 if _count(method, together) > _count(method, state):
                     spent, exchanged = spent + state.samples_drawn, 0
                     known = replace(together, samples_drawn=0)
-                    if not method.finds_samples:  # what an earlier method has proven
-                        known = replace(
-                            known, reconstruction=before.reconstruction, certificate=before.certificate
-                        )
                     break
                 yield state
             else:
@@ -177,30 +172,31 @@ def _message(method: Method, state: State, seed: int, says: int, spent: int) -> 
     return message
 
 
-def _together(method: Method, target: Target, state: State, heard: Tensor, team: Team) -> State:
+def _together(
+    method: Method, target: Target, before: State, state: State, heard: Tensor, team: Team
+) -> State:
     """The state with what all processes have found, and nothing else of its own; notes who stopped."""
     if bool((heard[:, 0, 0] != team.seed).any()):
         raise InputError("generator must have the same seed in every process, got different ones")
-    low_rank = target.low_rank
-    finds = torch.cat([rows[1 : int(rows[0, 3]) + 1, : low_rank.batch_size] for rows in heard])
-    finds = finds.to(low_rank.factor)
     notes: tuple[str, ...] = ()
     if bool((heard[:, 0, 1] == INTERRUPTED).any()):
         notes = ("stopped since a process of the group was interrupted",)
     elif bool((heard[:, 0, 1] == LATE).any()):
         notes = ("stopped at the time limit",)
     team.stopped = team.stopped or bool(notes)
-    state = replace(
-        state, samples_drawn=int(heard[:, 0, 2].sum()), notes=notes, reconstruction=None, certificate=None
-    )
-    if not method.finds_samples:
+    state = replace(state, samples_drawn=int(heard[:, 0, 2].sum()), notes=notes)
+    low_rank = target.low_rank
+    finds = torch.cat([rows[1 : int(rows[0, 3]) + 1, : low_rank.batch_size] for rows in heard])
+    finds = finds.to(low_rank.factor)
+    if not method.finds_samples:  # a batch is chosen in the end; till then, that of an earlier method stands
         pool = Pool.empty(low_rank.batch_size, finds.device)
-        return replace(state, pool=join(finds.T, low_rank, pool, default_threshold(low_rank)))
+        pool = join(finds.T, low_rank, pool, default_threshold(low_rank))
+        return replace(state, pool=pool, reconstruction=before.reconstruction, certificate=before.certificate)
+    # one of those that are closer to each other than their own length allows
     inputs = finds * low_rank.singular_values[: low_rank.batch_size]  # up to a rotation
     apart = torch.cdist(inputs, inputs, compute_mode="donot_use_mm_for_euclid_dist")
-    # closer to an earlier one than its own length allows
-    first = is_first(apart < SAME_SAMPLE * inputs.norm(dim=1))
-    coefficients = finds[first][: target.batch_size]
+    coefficients = finds[is_first(apart < SAME_SAMPLE * inputs.norm(dim=1))][: target.batch_size]
     width = target.batch_size if target.crowded else low_rank.batch_size
     unknown = torch.full((width, len(coefficients)), torch.nan).to(finds)
-    return replace(state, reconstruction=from_coefficients(target.forward, coefficients, unknown))
+    found = from_coefficients(target.forward, coefficients, unknown)
+    return replace(state, reconstruction=found, certificate=None)

@@ -12,20 +12,22 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from spear_core.fedavg.candidates import SUREST, random_candidates, sparse, told_apart
+from spear_core.fedavg.candidates import SUREST, random_candidates, sparse
 from spear_core.halfspace.alternation import scoring_space
-from spear_core.halfspace.confirm import SAME
+from spear_core.halfspace.confirm import with_independent
 from spear_core.linalg import orthogonal_complement, orthonormal
 from spear_core.search import Budget, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Forward
+from spear_core.spear.sparsity import FULLY_EXPLORED, explored_spaces
 from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import fit, zeros_of
-from spear_core.tolerances import INDEPENDENT
+from spear_core.tolerances import SAME_DIRECTION
 
 WALKERS = 2  # per missing sample
 FEWEST_WALKERS = 16
+MOST_INSIDE = 4  # directions inside shared spaces that one round looks at, or a few more
 ACTIVE = 0.3  # of the rms of z; a unit above that at the start is hardly inactive in all later steps
 STRAYS = 0.04  # share of its zeros that may be at such units before a direction is refused
 LENIENT = 3  # rounds without a find, after which what chance may have pinned down is taken as well
@@ -54,20 +56,28 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
     starts = idle = 0
     explored: list[Tensor] = []
     while True:
-        space = orthonormal(scores @ orthogonal_complement(known)).to(torch.float32)
+        # random starts in the space that the samples found leave for z
+        left = orthonormal(scores @ orthogonal_complement(known)).to(rows)
         count = max(FEWEST_WALKERS, WALKERS * (b - known.shape[1]))
-        candidates = random_candidates(rows, space, count, generator)
+        candidates = random_candidates(rows, left, count, generator)
         found = weigh(low_rank, fit(low_rank, candidates), generator=generator)
-        good = found.unique & (found.firm | (idle >= LENIENT))
-        more = _joined(known, refused, found.directions[:, good])
-        inside = weigh(low_rank, told_apart(low_rank, found, explored, generator), generator=generator)
-        more = _joined(more, refused, inside.directions[:, inside.firm])
+        more = _joined(known, refused, found.directions[:, found.unique & (found.firm | (idle >= LENIENT))])
+        # similar samples, told apart inside the spaces that their shared zeros leave
+        inside = L.new_zeros(b, 0)
+        for space in explored_spaces(low_rank, found, explored, largest=FULLY_EXPLORED, generator=generator):
+            inside = torch.cat([inside, space], dim=1)
+            if inside.shape[1] >= MOST_INSIDE:
+                break
+        apart = weigh(low_rank, inside, generator=generator)
+        more = _joined(more, refused, apart.directions[:, apart.firm])
+        # the last one, which the others determine
         if more.shape[1] == b - 1:
             last = weigh(low_rank, fit(low_rank, _last(low_rank, scores, more)), generator=generator)
             more = _joined(more, refused, last.directions[:, last.firm | (idle >= DESPERATE)])
         idle = idle + 1 if more.shape[1] == known.shape[1] else 0
         known, starts = more, starts + count
         yield known, weigh(low_rank, known, generator=generator).unique, starts
+        # who goes on was not content: what contradicts its own sample is refused for good
         if known.shape[1] == b:
             wrong = _disagree(low_rank, forward, known)
             refused = torch.cat([refused, known[:, wrong]], dim=1)
@@ -78,13 +88,8 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
 
 def _joined(known: Tensor, refused: Tensor, new: Tensor) -> Tensor:
     """Known directions and those new ones that are independent of them and were not refused, at most b."""
-    for q in new[:, new.isfinite().all(dim=0)].T:
-        if known.shape[1] == len(q):
-            break
-        rest = q - known @ torch.linalg.lstsq(known, q[:, None]).solution[:, 0] if known.shape[1] else q
-        if rest.norm() > INDEPENDENT and not bool(((refused.T @ q).abs() > SAME).any()):
-            known = torch.cat([known, q[:, None]], dim=1)
-    return known
+    again = ((refused.T @ new).abs() > 1 - SAME_DIRECTION).any(dim=0)
+    return with_independent(known, new[:, new.isfinite().all(dim=0) & ~again])
 
 
 def _last(low_rank: LowRank, scores: Tensor, known: Tensor) -> Tensor:

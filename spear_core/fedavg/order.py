@@ -10,6 +10,8 @@ everything that follows, so epochs are divided one after the other, those to com
 2. samples are exchanged between minibatches as long as the simulated client comes closer to the update.
 
 A client that keeps its order divides all epochs alike, which is tried first; one that shuffles, each anew.
+
+A schedule, shape (T, b), holds the weight of every sample in every step; a division those of one epoch, shape (s, b).
 """
 
 from dataclasses import dataclass
@@ -27,61 +29,6 @@ ROUNDED = 4.0  # times the update's own rounding; a division that explains it so
 DIFFERENCE = 1e-5  # step of the finite differences, relative to the weight of one sample
 WIDTHS = (1, 4)  # divisions to follow from epoch to epoch: the best; if it leads nowhere, several
 CHUNK_NUMBERS = 2**23  # numbers that the simulated clients of one chunk hold
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What is known of the samples, and how far a schedule is from explaining it.
-
-    Attributes:
-        client: the simulated client.
-        inputs: c in the basis V, shape (b, b).
-        labels: shape (b,).
-        output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
-        budget: its generator gives the starts besides the linear model's; after its deadline nothing more is tried.
-    """
-
-    client: Client
-    inputs: Tensor
-    labels: Tensor
-    output_grads: Tensor
-    budget: Budget
-
-    def missing(self, past: History, schedules: Tensor) -> Tensor:
-        """What schedules of the remaining steps leave of `output_grads`, as columns.
-
-        Args:
-            past: the steps before.
-            schedules: shape (K, T', b).
-
-        Returns:
-            Shape (b m, K), fewer columns if the deadline passes.
-        """
-        b, m = self.output_grads.shape
-        width = sum(sum(weight.shape) for weight in self.client.weights)  # numbers that a step leaves behind
-        rows = schedules.shape[1] * b + (len(past[0][0]) if past else 0)
-        found = [self.output_grads.new_zeros(b * m, 0)]
-        for chunk in schedules.split(max(1, CHUNK_NUMBERS // (rows * width))):
-            if self.budget.late:
-                break
-            grads = self.client.train(self.inputs, self.labels, chunk, past)[0][0]
-            left = self.output_grads - self.client.lr * grads.unflatten(1, (-1, b)).sum(dim=1)
-            found.append(left.flatten(1).T)
-        return torch.cat(found, dim=1)
-
-    def misfits(self, past: History, schedules: Tensor) -> Tensor:
-        """Σ |entry|^¼ of what is missing, shape (K,); infinite for those that the deadline left out.
-
-        Units that a wrong later step carries across their kinks are far off, whatever the earlier steps are; the others
-        come closer with every step that is right.
-        """
-        found = self.missing(past, schedules).abs().sqrt().sqrt().sum(dim=0)
-        return F.pad(found, (0, len(schedules) - len(found)), value=torch.inf)
-
-    def explains(self, past: History, schedule: Tensor) -> bool:
-        """Whether a schedule of the remaining steps, shape (T', b), leaves nothing but rounding."""
-        missing = self.missing(past, schedule[None]).norm(dim=0)
-        return bool((missing <= ROUNDED * self.client.rounding * self.output_grads.norm()).any())
 
 
 def find_schedule(
@@ -102,57 +49,100 @@ def find_schedule(
         inputs: c in the basis V, shape (b, b).
         labels: shape (b,).
         output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
-        budget: after its deadline the best so far is settled for.
+        budget: its generator gives the starts besides the linear model's; after its deadline the best so far is
+            settled for.
         thorough: whether to follow several divisions where the best one of each epoch leads nowhere.
     """
     b = len(inputs)
     in_order = training.schedule(torch.arange(b, device=inputs.device))
     if training.is_full_batch(b):
         return in_order
+    epochs = in_order.split(-(-b // (training.batch_size or b)))
     seen = Seen(client, inputs, labels, output_grads, budget)
     for width in WIDTHS if thorough else WIDTHS[:1]:
-        schedule = _followed(seen, in_order, -(-b // (training.batch_size or b)), width)
+        schedule = _followed(seen, epochs, width)
         if seen.explains([], schedule):
             break
     return schedule
 
 
-def _followed(seen: Seen, in_order: Tensor, epoch: int, width: int) -> Tensor:
-    """The best schedule that is found by dividing epoch after epoch, shape (T, b).
+@dataclass(frozen=True)
+class Seen:
+    """What is known of the samples (see `find_schedule`), and how far a schedule is from explaining it."""
+
+    client: Client
+    inputs: Tensor
+    labels: Tensor
+    output_grads: Tensor
+    budget: Budget
+
+    def missing(self, past: History, schedules: Tensor) -> Tensor:
+        """What schedules (K, T', b) of the steps after `past` leave of `output_grads`, as columns.
+
+        Shape (b m, K), fewer columns if the deadline passes.
+        """
+        b, m = self.output_grads.shape
+        width = sum(sum(weight.shape) for weight in self.client.weights)  # numbers that a step leaves behind
+        rows = schedules.shape[1] * b + (len(past[0][0]) if past else 0)
+        found = [self.output_grads.new_zeros(b * m, 0)]
+        for chunk in schedules.split(max(1, CHUNK_NUMBERS // (rows * width))):
+            if self.budget.late:
+                break
+            grads = self.client.train(self.inputs, self.labels, chunk, past)[0][0]
+            left = self.output_grads - self.client.lr * grads.unflatten(1, (-1, b)).sum(dim=1)
+            found.append(left.flatten(1).T)
+        return torch.cat(found, dim=1)
+
+    def misfits(self, past: History, schedules: Tensor) -> list[float]:
+        """Σ |entry|^¼ of what is missing, of each schedule; infinite for those that the deadline left out.
+
+        Units that a wrong later step carries across their kinks are far off, whatever the earlier steps are; the others
+        come closer with every step that is right.
+        """
+        found = self.missing(past, schedules).abs().sqrt().sqrt().sum(dim=0)
+        return F.pad(found, (0, len(schedules) - len(found)), value=torch.inf).tolist()
+
+    def explains(self, past: History, schedule: Tensor) -> bool:
+        """Whether a schedule of the steps after `past` leaves nothing but rounding."""
+        missing = self.missing(past, schedule[None]).norm(dim=0)
+        return bool((missing <= ROUNDED * self.client.rounding * self.output_grads.norm()).any())
+
+
+def _followed(seen: Seen, epochs: tuple[Tensor, ...], width: int) -> Tensor:
+    """The best schedule that is found by dividing epoch after epoch, as `epochs` are in some order.
 
     Args:
         seen: what is to be explained.
-        in_order: any schedule, for its weights, shape (T, b).
-        epoch: steps of one.
+        epochs: a division of each, for its weights; the last one may be cut short.
         width: how many schedules to follow from epoch to epoch.
     """
-    T, b = in_order.shape
-    average = torch.full_like(in_order, 1 / b)
-    kept: list[tuple[Tensor, float]] = [(in_order[:0], float("inf"))]
-    for weights in in_order.split(epoch):
-        found: list[tuple[Tensor, float]] = []
-        for schedule, _ in kept:
-            past = seen.client.train(seen.inputs, seen.labels, schedule) if len(schedule) else []
+    average = torch.full_like(torch.cat(epochs), 1 / epochs[0].shape[1])
+    kept = [(0.0, average[:0])]
+    for epoch in epochs:
+        found = []
+        for _, schedule in kept:
+            past = seen.client.train(seen.inputs, seen.labels, schedule)
             rest = average[len(schedule) :]
-            for division, misfit in _divided(seen, past, rest, weights.amax(dim=1), width):
-                repeated = division.repeat(T, 1)[: len(rest)]
-                if len(rest) > epoch and seen.explains(past, repeated):
+            for misfit, division in _divided(seen, past, rest, epoch.amax(dim=1), width):
+                # a client that keeps its order has told all by now
+                repeated = division.repeat(len(epochs), 1)[: len(rest)]
+                if len(rest) > len(epochs[0]) and seen.explains(past, repeated):
                     return torch.cat([schedule, repeated])
-                found.append((torch.cat([schedule, division]), misfit))
-        kept = sorted(found, key=lambda one: one[1])[:width]
-    return kept[0][0]
+                found.append((misfit, torch.cat([schedule, division])))
+        kept = sorted(found, key=lambda one: one[0])[:width]
+    return kept[0][1]
 
 
 def _divided(
     seen: Seen, past: History, rest: Tensor, weight: Tensor, width: int
-) -> list[tuple[Tensor, float]]:
-    """The weights of one epoch that explain the update best, each of shape (s, b), with their misfits.
+) -> list[tuple[float, Tensor]]:
+    """The divisions of one epoch that explain the update best, with their misfits.
 
     Args:
         seen: what is to be explained.
         past: the epochs before.
         rest: average weights of this epoch and those to come, shape (T', b).
-        weight: of one sample in each step of the epoch, shape (s,); the last epoch may be cut short.
+        weight: of one sample in each step of the epoch, shape (s,).
         width: at most so many, from so many starts.
     """
     average, later = rest[: len(weight)], rest[len(weight) :]
@@ -160,25 +150,27 @@ def _divided(
     def whole(divisions: Tensor) -> Tensor:
         return torch.cat([divisions, later.expand(len(divisions), -1, -1)], dim=1)
 
+    # the linear model, by finite differences
     size = DIFFERENCE * average[0, 0]
     moved = average + size * torch.eye(average.numel()).to(average).unflatten(1, average.shape)
     missing = seen.missing(past, whole(torch.cat([average[None], moved])))
-    if missing.shape[1] <= average.numel():
-        return [(average, float("inf"))]
+    if missing.shape[1] <= average.numel():  # late
+        return [(torch.inf, average)]
     jacobian = (missing[:, :1] - missing[:, 1:]) / size
     relaxed = average + robust_solution(jacobian, missing[:, :1]).reshape(average.shape)
+    # from its solution, and from others, exchanges as long as they come closer
     starts = [relaxed, *torch.rand(width - 1, *average.shape, generator=seen.budget.generator).to(average)]
-    found: dict[tuple[float, ...], float] = {}
+    found: dict[tuple[float, ...], tuple[float, Tensor]] = {}
     for start in starts:
         tried, least = _nearest(start, weight)[None], torch.inf
         while True:
             misfits = seen.misfits(past, whole(tried))
-            found |= {tuple(one.flatten().tolist()): float(misfit) for one, misfit in zip(tried, misfits)}
-            if not misfits.min() < least:
+            found |= {tuple(one.flatten().tolist()): (misfit, one) for one, misfit in zip(tried, misfits)}
+            best = min(misfits, default=torch.inf)
+            if not best < least:
                 break
-            least, tried = float(misfits.min()), _exchanges(tried[misfits.argmin()])
-    best = sorted(found, key=lambda one: found[one])[:width]
-    return [(average.new_tensor(one).reshape(average.shape), found[one]) for one in best]
+            least, tried = best, _exchanges(tried[misfits.index(best)])
+    return sorted(found.values(), key=lambda one: one[0])[:width]
 
 
 def _nearest(relaxed: Tensor, weight: Tensor) -> Tensor:

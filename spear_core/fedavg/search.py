@@ -13,7 +13,8 @@ The replay is the proof: no averaged gradient enters it, and it must give every 
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -33,80 +34,77 @@ from spear_core.tolerances import replay_residual, rounding_residual
 
 REACH = 4.0  # times the expected error of the samples; a z so near to its kink may lie on either side
 ATTEMPTS = 6  # searches from other random starts, while the replay does not give the update
+LAST_REPLAY = 4.0  # seconds for the order of minibatches and the kinks, after an interruption
 
 
 def fedavg(training: LocalTraining) -> Method:
-    """The method for an update.
+    """The method for an update: `training` is what the server told its clients to do."""
+    return Method("fedavg", partial(search, training), partial(conclude, training))
+
+
+def search(training: LocalTraining, target: Target, before: State, budget: Budget) -> Iterator[State]:
+    """Directions, then the client played again; see `spear_core.search.Search`.
 
     Args:
-        training: what the server told its clients to do.
+        training: what the client did.
+        target: the attacked layer and what follows it, with updates in the place of gradients.
+        before: the state so far.
+        budget: by default `ATTEMPTS` searches.
+
+    Yields:
+        A state after every round of the search; the last one holds the certificate of the best attempt.
     """
-    update = Update(training)
-    return Method("fedavg", update.search, update.conclude)
-
-
-@dataclass(frozen=True)
-class Update:
-    """The attack on an update, with updates in the place of gradients.
-
-    Attributes:
-        training: what the server told its clients to do.
-    """
-
-    training: LocalTraining
-
-    def search(self, target: Target, before: State, budget: Budget) -> Iterator[State]:
-        """Directions, then the client played again; see `spear_core.search.Search`.
-
-        Args:
-            target: the attacked layer and what follows it.
-            before: the state so far.
-            budget: by default `ATTEMPTS` searches.
-
-        Yields:
-            A state after every round of the search; the last one holds the certificate of the best attempt.
-        """
-        b = target.low_rank.batch_size
-        best: State | None = None
-        state = fullest = replace(before, step=Step.HALFSPACE, method="fedavg")
-        for _ in range(ATTEMPTS):
-            began, drawn = time.perf_counter(), state.samples_drawn
-            for directions, unique, starts in rounds(target, budget):
-                pool = pool_with(target.low_rank, directions, unique)
-                state = replace(state, pool=pool, samples_drawn=drawn + starts).timed("halfspace", began)
-                yield state
+    b = target.low_rank.batch_size
+    best: State | None = None
+    state = fullest = replace(before, step=Step.HALFSPACE, method="fedavg")
+    for _ in range(ATTEMPTS):
+        began, drawn = time.perf_counter(), state.samples_drawn
+        for directions, unique, starts in rounds(target, budget):
+            pool = pool_with(target.low_rank, directions, unique)
+            state = replace(state, pool=pool, samples_drawn=drawn + starts).timed("halfspace", began)
+            yield state
+            began = time.perf_counter()
+            fullest = max(state, fullest, key=lambda state: len(state.pool))
+            if len(state.pool) == b:
+                tried = _replayed(training, target, state, budget)
+                state = replace(state, seconds=tried.seconds)
+                best = max(best or tried, tried, key=_worth)
+                if best.certificate is not None and best.certificate.reproduces:
+                    break
                 began = time.perf_counter()
-                fullest = max(state, fullest, key=lambda state: len(state.pool))
-                if len(state.pool) == b:
-                    tried = self.tried(target, state, budget)
-                    state = replace(state, seconds=tried.seconds)
-                    best = max(best or tried, tried, key=_worth)
-                    if best.certificate is not None and best.certificate.reproduces:
-                        break
-                    began = time.perf_counter()
-            # directions that are unique and agree with their samples: another search would find the same
-            settled = len(state.pool) == b and bool(state.pool.unique.all())
-            if settled or budget.max_samples is not None or budget.late:
-                break
-        if best is None and len(fullest.pool):
-            best = self.tried(target, fullest, budget)
-        last = replace(state, step=Step.CERTIFICATE) if best is None else best
-        yield replace(last, samples_drawn=state.samples_drawn, seconds=state.seconds)
+        # directions that are unique and agree with their samples: another search would find the same
+        settled = len(state.pool) == b and bool(state.pool.unique.all())
+        if settled or budget.max_samples is not None or budget.late:
+            break
+    if best is None and len(fullest.pool):
+        best = _replayed(training, target, fullest, budget)
+    last = replace(state, step=Step.CERTIFICATE) if best is None else best
+    yield replace(last, samples_drawn=state.samples_drawn, seconds=state.seconds)
 
-    def conclude(self, target: Target, state: State, budget: Budget) -> Iterator[State]:
-        """The state with the batch of its directions, judged as an update is, by the client played again."""
-        if len(state.pool) and state.certificate is None:
-            yield self.tried(target, state, budget)
-        else:
-            yield replace(state, step=Step.CERTIFICATE)
 
-    def tried(self, target: Target, state: State, budget: Budget) -> State:
-        """The state with the batch that its directions give, and what the simulated client says of it."""
-        began = time.perf_counter()
-        found = reconstruct(target.forward, state.pool.directions)
-        certificate = simulated(target, found, self.training, budget)
-        state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
-        return state.timed("replay", began)
+def conclude(training: LocalTraining, target: Target, state: State, budget: Budget) -> Iterator[State]:
+    """The state with the batch of its directions, judged as an update is, by the client played again.
+
+    Args:
+        training: what the client did.
+        target: as for `search`.
+        state: any state of it, for example the last one before an interruption.
+        budget: only its generator counts; the last replay has `LAST_REPLAY` seconds.
+    """
+    if len(state.pool) and state.certificate is None:
+        late = replace(budget, deadline=time.monotonic() + LAST_REPLAY)
+        yield _replayed(training, target, state, late)
+    else:
+        yield replace(state, step=Step.CERTIFICATE)
+
+
+def _replayed(training: LocalTraining, target: Target, state: State, budget: Budget) -> State:
+    """The state with the batch that its directions give, and what the simulated client says of it."""
+    began = time.perf_counter()
+    found = reconstruct(target.forward, state.pool.directions)
+    certificate = simulated(target, found, training, budget)
+    state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
+    return state.timed("replay", began)
 
 
 def simulated(target: Target, found: Reconstruction, training: LocalTraining, budget: Budget) -> Certificate:
@@ -116,7 +114,7 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         target: what the server sees.
         found: the batch; it need not be complete.
         training: what the client did.
-        budget: after its deadline, the order of minibatches is not looked for.
+        budget: after its deadline, neither the order of minibatches nor units at their kinks are looked for.
     """
     low_rank, problem, k = target.low_rank, target.problem, len(found.coefficients)
     unique = weigh(low_rank, found.directions, generator=budget.generator).unique
@@ -132,6 +130,7 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
     )
     if k < low_rank.batch_size or problem.branches or problem.layers[-1].activation is not None:
         return certificate
+    # what the client saw, in which order, and on which side of its kinks
     inputs = found.coefficients * client.scale
     labels = client.labels(inputs, found.output_grads)
     schedule = find_schedule(
@@ -139,7 +138,10 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
     )
     size = found.inputs.abs().max() / found.inputs.square().mean().sqrt()
     reach = REACH * float(certificate.expected_error.max() * size)
-    first, *later = replayed_residuals(client, inputs, labels, schedule, limit=certificate.limit, reach=reach)
+    limit, deadline = certificate.limit, budget.deadline
+    first, *later = replayed_residuals(
+        client, inputs, labels, schedule, limit=limit, reach=reach, deadline=deadline
+    )
     others = max(later, default=torch.inf)
     return replace(certificate, gradient_residual=first, replay_residual=others, labels=labels)
 

@@ -7,17 +7,17 @@ after the other.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spear_core.certificate.backprop import activate, forward
 from spear_core.client.messages import minibatches
 from spear_core.errors import InputError
-from spear_core.linalg import value_and_slope
+from spear_core.problem import LinearLayer
 from spear_core.search import Target
 from spear_core.tolerances import weight_rounding
 
@@ -79,24 +79,16 @@ def local_training(steps: int | None, lr: float | None, batch_size: int | None) 
 
 @dataclass(frozen=True)
 class Client:
-    """The network before training, in the coordinates of the row space, and the update that it sent; float64.
+    """The network before training, in the coordinates of the row space, and the update that it sent.
 
     Attributes:
-        weights: W₁ V, W₂, W₃ …
-        biases: β₁, β₂ …
-        activations: σ₁, σ₂ … of all layers but the last.
-        updates: of the weights, the first one times V.
-        bias_updates: of the biases.
+        layers: float64, with updates in the place of gradients; the first one with W₁ V in the place of W₁.
         scale: singular values S of the first update: c in V is S times c in the rows R = S Vᵀ.
         rounding: relative size of what the rounding of the client's own weights leaves in the update.
         lr: η.
     """
 
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
-    activations: tuple[Callable[[Tensor], Tensor] | None, ...]
-    updates: tuple[Tensor, ...]
-    bias_updates: tuple[Tensor, ...]
+    layers: tuple[LinearLayer, ...]
     scale: Tensor
     rounding: float
     lr: float
@@ -106,21 +98,29 @@ class Client:
         """The client that trained on this target's layers, whose "gradients" are the update."""
         low_rank, layers = target.low_rank, target.problem.layers
         scale = low_rank.singular_values[: low_rank.batch_size]
-        later = layers[1:]
-        weights = (target.forward.weights / scale[:, None]).T
-        updates = (low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in later))
-        return cls(
-            weights=(weights, *(layer.weight.to(torch.float64) for layer in later)),
-            biases=tuple(layer.bias.to(torch.float64) for layer in layers),
-            activations=tuple(layer.activation for layer in layers[:-1]),
-            updates=updates,
-            bias_updates=tuple(layer.bias_grad.to(torch.float64) for layer in layers),
-            scale=scale,
-            rounding=weight_rounding(
-                [layer.weight for layer in layers], [layer.weight_grad for layer in layers], training.steps
-            ),
-            lr=training.lr,
+        first = replace(
+            layers[0],
+            weight=(target.forward.weights / scale[:, None]).T,
+            weight_grad=low_rank.factor * scale,
         )
+        rounding = weight_rounding(
+            [layer.weight for layer in layers], [layer.weight_grad for layer in layers], training.steps
+        )
+        tensors = ("weight_grad", "bias_grad", "weight", "bias")
+        return cls(
+            tuple(
+                replace(layer, **{name: getattr(layer, name).to(torch.float64) for name in tensors})
+                for layer in (first, *layers[1:])
+            ),
+            scale,
+            rounding,
+            training.lr,
+        )
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W₁ V, W₂, W₃ … before training."""
+        return [layer.weight for layer in self.layers]
 
     def labels(self, inputs: Tensor, output_grads: Tensor) -> Tensor:
         """The class whose back-propagated error matches each sample's column of ∂L/∂Z best, shape (b,).
@@ -129,12 +129,10 @@ class Client:
             inputs: c in the basis V, shape (b, b).
             output_grads: η Σ_t ∂L/∂z of the first layer, shape (b, m).
         """
-        _, slopes, output = self._forward(inputs, [])
-        errors = output.softmax(dim=1)[:, None, :] - torch.eye(output.shape[1]).to(output)
-        for weight, slope in zip(self.weights[:0:-1], slopes[::-1]):
-            errors = (errors @ weight) * slope[:, None, :]
-        match = (errors * output_grads[:, None, :]).sum(dim=2) / errors.norm(dim=2)
-        return match.argmax(dim=1)
+        played = forward(self.layers, inputs @ self.layers[0].weight.T + self.layers[0].bias)
+        every_class = torch.eye(played.output.shape[1]).to(inputs)[:, None]
+        *_, errors = played.back(played.output.softmax(dim=1) - every_class)
+        return ((errors * output_grads).sum(dim=2) / errors.norm(dim=2)).argmax(dim=0)
 
     def train(
         self,
@@ -157,51 +155,35 @@ class Client:
         Returns:
             D, shape (…, T b, m), and Y, shape (…, T b, n), of every layer.
         """
-        targets = F.one_hot(labels, len(self.biases[-1])).to(inputs)
+        targets = F.one_hot(labels, len(self.layers[-1].bias)).to(inputs)
         clients = schedule.shape[:-2]
-        inputs = inputs.expand(*clients, *inputs.shape)
-        history = [(D.expand(*clients, *D.shape), Y.expand(*clients, *Y.shape)) for D, Y in past or []]
+        history = past or [(weight.new_zeros(0, len(weight)), weight[:0]) for weight in self.weights]
+        history = [(D.expand(*clients, *D.shape), Y.expand(*clients, *Y.shape)) for D, Y in history]
         for step, weights in enumerate(schedule.unbind(dim=-2)):
-            values, slopes, output = self._forward(inputs, history, look and partial(look, step))
-            grads = (output.softmax(dim=-1) - targets) * weights[..., None]
-            thin = []
-            for layer in reversed(range(len(self.weights))):
-                thin.append((grads, values[layer]))
-                if layer:
-                    back = grads @ self.weights[layer]
-                    if history:
-                        D, Y = history[layer]
-                        back = back - self.lr * ((grads @ D.mT) @ Y)
-                    grads = back * slopes[layer - 1]
-            new = thin[::-1]
-            longer = zip(history, new)
-            history = [(torch.cat([D, d], -2), torch.cat([Y, y], -2)) for (D, Y), (d, y) in longer] or new
+            # forward and back through the weights as they are by now
+            values, slopes = [inputs.expand(*clients, *inputs.shape)], []
+            for number, (layer, (D, Y)) in enumerate(zip(self.layers, history)):
+                y = values[-1]
+                z = y @ layer.weight.T + layer.bias
+                z = z - self.lr * ((y @ Y.mT) @ D + D.sum(dim=-2, keepdim=True))
+                if number < len(self.layers) - 1:
+                    value, slope = activate(layer, look(step, number, z) if look else z)
+                    values.append(value)
+                    slopes.append(slope)
+            grads = [(z.softmax(dim=-1) - targets) * weights[..., None]]
+            for weight, (D, Y), slope in zip(self.weights[:0:-1], history[:0:-1], slopes[::-1]):
+                grads.append((grads[-1] @ weight - self.lr * ((grads[-1] @ D.mT) @ Y)) * slope)
+            history = [
+                (torch.cat([D, grad], dim=-2), torch.cat([Y, value], dim=-2))
+                for (D, Y), grad, value in zip(history, grads[::-1], values)
+            ]
         return history
 
     def residuals(self, history: History) -> list[float]:
         """Relative distance of the replayed update from the one that was sent, the worst tensor of each layer."""
         found = []
-        for (D, Y), update, bias_update in zip(history, self.updates, self.bias_updates):
-            weight = (self.lr * D.T @ Y - update).norm() / update.norm()
-            bias = (self.lr * D.sum(dim=0) - bias_update).norm() / bias_update.norm()
+        for (D, Y), layer in zip(history, self.layers):
+            weight = (self.lr * D.T @ Y - layer.weight_grad).norm() / layer.weight_grad.norm()
+            bias = (self.lr * D.sum(dim=0) - layer.bias_grad).norm() / layer.bias_grad.norm()
             found.append(float(torch.maximum(weight, bias)))
         return found
-
-    def _forward(
-        self, inputs: Tensor, history: History, look: Callable[[int, Tensor], Tensor] | None = None
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Inputs of every layer, slopes of every activation, and the output, after the steps in `history`."""
-        y, values, slopes = inputs, [], []
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            values.append(y)
-            z = y @ weight.T + bias
-            if history:
-                D, Y = history[layer]
-                z = z - self.lr * ((y @ Y.mT) @ D + D.sum(dim=-2, keepdim=True))
-            if layer < len(self.activations):
-                z = look(layer, z) if look else z
-                activation = self.activations[layer]
-                assert activation is not None  # only the output layer has none
-                y, slope = value_and_slope(activation, z)
-                slopes.append(slope)
-        return values, slopes, z

@@ -1,9 +1,6 @@
-"""The half-space alternation itself: from scores z to directions q and back, all candidates in step.
+"""The half-space alternation itself, both halves of the pair (see `search`), all K candidates in step.
 
-- from q to c: |L q| large or small is a label on every unit, and the best linear score for it is one projection onto
-  the scores that are possible (Fisher's discriminant);
-- from c to q: the rows with the most negative scores are the surest zeros, and q is the smallest singular vector of L
-  there.
+The factor is L, shape (m, b); scores z are columns, shape (m, K), directions q unit columns, shape (b, K).
 """
 
 import torch
@@ -33,18 +30,15 @@ def alternate(
     left: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Half-space alternation: surest zeros → q → labels → scores, all candidates in step.
+    """Half-space alternation: surest zeros → q → labels → scores; the directions that it ends with.
 
     Args:
-        factor: L, shape (m, b).
-        space: orthonormal basis of the scores z that are possible, shape (m, r).
-        scores: z to start from, as columns, shape (m, K).
+        factor: L.
+        space: orthonormal basis of the scores that are possible, shape (m, r).
+        scores: to start from.
         surest: how many rows to take for zeros.
         left: see `smallest_singular`.
         generator: CPU generator, for the first vectors of the inverse iterations.
-
-    Returns:
-        q as unit columns, shape (b, K).
     """
     q = torch.randn(factor.shape[1], scores.shape[1], generator=generator).to(factor)
     for step in range(STEPS):
@@ -76,20 +70,18 @@ def smallest_singular(
     through.
 
     Args:
-        factor: L, shape (m, b).
-        scores: as columns, shape (m, K).
+        factor: L.
+        scores: of its rows.
         surest: how many rows to take.
-        start: vectors to begin with, shape (b, K).
+        start: directions to begin with.
         left: orthonormal basis of what is orthogonal to the known directions, shape (b, r); None to leave them in.
-
-    Returns:
-        Unit columns, shape (b, K).
     """
     m, b = factor.shape
     count = max(surest, min(m, b + b // 8))
     size = max(1, CHUNK_NUMBERS // (count * b))
     found = []
     for z, q in zip(scores.split(size, dim=1), start.split(size, dim=1), strict=True):
+        # every candidate has rows of its own: their Gram matrices are factored as one batch
         rows = factor[z.T.topk(count, dim=1, largest=False, sorted=False).indices]
         gram = rows.mT @ rows
         gram.diagonal(dim1=1, dim2=2).add_(SMOOTHING)

@@ -9,7 +9,8 @@ column space of the output layer's gradient, which has few dimensions, at most o
 m equations for b + d unknowns. L has orthonormal columns, so for a given pattern q = Lᵀ (a ∘ V t), and t minimises
 ‖a ∘ V t − L Lᵀ (a ∘ V t)‖ / ‖a ∘ V t‖: an eigenvalue problem of d dimensions. From random half-spaces, pattern and
 (q, t) take turns. A unit's entry of L q is near 0 or near V t; which of the two is its label, first fitted by a
-half-space, as `halfspace` does it, and in the end taken as it is.
+half-space, as `alternation` does it, and in the end taken as it is. Candidates are columns throughout: scores and
+patterns (m, K), directions q (b, K), errors t (d, K).
 """
 
 import torch
@@ -42,13 +43,13 @@ def alternate(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor) -> Tenso
     """Patterns and directions in turns, all candidates in step.
 
     Args:
-        factor: L, orthonormal columns, shape (m, b).
-        space: orthonormal basis of the scores z that are possible, shape (m, r).
+        factor: L, shape (m, b).
+        space: orthonormal basis of the scores that are possible, shape (m, r).
         V: see `readout`.
-        scores: z to start from, as columns, shape (m, K).
+        scores: to start from.
 
     Returns:
-        q of the candidates that have arrived, best first, as unit columns, shape (b, k).
+        Directions of the candidates that have arrived, unit columns, best first.
     """
     m = len(factor)
     crossed = (factor[:, :, None] * V[:, None, :]).reshape(m, -1)
@@ -71,10 +72,10 @@ def alternate(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor) -> Tenso
 
 
 def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(q, t) that fit given patterns best, as columns, and the squared residual of each, relative.
+    """(q, t) that fit given patterns best, and the squared residual of each, relative.
 
     Args:
-        active: a as columns of 0 and 1, shape (m, K).
+        active: patterns a, of 0 and 1.
         crossed: products of the columns of L and V, shape (m, b d).
         squared: products of the columns of V, shape (m, d²).
     """
@@ -85,9 +86,8 @@ def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Ten
     lower = torch.linalg.cholesky_ex(gram)[0]
     half = torch.linalg.solve_triangular(lower, projected.mT, upper=False)
     share = half @ half.mT  # of ‖a ∘ V t‖² that lies in the span of L
-    share = torch.where(
-        share.abs() < 2, share, 0.0
-    )  # beyond 1, and no number, where V tells nothing of a pattern
+    # beyond 1, and no number, where V tells nothing of a pattern
+    share = torch.where(share.abs() < 2, share, 0.0)
     values, vectors = torch.linalg.eigh(share)
     t = torch.linalg.solve_triangular(lower.mT, vectors[:, :, -1:], upper=True)
     return (projected @ t)[:, :, 0].T, t[:, :, 0].T, 1 - values[:, -1]

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from spear_core.halfspace import readout
 from spear_core.halfspace.alternation import alternate, labels, project, scoring_space
-from spear_core.halfspace.confirm import Confirmed, confirm
+from spear_core.halfspace.confirm import Confirmed
 from spear_core.linalg import orthogonal_complement, orthonormal
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
 from spear_core.spear.completion import completed, expected_corners
@@ -111,42 +111,44 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
     """
     low_rank, forward, generator = target.low_rank, target.forward, budget.generator
     L, b = low_rank.factor, low_rank.batch_size
-    scores = scoring_space(forward)
-    rows, whole = L.to(torch.float32), orthonormal(scores).to(torch.float32)
-    max_starts = budget.max_samples or STARTS_PER_SAMPLE * b
-    confirmed = Confirmed(L.new_zeros(b, 0) if known is None else known.to(L))
+    scores, rows = scoring_space(forward), L.to(torch.float32)
+    confirmed = Confirmed(
+        low_rank, orthonormal(scores).to(rows), L.new_zeros(b, 0) if known is None else known.to(L)
+    )
     V = readout.readout(target)
-    q, ages = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device)
-    retries, idle, starts = RETRIES, 0, 0
+    walkers = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device)
+    limit, retries, idle, starts = budget.max_samples or STARTS_PER_SAMPLE * b, RETRIES, 0, 0
+    missing = b - confirmed.directions.shape[1]
     while True:
-        missing = b - confirmed.count
+        # random starts in the space that the samples found leave for z
         left = orthogonal_complement(confirmed.directions)
-        space = orthonormal(scores @ left).to(torch.float32)
-        walkers = WALKERS if V is None else READOUT_WALKERS
-        fresh = max(FEWEST_WALKERS, round(walkers * missing)) - q.shape[1]
-        start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
+        space = orthonormal(scores @ left).to(rows)
+        many = WALKERS if V is None else READOUT_WALKERS
+        fresh = max(0, max(FEWEST_WALKERS, round(many * missing)) - walkers[0].shape[1])
+        start = space @ torch.randn(space.shape[1], fresh, generator=generator).to(space)
         if V is None:
             surest = NARROW_SUREST if missing <= NARROW * b else SUREST
             dual = missing <= DUAL * b and (idle + 1) % DUAL_ROUNDS > 0
             apart = left.to(rows) if dual else None
-            q, ages = _by_zeros(rows, apart, space, (q, ages), start, surest, generator)
+            q, ages = _by_zeros(rows, apart, space, walkers, start, surest, generator)
         else:  # who has not arrived is no better than a new start
-            q = readout.alternate(rows, space, V, space @ start)
-            ages = ages.new_full((q.shape[1],), len(SUREST))
-        confirmed, settled = confirm(low_rank, (whole, space), q, confirmed, generator=generator)
-        agreeing = agreement_when_complete(forward, confirmed.directions)
-        if not agreeing.all() and retries > 0:
-            confirmed = replace(confirmed, directions=confirmed.directions[:, agreeing])
+            q = readout.alternate(rows, space, V, start)
+            ages = walkers[1].new_full((q.shape[1],), len(SUREST))
+        # what has converged is taken out, and left alone; who was looked at in every way is let go
+        settled = confirmed.judge(q, space, generator=generator)
+        kept = ~settled & (ages < len(SUREST) - 1)
+        walkers, starts = (q[:, kept], ages[kept] + 1), starts + fresh
+        if confirmed.directions.shape[1] == b and retries > 0:
+            confirmed.directions = _agreeing(forward, confirmed.directions)
             retries -= 1
-        idle = idle + 1 if confirmed.count == b - missing else 0
+        yield confirmed.directions, starts
+        # when to believe the output layer no longer, and when to stop
+        missing, before = b - confirmed.directions.shape[1], missing
+        idle = idle + 1 if missing == before else 0
         if idle == READOUT_PATIENCE:
             V = None
-        kept = ~settled & (ages < len(SUREST) - 1)
-        q, ages = q[:, kept], ages[kept] + 1
-        starts += start.shape[1]
-        yield confirmed.directions, starts
-        last = b - confirmed.count <= LAST and idle >= LAST_PATIENCE
-        if confirmed.count >= b or starts >= max_starts or budget.late or last:
+        stuck = missing <= LAST and idle >= LAST_PATIENCE
+        if missing == 0 or starts >= limit or budget.late or stuck:
             return
 
 
@@ -159,9 +161,9 @@ def _by_zeros(
     surest: tuple[float, ...],
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor]:
-    """Directions (b, K) and their ages after one more look at each, from those so far and fresh starts (r, k)."""
+    """Directions (b, K) and their ages after one more look at each, from those so far and fresh scores (m, k)."""
     q, ages = walkers
-    z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
+    z = torch.cat([project(space, labels(rows @ q)), start], dim=1)
     ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
     looks = [
         alternate(rows, space, z[:, ages == age], round(share * len(rows)), left=left, generator=generator)
@@ -170,17 +172,11 @@ def _by_zeros(
     return torch.cat(looks, dim=1), ages.sort().values
 
 
-def agreement_when_complete(forward: Forward, directions: Tensor) -> Tensor:
-    """Which of b directions have their zeros exactly where z ≤ 0, shape (k,); all, as long as some are missing.
-
-    A mixture of two samples in the place of one of them spoils z of both.
-    """
-    count = directions.shape[1]
-    if count < forward.low_rank.batch_size:
-        return torch.ones(count, dtype=torch.bool, device=directions.device)
+def _agreeing(forward: Forward, directions: Tensor) -> Tensor:
+    """Those of b directions that have their zeros exactly where z ≤ 0: a mixture of two samples spoils z of both."""
     agreement = reconstruct(forward, directions).agreement
     assert agreement is not None  # half-spaces are for ReLU only
-    return agreement.all(dim=1)
+    return directions[:, agreement.all(dim=1)]
 
 
 HALFSPACE = Method("halfspace", search, conclude)

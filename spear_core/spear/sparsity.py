@@ -5,6 +5,7 @@ direction has only the b − 1 zeros that it was made to have. Candidates are te
 survivors see the rest (two-stage filter), and those are fitted: the direction that is zero on *all* its zeros.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
@@ -169,6 +170,37 @@ def descend(
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     order = zeros.argsort(descending=True)
     return _different(directions[:, order[zeros[order] >= enough]], d)
+
+
+def explored_spaces(
+    low_rank: LowRank,
+    found: Zeros,
+    explored: list[Tensor],
+    *,
+    largest: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """The sparsest directions in each space that the zeros shared by similar samples leave.
+
+    Args:
+        low_rank: the split of G.
+        found: directions fitted to their zeros.
+        explored: kernels that have been searched completely; those of this call are added.
+        largest: dimensions of a kernel that is looked into; by default any.
+        generator: CPU generator.
+
+    Yields:
+        Of one space after the other what `descend` finds, unit columns, shape (b, k); k may be 0.
+    """
+    for q, rows in zip(found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True):
+        if any(float((q @ kernel).norm()) > 1 - SAME_DIRECTION for kernel in explored):
+            continue
+        kernel, rows = shared_kernel(low_rank, rows)
+        d = kernel.shape[1]
+        if 1 < d <= FULLY_EXPLORED:
+            explored.append(kernel)
+        worth = 1 < d <= (largest or d)
+        yield descend(low_rank, kernel, rows, generator=generator) if worth else kernel[:, :0]
 
 
 def _different(directions: Tensor, most: int) -> Tensor:
