@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from spear_core.linalg import value_and_slope
+from spear_core.consistency.affine import Pair
+from spear_core.linalg import units, value_and_slope
 
 NEVER = float("inf")
+NEAR = 0.15  # misfit below which a walker sits in the basin of a sample, and is worth a finish
+FEWEST_STARTS = 32  # of a round: fewer would hardly take less time
 COVERAGE = 0.015  # walkers per missing sample times (b/m)²
 REFLECT_FROM = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
@@ -30,14 +33,11 @@ def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadli
     Args:
         inner: Φ, orthonormal columns, shape (m, r).
         outer: Y, orthonormal columns, shape (m, b).
-        start: u as columns, shape (r, K).
+        start: u as columns, shape (r, K); the result are unit ones.
         effort: doubles the number of steps each time it grows by one, four times at most.
         deadline: `time.monotonic()` after which to take no further step.
-
-    Returns:
-        u as unit columns, shape (r, K).
     """
-    start = start / start.norm(dim=0)
+    start = units(start)
     longer = 2 ** min(effort, 4)
     share = crowding(inner, outer)
     if share < REFLECT_FROM:
@@ -77,7 +77,7 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int, deadline:
         h = torch.relu(inner @ u)
         y = torch.relu(outer @ (outer.T @ h))
         u = torch.addmm(u, inner.T, y - h, alpha=RELAXATION)
-        u = u / u.norm(dim=0)
+        u = units(u)
     return u
 
 
@@ -98,8 +98,7 @@ def reflect(
         y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
         length = torch.hypot(torch.linalg.vector_norm(z, dim=0), torch.linalg.vector_norm(y, dim=0))
         z, y = z / length, y / length
-    u = inner.T @ z
-    return u / u.norm(dim=0)
+    return units(inner.T @ z)
 
 
 def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,40 +108,15 @@ def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(active, y, z.clamp_max(0)), y
 
 
-def reflect_affine(
-    sigma: Callable[[Tensor], Tensor],
-    centre: Tensor,
-    inner: Tensor,
-    outer: Tensor,
-    offset: Tensor,
-    start: Tensor,
-    steps: int,
-    memory: float,
-    deadline: float = NEVER,
-) -> Tensor:
-    """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ.
-
-    Args:
-        sigma: the activation.
-        centre: z₀ ⟂ Φ, shape (m, 1).
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        offset: y₀ ⟂ Y, shape (m, 1).
-        start: z as columns, shape (m, K).
-        steps: how many.
-        memory: κ.
-        deadline: `time.monotonic()` after which to take no further step.
-
-    Returns:
-        z as columns of z₀ + span Φ, shape (m, K).
-    """
-    z, y = start, sigma(start)
+def reflect_affine(pair: Pair, start: Tensor, steps: int, memory: float, deadline: float = NEVER) -> Tensor:
+    """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ; z as columns."""
+    z, y = start, pair.sigma(start)
     for _ in _until(deadline, steps):
-        z_linear, y_linear = centre + inner @ (inner.T @ z), offset + outer @ (outer.T @ y)
-        z_graph, y_graph = nearest_on_graph(sigma, 2 * z_linear - z, 2 * y_linear - y, z_linear)
-        z = torch.lerp(z_linear, z + z_graph - z_linear, memory)
-        y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
-    return centre + inner @ (inner.T @ z)
+        z_affine, y_affine = pair.before.project(z), pair.after.project(y)
+        z_graph, y_graph = nearest_on_graph(pair.sigma, 2 * z_affine - z, 2 * y_affine - y, z_affine)
+        z = torch.lerp(z_affine, z + z_graph - z_affine, memory)
+        y = torch.lerp(y_affine, y + y_graph - y_affine, memory)
+    return pair.before.project(z)
 
 
 def nearest_on_graph(

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from spear_core.coupled.chain import Space
+from spear_core.consistency.affine import Space
 
 RIDGE = 1e-9  # relative: inactive units leave part of c open, which then stays where it is
 REFINEMENTS = 3

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.backprop import forward
-from spear_core.coupled.chain import Chain, Space
+from spear_core.consistency.affine import Space
+from spear_core.coupled.chain import Chain
 from spear_core.coupled.equations import Equations
 from spear_core.coupled.walk import stacked
 from spear_core.tolerances import rounding_residual

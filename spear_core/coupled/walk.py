@@ -10,8 +10,9 @@ import time
 import torch
 from torch import Tensor
 
+from spear_core.consistency.affine import Space
 from spear_core.consistency.walk import nearest_on_relu
-from spear_core.coupled.chain import Chain, Space
+from spear_core.coupled.chain import Chain
 
 MEMORY = 0.98  # κ of RAAR: from 0.95 down, false minima hold the walkers
 SPREAD = 0.5  # of the starts' sizes, as the standard deviation of their logarithm
@@ -31,7 +32,7 @@ def random_starts(
     for j, space in enumerate(spaces):
         u = torch.randn(space.basis.shape[1], count, generator=generator).to(space.basis)
         u = u / u.norm(dim=0).clamp_min(torch.finfo(u.dtype).tiny)
-        columns.append(space.offset[:, None] + space.basis @ (chain.size[min(j, k - 1)] * sizes * u))
+        columns.append(space.at(chain.size[min(j, k - 1)] * sizes * u))
     z, y = _unstacked(columns, chain.width)
     return z.to(torch.float32), y.to(torch.float32)
 
