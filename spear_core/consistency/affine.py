@@ -27,13 +27,7 @@ class Space:
 
     @classmethod
     def image(cls, matrix: Tensor, constant: Tensor, coefficients: tuple[Tensor, Tensor] | None) -> "Space":
-        """All M c + β.
-
-        Args:
-            matrix: M, shape (rows, b).
-            constant: β, shape (rows,).
-            coefficients: the c that are allowed, as `allowed` gives them; None if all are.
-        """
+        """{M c + β}, M (rows, b) and β (rows,), for the c that `allowed` gives, or for all if None."""
         if coefficients is None:
             offset, basis = constant, orthonormal(matrix)
         else:
@@ -61,9 +55,7 @@ class Space:
 def allowed(mean: Tensor, *directions: Tensor) -> tuple[Tensor, Tensor]:
     """{c : c · mean = 1, c · q = 0}: its point nearest to zero, shape (b,), and a basis of its directions, (b, d).
 
-    Args:
-        mean: Lᵀ g, shape (b,).
-        directions: q of the samples found, as columns, each (b, some).
+    `mean` is Lᵀ g, shape (b,); the q of the samples found are columns, each matrix of them (b, ·).
     """
     fixed = torch.cat([mean[:, None] / mean.norm(), *directions], dim=1)
     wanted = torch.zeros_like(fixed[0])

@@ -22,16 +22,11 @@ ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its
 def found_directions(
     relation: Relation, found: Tensor, before: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """q_i of both layers for found samples.
+    """q_i of both layers for found samples c, rows in `relation.sources`, (k, r).
 
-    Args:
-        relation: the two layers.
-        found: coefficients in `relation.sources`, shape (k, r).
-        before: directions of the first few of them, as far as they were determined then.
-
-    Returns:
-        Unit columns in the bases of the two layers' factors, (r, k) and (b, k); NaN where not determined,
-        which is everywhere in layer 1 if there are more samples than independent inputs.
+    Unit columns in the bases of the two layers' factors, (r, k) and (b, k); NaN where not determined, which is
+    everywhere in layer 1 if there are more samples than independent inputs. `before` are those of the first few
+    samples, as far as they were determined then.
     """
     z = relation.hidden(found)
     y = relation.activation(z)
@@ -57,14 +52,8 @@ def dual_directions(factor: Tensor, coefficients: Tensor, inactive: Tensor, befo
     complement of the found c. The inactive rows decide w by least squares: diag(1 − a_i) L (p_i + N w) = 0.
     When all samples are found N is empty and Q = C⁻¹, whatever the zeros.
 
-    Args:
-        factor: L, shape (m, b), orthonormal columns.
-        coefficients: C, the found c_i as rows, shape (k, b).
-        inactive: where z_i < 0, shape (m, k), bool.
-        before: directions of the first few, shape (b, k').
-
-    Returns:
-        q_i as unit columns, shape (b, k); NaN where the inactive rows do not determine q_i.
+    From L (m, b), C (k, b), where z_i < 0 (m, k), and the directions of the first few (b, ·), to unit columns (b, k),
+    NaN where the inactive rows do not determine q_i.
     """
     k, b = coefficients.shape
     rotation, triangle = torch.linalg.qr(coefficients.T, mode="complete")
@@ -103,13 +92,8 @@ def coupled_directions(
     step of inverse iteration from (c_i, 0), which is never orthogonal to it since c_i · q_i = 1. Each sample
     stands on its own, so one that noise has moved spoils no other. When all samples are found, Q = C⁻¹.
 
-    Args:
-        factors: L and E = W₂ᵀ L₂, each (m, b).
-        coefficients: the found c_i and p_i as rows, each (k, b).
-        slope: σ'(z_i) as columns, shape (m, k).
-
-    Returns:
-        Both as unit columns, each (b, k); NaN where not determined.
+    From L and E = W₂ᵀ L₂, each (m, b), the found c_i and p_i as rows, each (k, b), and σ'(z_i) as columns (m, k), to
+    both as unit columns, each (b, k), NaN where not determined.
     """
     (L, E), (c, p) = factors, coefficients
     b = L.shape[1]

@@ -34,11 +34,7 @@ def exact_null_vectors(
 ) -> tuple[Tensor, Tensor]:
     """The null vectors to full precision, and the direction in which A determines each least, both unit columns.
 
-    Args:
-        inner: Φ in float64.
-        outer: Y in float64.
-        start: u as unit columns, converged to float32 precision.
-        generator: source of random vectors.
+    All in float64; `start` are unit columns u that have converged to float32 precision.
     """
     pattern = active(inner, start)
     exact, weak = _for_pattern(inner, outer, start, pattern, generator)

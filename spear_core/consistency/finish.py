@@ -28,14 +28,9 @@ STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by 
 def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, steps: int) -> Tensor:
     """ReLU: solve with the current pattern, take the new pattern, repeat. Newton's method for a kink.
 
-    Converges from a cosine of about 0.9 to the sample.
-
-    Args:
-        inner: Φ.
-        outer: Y.
-        start: u as unit columns, as is the result.
-        passes: how often the pattern is renewed; a candidate whose pattern no longer changes has arrived.
-        steps: conjugate-gradient steps per pass.
+    From unit columns u to unit columns u, of which those with a cosine of about 0.9 to a sample converge to it. The
+    pattern is renewed in at most `passes` passes of `steps` conjugate gradients each; a candidate whose pattern no
+    longer changes has arrived.
     """
     u, pattern = start.clone(), active(inner, start)
     moving = torch.arange(u.shape[1], device=u.device)
@@ -53,11 +48,7 @@ def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, 
 def gauss_newton(pair: Pair, start: Tensor, *, passes: int, dense: bool) -> Tensor:
     """Any σ: minimise the distance of σ(z₀ + Φ u) from y₀ + span Y over u, the step shortened where it would climb.
 
-    Args:
-        pair: the two spaces.
-        start: u as columns, as is the result.
-        passes: Gauss–Newton steps.
-        dense: whether to factorise A rather than to take more steps of conjugate gradients.
+    From columns u to columns u; `dense` factorises A rather than to take more steps of conjugate gradients.
     """
     inner, outer, steps = pair.before.basis, pair.after.basis, DENSE_STEPS if dense else THIN_STEPS
     u, (left, _) = start, pair.outside(start)

@@ -27,12 +27,11 @@ def judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, 
     """
     z = relation.hidden(c.T)
     y = relation.activation(z)
-    p = relation.next_coefficients(y)
     misfit, length = relation.misfit(y), y.norm(dim=0)
-    expected = relation.expected_misfit(c, p, length)
+    expected = relation.expected_misfit(c, y)
     allowed = MISFIT_MARGIN * expected.clamp_min(ARITHMETIC)
     consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)
-    consistent &= relation.scales_agree(c, p, SCALE_AGREES)
+    consistent &= relation.scales_agree(c, y, SCALE_AGREES)
     # to both sides, since at a kink of σ only one of them may be consistent
     sides = [exclusion(relation, z, weak, sign * SMALL_CHANGE) for sign in (1, -1)]
     (excluded_up, feigned_up), (excluded_down, feigned_down) = sides
@@ -55,5 +54,5 @@ def exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple
     moved = relation.activation(start + step * length * weak) - relation.activation(start)
     change = moved / (step * length)
     speed = change.norm(dim=0)
-    feigned = relation.expected_misfit(relation.changes(weak), relation.next_coefficients(change), speed)
+    feigned = relation.expected_misfit(relation.changes(weak), change)
     return relation.misfit(change) * speed, feigned * speed

@@ -44,16 +44,9 @@ def least_squares(
 ) -> Tensor:
     """d that minimises ‖A d + residual‖, by conjugate gradients on AᵀA d = −slope.
 
-    Of the residual only Aᵀ of it is needed, so that rounding of the part that no d can remove stays out.
-
-    Args:
-        inner: Φ.
-        outer: Y.
-        weights: a.
-        slope: Aᵀ residual, as `gradient` computes it, shape (r, K).
-        steps: of conjugate gradients, `DENSE_STEPS` with Cholesky factors.
-        lower: these, from `factorise`.
-        normal: unit columns u, shape (r, K), to which d stays orthogonal.
+    Of the residual only `slope` = Aᵀ residual is needed, from `gradient`, so that rounding of the part that no d can
+    remove stays out. With the Cholesky factors `lower`, from `factorise`, `DENSE_STEPS` are enough. d stays orthogonal
+    to the unit columns `normal`.
     """
     if inner.shape[1] == 0:
         return slope

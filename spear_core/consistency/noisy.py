@@ -45,15 +45,9 @@ def is_noisy(problem: Problem, low_rank: LowRank) -> bool:
 
 
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
-    """The estimate as states; see `spear_core.search.Search`.
+    """The estimate as states, one after every round of starts; see `spear_core.search.Search`.
 
-    Args:
-        target: the attacked layer, ReLU, and at least one layer behind it; split for the given b.
-        before: the state so far.
-        budget: starts are counted by `ROUNDS`.
-
-    Yields:
-        A state after every round of starts; the last one has the estimate, certified in no row.
+    The target is split for the given b, and `is_noisy`. At most `ROUNDS` rounds, whatever the budget says of starts.
     """
     began = time.perf_counter()
     b, relation = target.batch_size, relate(target, target.batch_size)

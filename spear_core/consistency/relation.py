@@ -104,8 +104,8 @@ class Relation:
         """Distance from 𝒴, relative to the length, shape (k,)."""
         return misfit(self.outer, y)
 
-    def expected_misfit(self, c: Tensor, p: Tensor, length: Tensor) -> Tensor:
-        """Misfit of a true sample that the rounding of the two gradients explains, shape (k,).
+    def expected_misfit(self, c: Tensor, y: Tensor) -> Tensor:
+        """Misfit of a true sample, or of a change of it, that the rounding of the two gradients explains, shape (k,).
 
         Entries of R and R₂ carry the noise of the gradients: it enters z as W E c and y as E₂ p.
         """
@@ -115,25 +115,19 @@ class Relation:
         )
         exact_sources = self.sources is not self.splits[0].rows
         in_z = 0.0 if exact_sources else noise * self.spread * c.norm(dim=0)
-        in_y = next_noise * self.basis.shape[0] ** 0.5 * p.norm(dim=0)
-        return (in_z + in_y) / length + precision(self.layers[0].weight_grad.dtype)
+        in_y = next_noise * self.basis.shape[0] ** 0.5 * self.next_coefficients(y).norm(dim=0)
+        return (in_z + in_y) / y.norm(dim=0) + precision(self.layers[0].weight_grad.dtype)
 
     def may_be_samples(self, z: Tensor, least: float, most: float) -> Tensor:
-        """Which z, of any scale if σ is ReLU, have a misfit that noise alone explains, shape (k,).
-
-        Args:
-            z: as columns.
-            least: misfit that is allowed in any case.
-            most: misfit that never is.
-        """
+        """Which z, of any scale if σ is ReLU, have a misfit below `least`, or one that noise explains below `most`."""
         y = self.activation(z)
-        expected = self.expected_misfit(self.changes(z), self.next_coefficients(y), y.norm(dim=0))
-        return self.misfit(y) < (MISFIT_MARGIN * expected).clamp(least, most)
+        allowed = MISFIT_MARGIN * self.expected_misfit(self.changes(z), y)
+        return self.misfit(y) < allowed.clamp(least, most)
 
-    def scales_agree(self, c: Tensor, p: Tensor, within: float) -> Tensor:
+    def scales_agree(self, c: Tensor, y: Tensor, within: float) -> Tensor:
         """Whether both layers' bias gradients tell the scale of each sample as 1, shape (k,)."""
         mean, next_mean = self.means
-        agree = (next_mean @ p - 1).abs() < within
+        agree = (next_mean @ self.next_coefficients(y) - 1).abs() < within
         return agree if self.overfull else agree & ((mean @ c - 1).abs() < within)
 
     def scaled(self, rays: Tensor, within: float) -> tuple[Tensor, Tensor]:

@@ -96,12 +96,7 @@ def _exact(
 
 
 def stands_alone(z: Tensor, unknowns: int) -> Tensor:
-    """Whether a sample's own equations can determine it: more active units than unknowns, shape (k,).
-
-    Args:
-        z: as columns, shape (m, k).
-        unknowns: dimension of what z is sought in.
-    """
+    """Whether the own equations of samples, z as columns, can determine them: more active units than unknowns."""
     return (z > 0).sum(dim=0) >= unknowns + SPARE_EQUATIONS
 
 
@@ -118,13 +113,7 @@ def starts(triangle: Tensor, count: int, generator: torch.Generator | None) -> T
     samples that stand apart, over and over; starts u = V Λ^(α/2) n, with T Tᵀ = V Λ Vᵀ, normal n and α between
     0 and 1, reach about twice as many different ones.
 
-    Args:
-        triangle: T with [M, β] = Φ T, shape (r, ·).
-        count: how many.
-        generator: CPU generator.
-
-    Returns:
-        u as columns in Φ, float32, shape (r, count).
+    `triangle` is T with [M, β] = Φ T, shape (r, ·); the result are u as columns in Φ, float32, shape (r, count).
     """
     values, axes = torch.linalg.eigh(triangle @ triangle.T)
     skew = torch.rand(count, dtype=values.dtype, generator=generator).to(values.device) / 2

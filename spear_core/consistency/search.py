@@ -80,15 +80,9 @@ class Found:
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     """Samples round by round from the gradients of two consecutive layers; see `spear_core.search.Search`.
 
-    Args:
-        target: the attacked layer and at least one layer behind it.
-        before: samples in it are taken out from the start.
-        budget: by default 400 random starts per sample.
-
-    Yields:
-        A state after every round of starts; the last one holds the certificate. Samples whose activation patterns
-        are the same are left out by the rounds, which all their mixtures satisfy as well, and told apart at the end
-        where the rest of the network does that (`twins`).
+    By default at most 400 random starts per sample. Samples whose activation patterns are the same are left out by the
+    rounds, which all their mixtures satisfy as well, and told apart at the end where the rest of the network does that
+    (`twins`).
 
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
@@ -110,15 +104,9 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
 
 
 def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Iterator[Found]:
-    """The search itself, round by round.
+    """What is found after each round, at least once.
 
-    Args:
-        target: the attacked layer and at least one layer behind it.
-        budget: looked at in the middle of a round as well.
-        known: coefficients of samples found by another method, shape (k, r); taken out from the start.
-
-    Yields:
-        What is found after each round, at least once.
+    Samples `known` from another method, as their coefficients, shape (k, r), are taken out from the start.
     """
     relation = relate(target, target.batch_size)
     max_starts = budget.max_samples or STARTS_PER_SAMPLE * relation.batch_size
@@ -197,13 +185,7 @@ def _with_twins(target: Target, state: State, result: State, budget: Budget) -> 
 
 
 def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
-    """The state with the certificate of the samples found so far, each of which the search has judged.
-
-    Args:
-        target: the attacked layer and what follows it.
-        state: any state of this search, for example the last one before an interruption.
-        budget: only its generator counts.
-    """
+    """Any state of this search with the certificate of the samples found so far, each of which it has judged."""
     if state.reconstruction is None:  # nothing was begun
         yield replace(state, step=Step.CERTIFICATE)
         return

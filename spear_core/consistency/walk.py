@@ -3,7 +3,7 @@
 Two ways to seek a point that two sets share, given the projections onto them (Bauschke, Combettes, Luke
 2002): alternating projections, cheap and sure while b is a small part of m, and relaxed averaged alternating
 reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of the false minima that trap the
-former from b ≈ m/4 on.
+former from b ≈ m/4 on. Letters as in `masked_least_squares`.
 """
 
 import time
@@ -28,14 +28,10 @@ GLANCE = 16  # steps between two looks at the clock
 
 
 def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadline: float = NEVER) -> Tensor:
-    """From random starts to the neighbourhood of samples, by the method that suits b/m.
+    """From random starts, columns u (r, K), to unit columns u near samples, by the method that suits b/m.
 
-    Args:
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        start: u as columns, shape (r, K); the result are unit ones.
-        effort: doubles the number of steps each time it grows by one, four times at most.
-        deadline: `time.monotonic()` after which to take no further step.
+    `effort` doubles the number of steps each time it grows by one, four times at most; after the deadline, in
+    `time.monotonic()`, no further step is taken.
     """
     start = units(start)
     longer = 2 ** min(effort, 4)

@@ -39,15 +39,9 @@ def judge_given(
 def witness(
     target: Target, coefficients: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which samples the next layer proves, and how far rounding may have moved each of them: a `search.Witness`.
+    """Which samples, rows c_i with x_i = c_i R, the next layer proves, and how far rounding may have moved them.
 
-    Args:
-        target: the attacked layer and at least one behind it.
-        coefficients: rows c_i, x_i = c_i R, shape (k, r).
-        generator: CPU generator.
-
-    Returns:
-        Mask, shape (k,), and the size of the error of each row of inputs, root mean square, shape (k,).
+    A `search.Witness`, for an attacked layer and at least one behind it.
     """
     try:
         relation = relate(target)
@@ -59,10 +53,9 @@ def witness(
     proven, *_ = judge_given(relation, c.T, generator)
     z = relation.hidden(c)
     y, slope = value_and_slope(relation.activation, z)
-    p = relation.next_coefficients(y)
-    expected = relation.expected_misfit(c.T, p, y.norm(dim=0))
+    expected = relation.expected_misfit(c.T, y)
     # more closely than while searching, where a sample may still be blurred
-    proven &= relation.scales_agree(c.T, p, PROVEN_SCALE_AGREES)
+    proven &= relation.scales_agree(c.T, y, PROVEN_SCALE_AGREES)
     if m - b < relation.basis.shape[1] + SPARE_EQUATIONS:
         proven = torch.zeros_like(proven)
     moves, parts = orthonormal(relation.basis), slope.split(AT_ONCE, dim=1)

@@ -7,6 +7,7 @@ to k m/(k + 1).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -72,32 +73,35 @@ class Chain:
         k = len(splits) - 1
         if k < 1:
             raise ValueError(f"the next layer's gradient must have rank {b}, the attacked layer's")
-        means = tuple(
-            part.factor.T @ layer.bias_grad.to(torch.float64)
-            for part, layer in zip(splits, layers, strict=False)
-        )
+        pairs = zip(splits, layers, strict=False)
+        means = tuple(part.factor.T @ layer.bias_grad.to(torch.float64) for part, layer in pairs)
         sizes = _typical_sizes(layers[:k])
         weights = sizes[0] / sizes * DEEPER ** torch.arange(k, dtype=sizes.dtype, device=sizes.device)
         return cls(layers, tuple(splits), means, weights, weights * sizes)
 
-    def spaces(self, found: tuple[Tensor, ...]) -> tuple[Space, ...]:
-        """The affine space of each of the k + 1 layers, of (y_{j−1}, z_j) one above the other, as far as relations go.
-
-        Args:
-            found: directions q of the found samples in each layer, shape (b, f): p ⟂ q for every other sample.
-        """
-        spaces = []
-        for j, (part, mean, directions) in enumerate(zip(self.splits, self.means, found, strict=True)):
+    @cached_property
+    def _images(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer A and a with A p + a = (y_{j−1}, z_j), one above the other, as far as relations take them."""
+        images = []
+        for j, part in enumerate(self.splits):
             maps, constants = [], []
             if j > 0:
                 maps.append(self.weights[j - 1] * part.rows.T)
                 constants.append(torch.zeros_like(maps[0][:, 0]))
             if j < self.relations:
-                layer, weight = self.layers[j], self.weights[j]
-                maps.append(weight * (layer.weight.to(torch.float64) @ part.rows.T))
-                constants.append(weight * layer.bias.to(torch.float64))
-            spaces.append(Space.image(torch.cat(maps), torch.cat(constants), allowed(mean, directions)))
-        return tuple(spaces)
+                weight, bias = (t.to(torch.float64) for t in (self.layers[j].weight, self.layers[j].bias))
+                maps.append(self.weights[j] * (weight @ part.rows.T))
+                constants.append(self.weights[j] * bias)
+            images.append((torch.cat(maps), torch.cat(constants)))
+        return images
+
+    def spaces(self, found: tuple[Tensor, ...]) -> tuple[Space, ...]:
+        """The affine space of (y_{j−1}, z_j) of each of the k + 1 layers, for the samples that are missing.
+
+        They have p ⟂ q for the directions q of the found samples in each layer, shape (b, f).
+        """
+        layers = zip(self._images, self.means, found, strict=True)
+        return tuple(Space.image(*image, allowed(mean, q)) for image, mean, q in layers)
 
 
 def _typical_sizes(layers: tuple[LinearLayer, ...]) -> Tensor:

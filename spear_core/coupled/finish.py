@@ -1,10 +1,10 @@
 """Coupled relations, second move: from near a sample to the sample, with its direction in every layer.
 
-With the activation patterns fixed, a_j ∘ z_j = y_j is linear in the coordinates v of all spaces: A v + r = 0. A unit on
-the wrong side of its kink is the equation without which the others fit: it is found by leaving each out (its squared
-residual over 1 − its leverage) and turned over. The rest is the network itself: y_1 goes forward to the output, cross-entropy gives ∂L/∂(output) for
-each label, and back-propagation gives ∂L/∂z_j = L_j q_j for all layers, without an unknown. Past b = m/2, zeros no
-longer tell q.
+With the activation patterns fixed, a_j ∘ z_j = y_j is linear in the coordinates v of all spaces: A v + r = 0. A unit
+on the wrong side of its kink is the equation without which the others fit: it is found by leaving each out (its squared
+residual over 1 − its leverage) and turned over. The rest is the network itself: y_1 goes forward to the output,
+cross-entropy gives ∂L/∂(output) for each label, and back-propagation gives ∂L/∂z_j = L_j q_j for all layers, without an
+unknown. Past b = m/2, zeros no longer tell q.
 """
 
 from dataclasses import dataclass
@@ -40,14 +40,7 @@ class Sample:
 
 
 def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sample | None:
-    """The sample near a walker, or None if there is none.
-
-    Args:
-        chain: the relations.
-        spaces: of the k + 1 layers, float64.
-        z: of one walker, weighted, on the graph of relu, shape (k, m).
-        y: the same for the activations.
-    """
+    """The sample near a walker, weighted z and y on the graph of relu, (k, m) each, float64; None if none is."""
     point = torch.cat([s.basis.T @ part for s, part in zip(spaces, stacked(z, y), strict=True)])
     first, active = z > 0, z > 0
     A, r = equations(spaces, active)
@@ -87,9 +80,7 @@ def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sam
 def equations(spaces: tuple[Space, ...], active: Tensor) -> tuple[Tensor, Tensor]:
     """a_j ∘ z_j − y_j = A v + r, all relations j one below the other: A, shape (k m, Σ d), and r, shape (k m,).
 
-    Args:
-        spaces: of the k + 1 layers, float64.
-        active: the patterns a, shape (k, m), bool.
+    The patterns a, shape (k, m), are bool.
     """
     k, m = active.shape
     A = spaces[0].basis.new_zeros(k, m, sum(s.basis.shape[1] for s in spaces))
@@ -121,9 +112,7 @@ def _activation(spaces: tuple[Space, ...], point: Tensor, m: int) -> Tensor:
 def sample_of(chain: Chain, y_1: Tensor) -> Sample | None:
     """The sample with activation y_1, if all relations hold and one label explains the gradients of all layers.
 
-    Args:
-        chain: the relations.
-        y_1: shape (m,), float64, exactly zero where inactive.
+    y_1, shape (m,), float64, is exactly zero where inactive.
     """
     tolerance = rounding_residual(max(part.noise for part in chain.splits))
     passed = forward(chain.layers, y_1[None])  # y_1 is its own relu, and so is its slope
@@ -136,12 +125,10 @@ def sample_of(chain: Chain, y_1: Tensor) -> Sample | None:
     # for each label, the first layers' ∂L/∂z as columns
     found = [grads[0].T for grads in passed.back(errors)][::-1][: len(chain.splits)]
     inside = [part.factor.T @ g for part, g in zip(chain.splits, found, strict=True)]
-    left = torch.stack(
-        [
-            (g - part.factor @ q).norm(dim=0) / g.norm(dim=0)
-            for part, g, q in zip(chain.splits, found, inside, strict=True)
-        ]
-    ).amax(dim=0)
+    parts = zip(chain.splits, found, inside, strict=True)
+    left = torch.stack([(g - part.factor @ q).norm(dim=0) / g.norm(dim=0) for part, g, q in parts]).amax(
+        dim=0
+    )
     label = left.argmin()
     if not left[label] < tolerance:
         return None

@@ -14,12 +14,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from spear_core.certificate.backprop import forward
 from spear_core.consistency.affine import Pair, Space, allowed
 from spear_core.consistency.finish import gauss_newton, pattern_newton
 from spear_core.consistency.relation import relate
 from spear_core.consistency.smooth import MEMORY
 from spear_core.consistency.walk import alternate, reflect_affine
-from spear_core.linalg import misfit, orthonormal, units, value_and_slope
+from spear_core.linalg import misfit, orthonormal, units
 from spear_core.problem import Problem
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
@@ -222,16 +223,10 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
     if not 1 <= relations < len(problem.layers):
         raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
     layers = problem.layers[: relations + 1]
-    b = len(inputs)
-    spaces = [split(layer.weight_grad, b).rows for layer in layers]
-    y = inputs.to(torch.float64)
-    slopes = []
-    for layer in layers[:-1]:
-        z = y @ layer.weight.to(torch.float64).T + layer.bias.to(torch.float64)
-        assert layer.activation is not None, "another layer follows"
-        y, slope = value_and_slope(layer.activation, z)
-        slopes.append(slope)
-    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(b)]
+    spaces = [split(layer.weight_grad, len(inputs)).rows for layer in layers]
+    weight, bias = (t.to(torch.float64) for t in (layers[0].weight, layers[0].bias))
+    slopes = forward(layers, inputs.to(torch.float64) @ weight.T + bias).slopes
+    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(len(inputs))]
 
 
 def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
