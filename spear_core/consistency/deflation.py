@@ -13,9 +13,9 @@ from spear_core.consistency.relation import Relation
 from spear_core.linalg import units, value_and_slope
 
 REFINEMENTS = 4  # with float32 factors, where w is long
-DETERMINED = (
-    1e-6  # smallest pivot of normal equations that still determines their unknowns, relative to the largest
-)
+# smallest pivot of normal equations that still determines their unknowns, relative to the largest: their matrix is a
+# square, so singular values down to 1e-3 of the largest count
+DETERMINED = 1e-6
 ZERO_RESIDUAL = 1e-2  # what L q may leave on the inactive rows, relative to its length
 
 

@@ -19,9 +19,7 @@ from spear_core.spear.low_rank import LowRank
 from spear_core.tolerances import noise_per_entry, precision
 
 MISFIT_MARGIN = 10.0  # a true sample's misfit is within twice its prediction; this leaves room for bad luck
-SCALE_AGREES = (
-    0.1  # how far the scales told by β and by the bias gradients may differ: a sample is blurred at first
-)
+SCALE_AGREES = 0.1  # how far the scales told by β and by the bias gradients may differ for a blurred sample
 BIAS_COUNTS = 1e3  # rounding errors by which β must stick out of span M to count as a dimension of its own
 
 

@@ -41,6 +41,7 @@ class Sample:
 
 def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sample | None:
     """The sample near a walker, weighted z and y on the graph of relu, (k, m) each, float64; None if none is."""
+    # factorised once: the units that are turned over later change the normal matrix by a few rows
     point = torch.cat([s.basis.T @ part for s, part in zip(spaces, stacked(z, y), strict=True)])
     first, active = z > 0, z > 0
     A, r = equations(spaces, active)
