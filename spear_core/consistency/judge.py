@@ -48,8 +48,9 @@ def exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple
     One-sided, since at a kink of σ one side may be consistent where the other is not: the mixtures of two
     samples with one pattern end where a unit reaches zero.
     """
-    length = z.norm(dim=0)
-    at_kink = z.abs() < SMALL_CHANGE * length / z.shape[0] ** 0.5
+    length, y = z.norm(dim=0), relation.activation(z)
+    missed = relation.misfit(y) * y.norm(dim=0)
+    at_kink = z.abs() < torch.maximum(SMALL_CHANGE * length / z.shape[0] ** 0.5, missed)
     start = z.masked_fill(at_kink, 0)
     moved = relation.activation(start + step * length * weak) - relation.activation(start)
     change = moved / (step * length)
