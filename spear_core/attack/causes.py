@@ -26,28 +26,22 @@ SIMILAR = 0.7  # cosine from which on a "gradient" is the weights
 
 
 def explain_rank(low_rank: LowRank, problem: Problem) -> InputError:
-    """The error to raise for a gradient whose rank does not stay below min(m, n).
+    """The error to raise for a gradient whose rank does not stay below min(m, n), from the attacked layer's split.
 
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
-
-    Returns:
-        `NotLowRank` with the likeliest reason and what to do, or `RankSaturated` where the gradient looks
-        sound and the batch is simply too large for the layer.
+    `NotLowRank` with the likeliest reason and what to do, or `RankSaturated` where the gradient looks sound and the
+    batch is simply too large for the layer.
     """
     layer, rank = problem.attacked, low_rank.batch_size
     m, n = layer.weight_grad.shape
     told = batch_by_next_layer(problem, rank)
+    larger = told is not None and told >= rank  # and then it is no noise that fills the rank
     reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
-    if told is None or told < rank:
-        reason = reason or _noise(low_rank)
+    reason = reason or ("" if larger else _noise(low_rank))
     if reason:
         return not_low_rank(problem, rank, reason)
-    if told is not None and told >= rank:
+    got = f"a gradient of rank {rank}, from at least so many samples or with noise on it,"
+    if larger:
         got = f"b = {told} (the rank of the next layer's gradient)"
-    else:
-        got = f"a gradient of rank {rank}, from at least so many samples or with noise on it,"
     where = f"layer {layer.name!r}" if layer.name else "the layer"
     return RankSaturated(
         f"rank saturated: b must be below min(m, n) of {where}, got {got} with m = {m}, n = {n}"
@@ -65,11 +59,7 @@ def not_low_rank(problem: Problem, rank: int, reason: str) -> NotLowRank:
 
 
 def processed(G: Tensor) -> str:
-    """What was done to the entries of a gradient, one by one; empty if nothing shows.
-
-    Args:
-        G: ∂L/∂W, shape (m, n).
-    """
+    """What was done to the entries of a gradient, one by one; empty if nothing shows."""
     entries = _sample(G).abs()
     present = entries[entries > 0]
     low, high = present.quantile(0.1), present.quantile(0.9)
@@ -88,12 +78,7 @@ def processed(G: Tensor) -> str:
 
 
 def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
-    """Whether the weights are part of what was sent, and how to take them out; empty if they are not.
-
-    Args:
-        layer: the layer.
-        low_rank: the split of its gradient.
-    """
+    """Whether a layer's weights are part of what was sent, and how to take them out; empty if they are not."""
     decay = _weight_decay(layer, low_rank)
     if decay is not None:
         factor, rank = decay
@@ -104,7 +89,8 @@ def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
             f"but of rank {rank} without {factor:.4g} × the weights: weight decay; pass "
             f"gradient {sign} {abs(factor):.12g} × weights (that is, add lr·wd·W back)"
         )
-    if _cosine(layer.weight_grad, layer.weight) > SIMILAR:
+    G, W = (matrix.flatten().to(torch.float64) for matrix in (layer.weight_grad, layer.weight))
+    if torch.cosine_similarity(G, W, dim=0, eps=torch.finfo(G.dtype).tiny).abs() > SIMILAR:
         return "it is close to the weights: weights instead of gradients? Pass the difference of two weights"
     return ""
 
@@ -151,9 +137,7 @@ def _noise(low_rank: LowRank) -> str:
 def batch_by_next_layer(problem: Problem, expected: int = FIRST_RANK) -> int | None:
     """Batch size as the next layer's gradient tells it, where its rank is not saturated itself.
 
-    Args:
-        problem: what the server sees.
-        expected: a rank that is likely, see `low_rank.split`.
+    `expected` is a rank that is likely, see `low_rank.split`.
     """
     if len(problem.layers) < 2:
         return None
@@ -171,8 +155,3 @@ def _scattered(G: Tensor) -> bool:
 def _sample(G: Tensor) -> Tensor:
     flat = G.reshape(-1)
     return flat[:: max(1, len(flat) // SAMPLE)].to(torch.float64)[:SAMPLE]
-
-
-def _cosine(a: Tensor, b: Tensor) -> float:
-    a, b = a.reshape(-1).to(torch.float64), b.reshape(-1).to(torch.float64)
-    return float((a @ b).abs() / (a.norm() * b.norm()).clamp_min(torch.finfo(torch.float64).tiny))

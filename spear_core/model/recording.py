@@ -28,10 +28,10 @@ def record(root: nn.Module) -> fx.Graph | None:
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
                 output = functional_call(root, buffers, (trial,))
+            recorder.finish(output)
+            return recorder.graph
         except Exception:  # the wrong shape for this model: its forward may raise anything
             continue
-        recorder.finish(output)
-        return recorder.graph
     return None
 
 
