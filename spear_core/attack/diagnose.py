@@ -101,12 +101,7 @@ class Diagnosis:
 def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     """What each linear layer would give, what stands in the way, and what to do. No search.
 
-    Args:
-        model: as for `invert`.
-        gradients: as for `invert`.
-
-    Returns:
-        A table of the layers.
+    Takes the model and the gradients that `invert` takes.
 
     Raises:
         InputError: gradients that do not belong to the model, or a model without linear layers.
@@ -119,18 +114,16 @@ def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     """
     reading = read(model, gradients)
     layers = tuple(_diagnose_layer(reading, call) for call in reading.calls)
-    by_name = {layer.name: layer for layer in layers}
     try:
         call, notes = choose(reading, None)
     except InputError as error:
         return Diagnosis(layers, None, f"invert(model, gradients) refuses: {error}")
-    chosen = by_name[call.name]
+    chosen = next(layer for layer in layers if layer.name == call.name)
     if chosen.methods:
         ways = " or ".join(chosen.methods)
         skipped = f" ({notes[0]})" if notes else ""
-        return Diagnosis(
-            layers, call.name, f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
-        )
+        verdict = f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
+        return Diagnosis(layers, call.name, verdict)
     others = ", ".join(f"layer={layer.name!r}" for layer in layers if layer.methods)
     instead = f"; try {others}" if others else ""
     return Diagnosis(layers, None, f"layer {call.name!r} cannot be attacked: {chosen.obstacle}{instead}")
