@@ -10,8 +10,9 @@ from torch import Tensor
 from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.problem import LinearLayer, Problem
 from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
+from spear_core.tolerances import precision
 
-SAMPLE = 2**16  # entries looked at
+SAMPLE = 2**16  # entries looked at: shares of a per cent are counted in hundreds
 BLOCK = 256  # side of the block in which weight decay is sought
 COLUMNS = 2**12  # of a wide gradient that are looked at when weight decay is taken out
 LEVELS = 257  # distinct values up to which a gradient counts as quantised: 8 bits, and the sign of zero
@@ -23,6 +24,8 @@ SPREAD = 1.4  # times chance: how much the row norms of pure noise may spread; t
 CLEARER = 10.0  # times lower must the floor be without the weights, for them to be part of what was sent
 WEIGHTS = 0.5  # factors this close to one are the weights themselves, not their decay
 SIMILAR = 0.7  # cosine from which on a "gradient" is the weights
+ROUNDINGS = 64  # rounding errors up to which a part of a gradient is none
+STICKING_OUT = 2.0  # times the median singular value: what is larger counts as signal on the noise
 
 
 def explain_rank(low_rank: LowRank, problem: Problem) -> InputError:
@@ -62,7 +65,7 @@ def processed(G: Tensor) -> str:
     """What was done to the entries of a gradient, one by one; empty if nothing shows."""
     entries = _sample(G).abs()
     present = entries[entries > 0]
-    low, high = present.quantile(0.1), present.quantile(0.9)
+    low, high = present.quantile(0.1), present.quantile(0.9)  # a few odd ones do not count
     if high - low <= EVEN * high:
         return "all entries have the same magnitude: signs, or an optimiser's step (Adam)? Pass gradients"
     if len(present) < (1 - SPARSE) * len(entries) and _scattered(G):
@@ -102,15 +105,17 @@ def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | 
     """
     G, W = layer.weight_grad, layer.weight
     side = min(*G.shape, BLOCK)
+    # the factor, from a block
     rows, columns = (torch.linspace(0, size - 1, side).long() for size in G.shape)
     block_G, block_W = (matrix[rows][:, columns].cpu().to(torch.float64) for matrix in (G, W))
     solved, failed = torch.linalg.solve_ex(block_W, block_G)
     if failed or not solved.isfinite().all():
         return None
     factor = float(torch.linalg.eigvals(solved).real.median())
+    # what is left without the weights, of as many columns as it takes to see its rank
     columns = torch.linspace(0, G.shape[1] - 1, min(G.shape[1], COLUMNS)).long().to(G.device)
     G, W = G[:, columns].to(torch.float64), W[:, columns].to(torch.float64)
-    rounding = 64 * torch.finfo(layer.weight_grad.dtype).eps
+    rounding = ROUNDINGS * precision(layer.weight_grad.dtype)
     part, rest = abs(factor) * W.norm(), G - factor * W
     if part <= rounding * G.norm():
         return None
@@ -126,7 +131,7 @@ def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | 
 def _noise(low_rank: LowRank) -> str:
     """Independent noise has rows of equal length, whatever signal carries it; a gradient has busy units."""
     values = low_rank.singular_values
-    signal = int((values > 2 * values.median()).sum())
+    signal = int((values > STICKING_OUT * values.median()).sum())
     lengths = (low_rank.factor[:, signal:] @ low_rank.rows[signal:]).norm(dim=1)
     freedom = low_rank.rows.shape[1] - signal
     if lengths.std() > SPREAD * lengths.mean() / (2 * freedom) ** 0.5:

@@ -142,12 +142,14 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
         rank, notes = low_rank.batch_size, problem.notes
         ways = obstacles(problem)
+        # a rank that tells no batch stands in the way of every method
         if not all(ways.values()):
             count = count_samples(low_rank, problem)
             notes = (*notes, *filter(None, [count.note]))
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
+        # and patience in that of sampling
         if not ways["sampling"] and theory.expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
         methods = tuple(name for name, reason in ways.items() if not reason)

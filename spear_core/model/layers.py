@@ -1,4 +1,4 @@
-"""From a model and its gradients to what the attack works on: consecutive linear layers, BatchNorm folded."""
+"""The chain of layers: from a model and its gradients to consecutive linear layers, with what is affine folded in."""
 
 from collections.abc import Sequence
 
@@ -106,6 +106,7 @@ def _layer(
         bias, bias_grad = torch.zeros_like(weight[:, 0]), _shift_gradient(reading, following.before)
     if bias_grad is None:
         return None
+    # the weights are the server's own, but nobody has looked at them yet
     tensors = {f"weight of {call.name!r}": weight, f"bias of {call.name!r}": bias}
     for name, tensor in tensors.items():
         check_finite(tensor, name)
@@ -113,6 +114,7 @@ def _layer(
         tensors | {f"gradient of {call.weight!r}": weight_grad, "gradient of its bias": bias_grad}
     )
     check_magnitude(reading.largest(strip(call.weight)), f"the gradient of {call.weight!r}")
+    # what is affine beside the layer belongs to it
     layer = LinearLayer(weight_grad, bias_grad, weight, bias, following.activation, call.name)
     if following.before is not None:
         layer = fold_after(layer, following.before, own_bias=call.bias is not None)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spear_core.errors import InputError, InputTypeError, MissingGradient
-from spear_core.model.checks import as_real, check_finite, largest_entry
+from spear_core.model.checks import as_real, check_finite, check_shape, largest_entry
 
 WRAPPERS = ("module", "_orig_mod", "_module")  # DataParallel, torch.compile, Opacus
 
@@ -152,9 +152,7 @@ def _shape(value: object) -> torch.Size | None:
 
 def _checked(value: object, name: str, shape: torch.Size) -> Tensor:
     tensor = as_real(value, name)
-    if tensor.shape != shape:
-        hint = ": transposed?" if len(shape) == 2 and tensor.shape == shape[::-1] else ""
-        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}{hint}")
+    check_shape(tensor, name, shape)
     check_finite(tensor, name)
     return tensor
 

@@ -67,9 +67,7 @@ class _Recorder(TorchFunctionMode):
         self.graph.output(fx.node.map_aggregate(output, self._argument))
 
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        arguments = fx.node.map_aggregate(args, self._argument)
-        keywords = fx.node.map_aggregate(kwargs, self._argument)
-        return self.graph.call_function(func, arguments, keywords)
+        return self.graph.call_function(func, *fx.node.map_aggregate((args, kwargs), self._argument))
 
     def _argument(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -13,19 +13,25 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from spear_core.consistency.deflation import orthogonal_complement
 from spear_core.consistency.finish import gauss_newton, pattern_newton
 from spear_core.consistency.relation import Relation, relate, value_and_slope
+from spear_core.consistency.smooth import MEMORY, PASSES
 from spear_core.consistency.walk import alternate, reflect_affine
 from spear_core.problem import Problem
 from spear_core.spear.low_rank import LowRank, split
 
-CHUNK = 4096  # directions whose misfit is computed at a time
+CHUNK = (
+    4096  # directions whose misfit is computed at a time, so that a map of a sphere does not fill the memory
+)
 FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
-FINISH_PASSES, FINISH_STEPS = 15, 24
-MEMORY = 0.93  # κ of the reflections, as the search for smooth activations uses it
-TINY = 1e-12  # share s below which a direction counts as one without an input
+FINISH_STEPS = (
+    24  # of conjugate gradients for one pattern, as the search takes them once it finds nothing new
+)
+TINY = 1e-12  # share s below which a direction counts as one without an input: what rounding leaves of zero
+DEPENDENT = 1e-9  # singular value below which equations depend on each other, relative: well above rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,10 +123,7 @@ def landscape(
 ) -> Landscape:
     """The landscape of an attacked layer and the one behind it.
 
-    Args:
-        problem: at least two layers.
-        low_rank: split of the attacked layer's gradient; by default it is made here.
-        generator: source of the split's random sketch.
+    The split of the attacked layer's gradient is made here, from a generator, if it is not given.
 
     Raises:
         ValueError: no next layer, its rank is too low, or more samples than independent inputs.
@@ -143,10 +146,7 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     `walk.reflect_affine`, then `finish.gauss_newton`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
-    Args:
-        ground: the landscape.
-        start: points v as unit columns, shape (b, K).
-        counts: numbers of steps, ascending.
+    Walkers start at points v, unit columns of shape (b, K); the counts of steps ascend.
 
     Returns:
         Points v as unit columns, shape (len(counts) + 1, b, K); the last after the finish.
@@ -170,11 +170,12 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
         u = alternate(inner, ground._outer, u, count - done)
         done = count
         seen.append(convert(u, triangle, chart))
-    u = pattern_newton(inner, ground._outer, u, passes=FINISH_PASSES, steps=FINISH_STEPS)
+    u = pattern_newton(inner, ground._outer, u, passes=PASSES, steps=FINISH_STEPS)
     return torch.stack([*seen, convert(u, triangle, chart)])
 
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
+    # both spaces, through their points of c · μ = 1
     (c0, free), (p0, next_free) = map(_slice, ground.means)
     relation, units = ground.relation, ground.units
     M, bias, R2 = ground.basis[units], relation.bias[units], relation.rows[:, units]
@@ -188,12 +189,13 @@ def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Te
         moves = torch.linalg.solve_triangular(triangle, inner.T @ (z - middle), upper=True)
         return ground.directions((c0[:, None] + free @ moves).T)
 
+    # starts far away would take long
     z = ground.hidden(start)[units]
     z = z * (FARTHEST * centre.norm() / z.norm(dim=0)).clamp_max(1)
     z = centre + inner @ (inner.T @ (z - centre))
     # the iteration keeps a memory, so each count starts afresh
     ends = [reflect_affine(*pair, z, count, MEMORY) for count in counts]
-    u = gauss_newton(*pair, inner.T @ (ends[-1] - centre), passes=FINISH_PASSES, dense=True)
+    u = gauss_newton(*pair, inner.T @ (ends[-1] - centre), passes=PASSES, dense=True)
     seen = [start if count == 0 else point(end) for count, end in zip(counts, ends, strict=True)]
     return torch.stack([*seen, point(centre + inner @ u)])
 
@@ -210,16 +212,13 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
     unknowns are c and p_1 … p_k, (k + 1) b numbers, and each relation gives m equations
     σ'(z_l) ∘ dz_l = R_{l+1}ᵀ dp_l with dz_1 = M dc and dz_l = W_l R_lᵀ dp_{l−1}.
 
-    Args:
-        problem: at least k + 1 layers.
-        inputs: samples, which only the client knows, shape (b, n).
-        relations: k.
+    Takes the samples themselves, shape (b, n), which only the client knows.
 
     Returns:
         Unknowns minus independent equations, one number a sample; 0 where the sample is pinned down.
 
     Raises:
-        ValueError: if there are too few layers.
+        ValueError: if there are not k + 1 layers.
     """
     if not 1 <= relations < len(problem.layers):
         raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
@@ -237,14 +236,16 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
 
 
 def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
+    """Unknowns minus independent equations of one sample; each relation ties two neighbours of c, p_1 … p_k."""
+    before = [
+        slope[:, None] * (layer.weight.to(torch.float64) @ rows.T)
+        for slope, layer, rows in zip(slopes, problem.layers, spaces)
+    ]
+    after = [rows.T for rows in spaces[1:]]
+    # each block of norm one, so that one threshold serves all
+    left, right = (
+        torch.block_diag(*(block / block.norm() for block in blocks)) for blocks in (before, after)
+    )
     b = len(spaces[0])
-    equations = []
-    for number, slope in enumerate(slopes):
-        before = slope[:, None] * (problem.layers[number].weight.to(torch.float64) @ spaces[number].T)
-        block = before.new_zeros(len(slope), (len(slopes) + 1) * b)
-        block[:, number * b : (number + 1) * b] = before / before.norm()
-        after = spaces[number + 1].T
-        block[:, (number + 1) * b : (number + 2) * b] = -after / after.norm()
-        equations.append(block)
-    jacobian = torch.cat(equations)
-    return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=1e-9))
+    jacobian = F.pad(left, (0, b)) - F.pad(right, (b, 0))
+    return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=DEPENDENT))
