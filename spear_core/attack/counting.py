@@ -25,7 +25,7 @@ from spear_core.spear.low_rank import FIRST_RANK, LowRank
 from spear_core.tolerances import numerical_rank, precision
 
 CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
-NOISY = 100.0  # rounding errors; a floor above that has a reason
+CLEAN = 100.0  # rounding errors below which the floor of a plain gradient stays; above, it has a reason
 ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
 CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong directions agree by half or so
 
@@ -103,7 +103,7 @@ def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = Non
     crowded = is_crowded(low_rank) and batch_by_next_layer(problem, b) != b
     if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
         raise explain_rank(low_rank, problem)
-    noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
+    noisy = batch_size is None and low_rank.noise > CLEAN * precision(layer.weight_grad.dtype)
     reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
     if reason:
         raise not_low_rank(problem, b, reason)
@@ -132,7 +132,7 @@ def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> No
             f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
             "that is twice in the batch, or leaves no gradient, does not count"
         )
-    if batch_size < rank < len(values) and values[rank] <= NOISY * precision(dtype) * values[0]:
+    if batch_size < rank < len(values) and values[rank] <= CLEAN * precision(dtype) * values[0]:
         raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
 
 

@@ -81,11 +81,9 @@ class Diagnosis:
 
     def __repr__(self) -> str:
         rows = self._rows()
-        columns = range(len(rows[0]) - 1)
-        widths = [max(len(row[k]) for row in rows) for k in columns]
-        lines = [
-            "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths)), row[-1]]) for row in rows
-        ]
+        *widths, _ = (max(map(len, column)) for column in zip(*rows))
+        widths.append(0)  # the remarks, which end the line, are not padded
+        lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)) for row in rows]
         return "\n".join(["Diagnosis", *("  " + line for line in lines), f"  {self.verdict}"])
 
     def _repr_html_(self) -> str:

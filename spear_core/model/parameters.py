@@ -114,10 +114,8 @@ def _aliases(model: nn.Module) -> dict[str, str]:
 def _layouts(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list[tuple[str, torch.Size]]]:
     """The orders in which frameworks list tensors: what each is called, and its names and shapes."""
     aliases = _aliases(model)
-    state = [
-        (strip(name), value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)
-    ]
-    state = [(aliases.get(name, name), shape) for name, shape in state]
+    values = {strip(name): value for name, value in model.state_dict().items()}
+    state = [(aliases.get(name, name), v.shape) for name, v in values.items() if isinstance(v, Tensor)]
     return {
         "model.parameters()": [(name, parameter.shape) for name, parameter in parameters.items()],
         "the parameters that require a gradient": [
@@ -139,11 +137,13 @@ def _from_sequence(
         raise InputError(
             f"a sequence of gradients must have as many tensors as the model: {wanted}, got {got}"
         )
-    for layout in fitting:
-        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout)):
-            return {name: value for value, (name, _) in zip(values, layout)}
-    # no order fits; the first one gives the message, when its tensors are looked at one by one
-    return {name: value for value, (name, _) in zip(values, fitting[0])}
+    agreeing = (
+        layout
+        for layout in fitting
+        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout))
+    )
+    # where no order fits, the first one gives the message, when its tensors are looked at one by one
+    return {name: value for value, (name, _) in zip(values, next(agreeing, fitting[0]))}
 
 
 def _shape(value: object) -> torch.Size | None:

@@ -23,13 +23,9 @@ from spear_core.consistency.walk import alternate, reflect_affine
 from spear_core.problem import Problem
 from spear_core.spear.low_rank import LowRank, split
 
-CHUNK = (
-    4096  # directions whose misfit is computed at a time, so that a map of a sphere does not fill the memory
-)
+CHUNK = 4096  # directions whose misfit is computed at a time: a map of a sphere would fill the memory
 FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
-FINISH_STEPS = (
-    24  # of conjugate gradients for one pattern, as the search takes them once it finds nothing new
-)
+FINISH_STEPS = 24  # of conjugate gradients for one pattern, as the search takes where it found nothing new
 TINY = 1e-12  # share s below which a direction counts as one without an input: what rounding leaves of zero
 DEPENDENT = 1e-9  # singular value below which equations depend on each other, relative: well above rounding
 

@@ -56,9 +56,7 @@ def compare(recovered: Tensor, truth: Tensor) -> Score:
     and among those the one with the least total squared error. PSNR = 10 log₁₀(range² / mean squared error), the
     range being that of the true batch.
 
-    Args:
-        recovered: shape (k, n), k ≤ b or more.
-        truth: shape (b, n).
+    Recovered rows have shape (k, n) with any k, true ones (b, n).
 
     Raises:
         ValueError: if the rows differ in length.
