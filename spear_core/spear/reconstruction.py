@@ -80,13 +80,12 @@ class Forward:
     @classmethod
     def of(cls, low_rank: LowRank, layer: LinearLayer) -> "Forward":
         """Project W on the rows R, a slice of columns at a time."""
-        n = layer.weight.shape[1]
         weights = torch.zeros(
             low_rank.batch_size, len(layer.bias), dtype=torch.float64, device=layer.bias.device
         )
-        for columns in torch.arange(n, device=layer.bias.device).split(PROJECTED_COLUMNS):
-            rows = low_rank.rows[:, columns[0] : columns[-1] + 1]
-            weights += rows @ layer.weight[:, columns[0] : columns[-1] + 1].to(torch.float64).T
+        slices = (matrix.split(PROJECTED_COLUMNS, dim=1) for matrix in (low_rank.rows, layer.weight))
+        for rows, columns in zip(*slices, strict=True):
+            weights += rows @ columns.to(torch.float64).T
         return cls(low_rank, layer, weights)
 
 
