@@ -137,7 +137,8 @@ def search(
 
 def _apart(y: Tensor, gap: Tensor) -> list[int]:
     """One walker for each place to which any has come, the nearest one; y is (m, K)."""
-    units = y / y.norm(dim=0).clamp_min(torch.finfo(y.dtype).tiny)
+    # on the host: a GPU would make it wait for each pair
+    units = (y / y.norm(dim=0).clamp_min(torch.finfo(y.dtype).tiny)).cpu()
     chosen: list[int] = []
     for i in gap.argsort().tolist():
         if all(float(units[:, i] @ units[:, j]) < ONE_PLACE for j in chosen):
