@@ -92,7 +92,7 @@ def judge(chain: Chain, y_1: Tensor) -> Sample | None:
             for part, g, q in zip(chain.splits, found, inside, strict=True)
         ]
     ).amax(dim=0)
-    label = left.argmin()
+    label = int(left.argmin())  # a number of the host: it is asked for in every layer
     if not left[label] < tolerance:
         return None
     directions = torch.stack([q[:, label] for q in inside])
