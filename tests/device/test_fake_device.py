@@ -70,16 +70,16 @@ def test_no_step_of_a_walk_waits(walk):
 
 # waits until the first round is over, in the longest round after that, and from then on
 ROUND_WAITS = {
-    "sampling": (206, 288, 105),
-    "halfspace": (141, 63, 107),
-    "consistency, alternating": (94, 28, 35),
-    "consistency, reflecting": (98, 34, 139),
-    "consistency, GELU": (148, 33, 31),
-    "coupled": (339, 142, 203),
-    "b > n": (98, 25, 34),
-    "FedAvg": (616, 0, 51),
-    "noisy": (121, 0, 44),
-    "one layer": (92, 0, 41),
+    "sampling": (202, 288, 102),
+    "halfspace": (133, 62, 100),
+    "consistency, alternating": (89, 27, 33),
+    "consistency, reflecting": (93, 33, 137),
+    "consistency, GELU": (144, 33, 29),
+    "coupled": (224, 64, 194),
+    "b > n": (94, 25, 33),
+    "FedAvg": (608, 0, 49),
+    "noisy": (110, 0, 44),
+    "one layer": (83, 0, 35),
 }
 
 
