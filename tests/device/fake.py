@@ -21,27 +21,10 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 DEVICE = torch.device("privateuseone:0")
 META, CPU = torch.device("meta"), torch.device("cpu")
-WAITS = {
-    *("_local_scalar_dense", "equal", "allclose"),
-    *(
-        "nonzero",
-        "masked_select",
-        "repeat_interleave",
-        "bincount",
-        "_unique2",
-        "unique_dim",
-        "unique_consecutive",
-    ),
-    *(
-        "_linalg_check_errors",
-        "_linalg_eigh",
-        "_linalg_svd",
-        "linalg_eig",
-        "linalg_eigvals",
-        "_linalg_eigvals",
-    ),
-    *("linalg_lstsq", "cholesky_inverse"),
-}
+WAITS = {"_local_scalar_dense", "equal", "allclose", "bincount", "linalg_lstsq", "cholesky_inverse"}
+WAITS |= {"nonzero", "masked_select", "repeat_interleave", "_unique2", "unique_dim", "unique_consecutive"}
+WAITS |= {"_linalg_check_errors", "_linalg_eigh", "_linalg_svd"}
+WAITS |= {"linalg_eig", "linalg_eigvals", "_linalg_eigvals"}
 INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 COPIES = {"_to_copy", "copy_"}
 FILLS = {"fill", "fill_", "masked_fill", "masked_fill_"}  # take a number of the host, as arithmetic does
@@ -84,7 +67,8 @@ class FakeDevice(TorchDispatchMode):
 
     Attributes:
         waits: how often the host waited for the device, by operation and place in `spear_core`.
-        uploads: how often numbers went from the host to the device, in the same way.
+        uploads: how often numbers went from the host to the device, in the same way; there the host waits as well, but
+            for no result.
     """
 
     def __init__(self) -> None:
