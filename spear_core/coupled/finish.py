@@ -130,7 +130,7 @@ def sample_of(chain: Chain, y_1: Tensor) -> Sample | None:
     left = torch.stack([(g - part.factor @ q).norm(dim=0) / g.norm(dim=0) for part, g, q in parts]).amax(
         dim=0
     )
-    label = left.argmin()
+    label = int(left.argmin())  # a number of the host: it is asked for in every layer
     if not left[label] < tolerance:
         return None
     directions = torch.stack([q[:, label] for q in inside])

@@ -54,11 +54,15 @@ def walk(
             apart = (z_affine - z_graph).square() + (y_affine - y_graph).square()
             length = z_affine.square() + y_affine.square()
             gap = (apart.sum(dim=(0, 1)) / length.sum(dim=(0, 1))).sqrt()
-            arrived = float((gap < ARRIVED).to(torch.float64).mean())
-            if step >= steps or arrived >= ENOUGH or time.monotonic() > deadline:
+            # who has arrived is asked last: on a GPU it is the one question of the walk that waits for an answer
+            if step >= steps or time.monotonic() > deadline or _enough_arrived(gap):
                 return z_graph, y_graph, gap
         z = MEMORY * (z + z_graph) + (1 - 2 * MEMORY) * z_affine
         y = MEMORY * (y + y_graph) + (1 - 2 * MEMORY) * y_affine
+
+
+def _enough_arrived(gap: Tensor) -> bool:
+    return float((gap < ARRIVED).to(torch.float64).mean()) >= ENOUGH
 
 
 def projected(spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

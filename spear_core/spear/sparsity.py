@@ -73,6 +73,8 @@ def filter_directions(
     Returns:
         The pool with the new directions behind the old ones.
     """
+    if not len(candidates):  # as of most chunks, once b is ten or so
+        return pool
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
     b, followed = low_rank.batch_size, 0
