@@ -64,7 +64,8 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
         more = _joined(known, refused, found.directions[:, found.unique & (found.firm | (idle >= LENIENT))])
         # similar samples, told apart inside the spaces that their shared zeros leave
         inside = L.new_zeros(b, 0)
-        for space in explored_spaces(low_rank, found, explored, largest=FULLY_EXPLORED, generator=generator):
+        mixed = found.pick(found.shared)
+        for space in explored_spaces(low_rank, mixed, explored, largest=FULLY_EXPLORED, generator=generator):
             inside = torch.cat([inside, space], dim=1)
             if inside.shape[1] >= MOST_INSIDE:
                 break

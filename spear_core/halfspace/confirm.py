@@ -79,7 +79,9 @@ class Confirmed:
             found = weigh(self.low_rank, self._new(fit(self.low_rank, q)), generator=generator)
             self._join(found, left)
             # similar samples, told apart inside the space that their shared zeros leave
-            spaces = explored_spaces(self.low_rank, found, self.explored, generator=generator)
+            spaces = explored_spaces(
+                self.low_rank, found.pick(found.shared), self.explored, generator=generator
+            )
             for inside in islice(spaces, MOST_SPACES):
                 self._join(weigh(self.low_rank, self._new(inside), generator=generator), left)
         return self._knows(candidates)

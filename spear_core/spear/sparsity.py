@@ -23,7 +23,7 @@ FIRST_ROWS = 24  # rows of the first stage
 # zeros among them, beside its own: one in a million wrong ones has them, P(Bin(24, ½) < 4) = 0.01 %
 FIRST_ZEROS = 4
 COARSE_ZERO = 4e-3  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
-MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
+MOST_SURVIVORS = 8  # times b: as many survivors of one chunk are fitted
 FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
 
@@ -77,35 +77,17 @@ def filter_directions(
         return pool
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
-    b, followed = low_rank.batch_size, 0
-    while followed < MOST_SURVIVORS * b and len(new := candidates[~_known(candidates, pool)]):
+    b, fitted = low_rank.batch_size, 0
+    while fitted < MOST_SURVIVORS * b and len(new := candidates[~_known(candidates, pool)]):
         some, candidates = new[:b], new[b:]  # what these bring to the pool need not be fitted again
-        found = _weighed(low_rank, some.T)
-        for k, candidate in enumerate(some):
-            if not _known(candidate[None], pool):
-                pool = _followed(found, k, low_rank, pool, threshold, generator)
-                followed += 1
+        fitted += len(some)
+        found, explored = _weighed(low_rank, some.T), list(pool.explored)
+        pool = _added(pool, found.pick(found.unique), threshold)
+        mixed = found.pick(~found.unique)
+        for inside in explored_spaces(low_rank, mixed, explored, generator=generator):
+            pool = join(inside, low_rank, pool, threshold)
+        pool = replace(pool, explored=tuple(explored))
     return pool
-
-
-def _followed(
-    found: Zeros,
-    k: int,
-    low_rank: LowRank,
-    pool: Pool,
-    threshold: float,
-    generator: torch.Generator | None,
-) -> Pool:
-    """The pool with what one fitted candidate leads to: itself, or the directions in a kernel that it shares."""
-    if _known(found.directions[:, k][None], pool):
-        return pool
-    if not found.unique[k]:
-        kernel, rows = shared_kernel(low_rank, found.rows[:, k])
-        if kernel.shape[1] > 1:  # several samples share these zeros: they, or similar ones, are inside
-            pool = join(descend(low_rank, kernel, rows, generator=generator), low_rank, pool, threshold)
-            small = kernel.shape[1] <= FULLY_EXPLORED
-            return replace(pool, explored=(*pool.explored, kernel)) if small else pool
-    return _added(pool, found.pick(torch.tensor([k])), threshold)
 
 
 def join(directions: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
@@ -182,11 +164,11 @@ def explored_spaces(
     largest: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    """The sparsest directions in each space that the zeros shared by similar samples leave.
+    """The sparsest directions in each space that zeros leave which are not one direction's own.
 
     Args:
         low_rank: the split of G.
-        found: directions fitted to their zeros.
+        found: directions fitted to such zeros, of similar samples for example, which share theirs.
         explored: kernels that have been searched completely; those of this call are added.
         largest: dimensions of a kernel that is looked into; by default any.
         generator: CPU generator.
@@ -194,15 +176,14 @@ def explored_spaces(
     Yields:
         Of one space after the other what `descend` finds, unit columns, shape (b, k); k may be 0.
     """
-    for q, rows in zip(found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True):
+    for q, rows in zip(found.directions.T, found.rows.T, strict=True):
         if any(float((q @ kernel).norm()) > 1 - SAME_DIRECTION for kernel in explored):
             continue
         kernel, rows = shared_kernel(low_rank, rows)
         d = kernel.shape[1]
         if 1 < d <= FULLY_EXPLORED:
             explored.append(kernel)
-        worth = 1 < d <= (largest or d)
-        yield descend(low_rank, kernel, rows, generator=generator) if worth else kernel[:, :0]
+        yield descend(low_rank, kernel, rows, generator=generator) if d <= (largest or d) else kernel[:, :0]
 
 
 def _different(directions: Tensor, most: int) -> Tensor:
