@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 def tell(options: argparse.Namespace) -> str:
     """Tell the story once: what is sent, what comes back, how exactly, and where the picture is."""
     torch.set_num_threads(options.threads)
+    # the client
     generator = torch.Generator().manual_seed(options.seed)
     dtype = getattr(torch, options.dtype)
     batch = data.load(options.data, options.batch_size, size=options.size, generator=generator, dtype=dtype)
@@ -81,11 +82,13 @@ def tell(options: argparse.Namespace) -> str:
         f"A client sends the gradient of {b} private pictures, {n} numbers each, in a network of "
         f"{options.depth} linear layers, {options.width} wide. From it and the weights alone:"
     )
+    # the server
     began = time.perf_counter()
     inversion = attack.invert(
         model, gradients, method=options.method, time_limit=options.time_limit, progress=True
     )
     seconds = time.perf_counter() - began
+    # and who has seen both
     score = metrics.compare(inversion.inputs, batch.inputs)
     path = picture.save(picture.story(batch, next(iter(gradients.values())), inversion), options.output)
     return (

@@ -31,6 +31,20 @@ def beside(space: Tensor, vectors: Tensor) -> Tensor:
     return torch.addmm(vectors, space, space.T @ vectors, alpha=-1)
 
 
+def misfit(space: Tensor, vectors: Tensor) -> Tensor:
+    """Distance of columns from the span of orthonormal columns, relative to their length."""
+    return beside(space, vectors).norm(dim=0) / vectors.norm(dim=0)
+
+
+def best_apart(points: Tensor, misfit: Tensor, near: float, apart: float) -> Tensor:
+    """Numbers of the columns with a misfit below `near`, best first, one of those that are closer than `apart`."""
+    order = misfit.argsort()
+    order = order[misfit[order] < near]
+    points = points[:, order].T
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return order[is_first(distance < apart)]
+
+
 def is_first(alike: Tensor) -> Tensor:
     """Which entries of a list are like no earlier one, shape (k,).
 

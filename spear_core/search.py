@@ -138,11 +138,23 @@ class Splits:
         return found
 
 
-# (target, coefficients c as rows, generator) → which samples later layers prove each on its own, and the error of
-# each row of inputs that rounding may have left, root mean square
-Witness = Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
-# (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known) → the client played again
-Player = Callable[["Target", Tensor, Tensor | None], Replay | None]
+@dataclass(frozen=True)
+class Later:
+    """What the layers behind the attacked one say, as functions of rooms further up, which a target brings along.
+
+    Attributes:
+        witness: of (target, coefficients as rows, generator): which samples the next layer proves, each on its own, and
+            how far rounding may have moved the inputs of each, root mean square.
+        replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
+            again, or None where that cannot be.
+        sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
+    """
+
+    witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
+    replay: Callable[["Target", Tensor, Tensor | None], Replay | None]
+    sharpen: Callable[
+        ["Target", Reconstruction, Callable[..., Certificate]], tuple[Reconstruction, Certificate]
+    ]
 
 
 @dataclass(frozen=True)
@@ -154,16 +166,14 @@ class Target:
         low_rank: the split of its gradient.
         batch_size: b; by default the rank of the split.
         splits: of the layers behind.
-        witness: what the next layer says of samples; None where nothing is to be asked.
-        player: plays the client again; None where the rest of the network is not to be asked.
+        later: whom to ask about the layers behind; None where there are none.
     """
 
     problem: Problem
     low_rank: LowRank
     batch_size: int = 0
     splits: Splits = field(default=cast(Splits, None), repr=False)
-    witness: Witness | None = None
-    player: Player | None = None
+    later: Later | None = None
     _made: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -181,11 +191,17 @@ class Target:
         """Whether there are more samples than layer 1 can tell apart (b > rank)."""
         return self.batch_size > self.low_rank.batch_size
 
+    def holding(self, batch_size: int) -> "Target":
+        """The same target as if it held so many samples; what was made of it is not made again."""
+        other = replace(self, batch_size=batch_size)
+        object.__setattr__(other, "_made", self._made)
+        return other
+
     def once(self, what: Hashable, make: Callable[[], T]) -> T:
         """What `make` returns, made at the first call only.
 
         Args:
-            what: to know it by.
+            what: to know it by; with b, where it depends on that.
             make: makes it.
         """
         if what not in self._made:

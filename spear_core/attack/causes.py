@@ -11,8 +11,9 @@ from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.problem import LinearLayer, Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
+from spear_core.tolerances import precision
 
-SAMPLE = 2**16  # entries looked at
+SAMPLE = 2**16  # entries looked at: shares of a per cent are counted in hundreds
 BLOCK = 256  # side of the block in which weight decay is sought
 COLUMNS = 2**12  # of a wide gradient that are looked at when weight decay is taken out
 LEVELS = 257  # distinct values up to which a gradient counts as quantised: 8 bits, and the sign of zero
@@ -24,32 +25,28 @@ SPREAD = 1.4  # times chance: how much the row norms of pure noise may spread; t
 CLEARER = 10.0  # times lower must the floor be without the weights, for them to be part of what was sent
 WEIGHTS = 0.5  # factors this close to one are the weights themselves, not their decay
 SIMILAR = 0.7  # cosine from which on a "gradient" is the weights
+ROUNDINGS = 64  # rounding errors up to which a part of a gradient is none
+STICKING_OUT = 2.0  # times the median singular value: what is larger counts as signal on the noise
 
 
 def explain_rank(low_rank: LowRank, splits: Splits) -> InputError:
-    """The error to raise for a gradient whose rank does not stay below min(m, n).
+    """The error to raise for a gradient whose rank does not stay below min(m, n), from the attacked layer's split.
 
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        splits: of the layers behind.
-
-    Returns:
-        `NotLowRank` with the likeliest reason and what to do, or `RankSaturated` where the gradient looks
-        sound and the batch is simply too large for the layer.
+    `NotLowRank` with the likeliest reason and what to do, or `RankSaturated` where the gradient looks sound and the
+    batch is simply too large for the layer.
     """
     problem, rank = splits.problem, low_rank.batch_size
     layer = problem.attacked
     m, n = layer.weight_grad.shape
     told = batch_by_next_layer(splits, rank)
+    larger = told is not None and told >= rank  # and then it is no noise that fills the rank
     reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
-    if told is None or told < rank:
-        reason = reason or _noise(low_rank)
+    reason = reason or ("" if larger else _noise(low_rank))
     if reason:
         return not_low_rank(problem, rank, reason)
-    if told is not None and told >= rank:
+    got = f"a gradient of rank {rank}, from at least so many samples or with noise on it,"
+    if larger:
         got = f"b = {told} (the rank of the next layer's gradient)"
-    else:
-        got = f"a gradient of rank {rank}, from at least so many samples or with noise on it,"
     where = f"layer {layer.name!r}" if layer.name else "the layer"
     return RankSaturated(
         f"rank saturated: b must be below min(m, n) of {where}, got {got} with m = {m}, n = {n}"
@@ -67,14 +64,10 @@ def not_low_rank(problem: Problem, rank: int, reason: str) -> NotLowRank:
 
 
 def processed(G: Tensor) -> str:
-    """What was done to the entries of a gradient, one by one; empty if nothing shows.
-
-    Args:
-        G: ∂L/∂W, shape (m, n).
-    """
+    """What was done to the entries of a gradient, one by one; empty if nothing shows."""
     entries = _sample(G).abs()
     present = entries[entries > 0]
-    low, high = present.quantile(0.1), present.quantile(0.9)
+    low, high = present.quantile(0.1), present.quantile(0.9)  # a few odd ones do not count
     if high - low <= EVEN * high:
         return "all entries have the same magnitude: signs, or an optimiser's step (Adam)? Pass gradients"
     if len(present) < (1 - SPARSE) * len(entries) and _scattered(G):
@@ -90,12 +83,7 @@ def processed(G: Tensor) -> str:
 
 
 def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
-    """Whether the weights are part of what was sent, and how to take them out; empty if they are not.
-
-    Args:
-        layer: the layer.
-        low_rank: the split of its gradient.
-    """
+    """Whether a layer's weights are part of what was sent, and how to take them out; empty if they are not."""
     decay = _weight_decay(layer, low_rank)
     if decay is not None:
         factor, rank = decay
@@ -106,7 +94,8 @@ def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
             f"but of rank {rank} without {factor:.4g} × the weights: weight decay; pass "
             f"gradient {sign} {abs(factor):.12g} × weights (that is, add lr·wd·W back)"
         )
-    if _cosine(layer.weight_grad, layer.weight) > SIMILAR:
+    G, W = (matrix.flatten().to(torch.float64) for matrix in (layer.weight_grad, layer.weight))
+    if torch.cosine_similarity(G, W, dim=0, eps=torch.finfo(G.dtype).tiny).abs() > SIMILAR:
         return "it is close to the weights: weights instead of gradients? Pass the difference of two weights"
     return ""
 
@@ -118,15 +107,17 @@ def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | 
     """
     G, W = layer.weight_grad, layer.weight
     side = min(*G.shape, BLOCK)
+    # the factor, from a block
     rows, columns = (torch.linspace(0, size - 1, side).long() for size in G.shape)
     block_G, block_W = (matrix[rows][:, columns].cpu().to(torch.float64) for matrix in (G, W))
     solved, failed = torch.linalg.solve_ex(block_W, block_G)
     if failed or not solved.isfinite().all():
         return None
     factor = float(torch.linalg.eigvals(solved).real.median())
+    # what is left without the weights, of as many columns as it takes to see its rank
     columns = torch.linspace(0, G.shape[1] - 1, min(G.shape[1], COLUMNS)).long().to(G.device)
     G, W = G[:, columns].to(torch.float64), W[:, columns].to(torch.float64)
-    rounding = 64 * torch.finfo(layer.weight_grad.dtype).eps
+    rounding = ROUNDINGS * precision(layer.weight_grad.dtype)
     part, rest = abs(factor) * W.norm(), G - factor * W
     if part <= rounding * G.norm():
         return None
@@ -142,7 +133,7 @@ def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | 
 def _noise(low_rank: LowRank) -> str:
     """Independent noise has rows of equal length, whatever signal carries it; a gradient has busy units."""
     values = low_rank.singular_values
-    signal = int((values > 2 * values.median()).sum())
+    signal = int((values > STICKING_OUT * values.median()).sum())
     lengths = (low_rank.factor[:, signal:] @ low_rank.rows[signal:]).norm(dim=1)
     freedom = low_rank.rows.shape[1] - signal
     if lengths.std() > SPREAD * lengths.mean() / (2 * freedom) ** 0.5:
@@ -153,9 +144,7 @@ def _noise(low_rank: LowRank) -> str:
 def batch_by_next_layer(splits: Splits, expected: int = FIRST_RANK) -> int | None:
     """Batch size as the next layer's gradient tells it, where its rank is not saturated itself.
 
-    Args:
-        splits: of the layers behind.
-        expected: a rank that is likely, see `low_rank.split`.
+    `expected` is a rank that is likely, see `low_rank.split`.
     """
     if len(splits.problem.layers) < 2:
         return None
@@ -173,8 +162,3 @@ def _scattered(G: Tensor) -> bool:
 def _sample(G: Tensor) -> Tensor:
     flat = G.reshape(-1)
     return flat[:: max(1, len(flat) // SAMPLE)].to(torch.float64)[:SAMPLE]
-
-
-def _cosine(a: Tensor, b: Tensor) -> float:
-    a, b = a.reshape(-1).to(torch.float64), b.reshape(-1).to(torch.float64)
-    return float((a @ b).abs() / (a.norm() * b.norm()).clamp_min(torch.finfo(torch.float64).tiny))

@@ -55,17 +55,14 @@ class Count:
 def expected_rank(splits: Splits, method: str, batch_size: int | None) -> int:
     """The likely rank of the attacked layer's gradient: that of the next layer's, which is smaller and as telling.
 
-    Args:
-        splits: of the layers behind.
-        method: only "auto" and "consistency" look at the next layer.
-        batch_size: b, if the caller gave it.
+    Only the methods "auto" and "consistency" look there, and only if the caller did not give b.
     """
     if method not in ("auto", "consistency") or batch_size is not None:
         return FIRST_RANK
     told = batch_by_next_layer(splits)
-    if told is None or told > min(splits.problem.layers[1].weight_grad.shape) / 2:
-        return FIRST_RANK  # an output layer tells its classes
-    return told
+    # an output layer would tell its classes: past half of what a layer has room for its rank says little
+    believed = told is not None and told <= min(splits.problem.layers[1].weight_grad.shape) / 2
+    return told if told is not None and believed else FIRST_RANK
 
 
 def count_samples(
@@ -73,11 +70,7 @@ def count_samples(
 ) -> Count:
     """The batch size, from the ranks of the first two layers' gradients.
 
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        splits: of the layers behind.
-        method: only "auto" and "consistency" look at the next layer.
-        batch_size: b, if the caller gave it.
+    Only the methods "auto" and "consistency" look at the second; `batch_size` is b, if the caller gave it.
 
     Raises:
         InputError: a gradient whose rank does not tell a batch, with the reason; see `check_rank`.
@@ -98,12 +91,7 @@ def count_samples(
 
 
 def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None) -> None:
-    """Refuse a gradient whose rank does not tell a batch.
-
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        splits: of the layers behind.
-        batch_size: b, if the caller gave it.
+    """Refuse a gradient whose rank does not tell a batch; `batch_size` is b, if the caller gave it.
 
     Raises:
         NotLowRank: full rank, with the likeliest reason.

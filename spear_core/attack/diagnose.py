@@ -82,11 +82,9 @@ class Diagnosis:
 
     def __repr__(self) -> str:
         rows = self._rows()
-        columns = range(len(rows[0]) - 1)
-        widths = [max(len(row[k]) for row in rows) for k in columns]
-        lines = [
-            "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths)), row[-1]]) for row in rows
-        ]
+        *widths, _ = (max(map(len, column)) for column in zip(*rows))
+        widths.append(0)  # the remarks, which end the line, are not padded
+        lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)) for row in rows]
         return "\n".join(["Diagnosis", *("  " + line for line in lines), f"  {self.verdict}"])
 
     def _repr_html_(self) -> str:
@@ -102,12 +100,7 @@ class Diagnosis:
 def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     """What each linear layer would give, what stands in the way, and what to do. No search.
 
-    Args:
-        model: as for `invert`.
-        gradients: as for `invert`.
-
-    Returns:
-        A table of the layers.
+    Takes the model and the gradients that `invert` takes.
 
     Raises:
         InputError: gradients that do not belong to the model, or a model without linear layers.
@@ -120,18 +113,16 @@ def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     """
     reading = read(model, gradients)
     layers = tuple(_diagnose_layer(reading, call) for call in reading.calls)
-    by_name = {layer.name: layer for layer in layers}
     try:
         call, notes = choose(reading, None)
     except InputError as error:
         return Diagnosis(layers, None, f"invert(model, gradients) refuses: {error}")
-    chosen = by_name[call.name]
+    chosen = next(layer for layer in layers if layer.name == call.name)
     if chosen.methods:
         ways = " or ".join(chosen.methods)
         skipped = f" ({notes[0]})" if notes else ""
-        return Diagnosis(
-            layers, call.name, f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
-        )
+        verdict = f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
+        return Diagnosis(layers, call.name, verdict)
     others = ", ".join(f"layer={layer.name!r}" for layer in layers if layer.methods)
     instead = f"; try {others}" if others else ""
     return Diagnosis(layers, None, f"layer {call.name!r} cannot be attacked: {chosen.obstacle}{instead}")
@@ -150,12 +141,14 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
         rank, notes = low_rank.batch_size, problem.notes
         ways = obstacles(problem)
+        # a rank that tells no batch stands in the way of every method
         if not all(ways.values()):
             count = count_samples(low_rank, Splits(problem))
             notes = (*notes, *filter(None, [count.note]))
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
+        # and patience in that of sampling
         if not ways["sampling"] and expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
         methods = tuple(name for name, reason in ways.items() if not reason)

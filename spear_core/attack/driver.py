@@ -29,7 +29,7 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[S
     try:
         for chosen, b in plan.methods:
             method = chosen if team is None else shared(chosen, team)
-            aim = target if b == target.batch_size else replace(target, batch_size=b)
+            aim = target.holding(b)
             for state in method.search(aim, replace(best, batch_size=b), budget):
                 yield state
                 best = max(state, best, key=worth) if state.step is Step.CERTIFICATE else best

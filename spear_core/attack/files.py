@@ -30,12 +30,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add `diagnose` and `invert` to a command line; `args.run(args)` returns the text to print."""
     looked_at = subparsers.add_parser("diagnose", help="what each linear layer of a model would give away")
     inverted = subparsers.add_parser("invert", help="recover the batch behind the gradients of a model")
+    own = "a module of torch.nn's classes, or a state dict (of an own class: with --network)"
     for parser in (looked_at, inverted):
-        parser.add_argument(
-            "model",
-            type=Path,
-            help="a module of torch.nn's classes, or a state dict (of an own class: with --network)",
-        )
+        parser.add_argument("model", type=Path, help=own)
         parser.add_argument(
             "gradients", type=Path, help="a mapping or list of tensors (.pt), or arrays (.npz)"
         )
@@ -80,12 +77,9 @@ def main_invert(args: argparse.Namespace) -> str:
 
 
 def load_model(path: Path, network: str | None = None, *, train: bool = False) -> nn.Module:
-    """A model from a file, in eval mode unless said otherwise.
+    """A model from what `torch.save` wrote, in eval mode unless the client had it in train mode.
 
-    Args:
-        path: what `torch.save` wrote: a module of torch.nn's classes, or a state dict.
-        network: for a state dict, "package.module:callable", called without arguments.
-        train: leave the model in train mode.
+    A module of torch.nn's classes, or a state dict with `network`, "package.module:callable", called without arguments.
 
     Raises:
         InputError: a file that does not load weights-only, or does not fit the network.
@@ -126,12 +120,9 @@ def load_gradients(path: Path) -> Gradients:
 
 
 def save(inversion: Inversion, folder: Path, shape: tuple[int, ...] | None = None) -> list[Path]:
-    """Write a result: inputs.npy (b, n), labels.npy, report.txt, and pictures where a shape is given.
+    """Write a result into a folder, made if need be: inputs.npy (b, n), certified_rows.npy, labels.npy, report.txt.
 
-    Args:
-        inversion: the result.
-        folder: made if it is not there.
-        shape: (C, H, W), (H, W, C) or (H, W), in the order in which the model flattens its inputs.
+    With a shape, (C, H, W), (H, W, C) or (H, W) in the order in which the model flattens its inputs, pictures as well.
 
     Returns:
         What was written.

@@ -15,14 +15,9 @@ def check_options(
     time_limit: float | None = None,
     generator: torch.Generator | None = None,
 ) -> None:
-    """Refuse options that make no sense, before any work.
+    """Refuse options of `invert` that make no sense, before any work.
 
-    Args:
-        method: one of `METHODS`.
-        batch_size: b, a whole number from 1 on, or None for the numerical rank.
-        max_samples: candidates to draw at most, a whole number from 1 on, or None.
-        time_limit: seconds, not negative, or None.
-        generator: a CPU `torch.Generator`, so that one seed means one result on every device, or None.
+    The generator must be on the CPU, so that one seed means one result on every device.
 
     Raises:
         InputError: naming the option, what it must be and what it is.

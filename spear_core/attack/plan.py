@@ -8,6 +8,7 @@ import torch
 
 from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
 from spear_core.certificate.replay import replay
+from spear_core.certificate.sharpen import sharpened
 from spear_core.consistency import noisy
 from spear_core.consistency.search import CONSISTENCY, spans_batch
 from spear_core.consistency.witness import witness
@@ -17,7 +18,7 @@ from spear_core.fedavg.training import LocalTraining
 from spear_core.halfspace.search import HALFSPACE
 from spear_core.model.activations import name_of
 from spear_core.problem import Problem
-from spear_core.search import Budget, Method, Splits, State, Step, Target
+from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
 from spear_core.spear.low_rank import split
 from spear_core.spear.sampling import expected_draws
 from spear_core.spear.search import SAMPLING
@@ -87,8 +88,8 @@ def prepared(
         even=differs,
     )
     count = count_samples(low_rank, splits, method, batch_size)
-    asked = witness if len(problem.layers) > 1 else None
-    target = Target(problem, low_rank, count.batch_size, splits, witness=asked, player=replay)
+    later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
+    target = Target(problem, low_rank, count.batch_size, splits, later)
     state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)
     return target, state, _plan(target, method, batch_size, training, count)
 

@@ -7,7 +7,8 @@
     proof: two samples with the same activation pattern mix freely without touching it.)
 (d) Where the rest of the network is known, replaying the client gives the gradient of every other layer.
 
-What later layers say, (d) and their part in (c), is asked of the functions that the target brings along.
+What later layers say, (d) and their part in (c), is asked of the functions that the target brings along
+(`search.Later`).
 """
 
 import time
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.record import Certificate, OutputErrors, Replay
-from spear_core.certificate.sharpen import sharpened
 from spear_core.search import State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual
@@ -39,11 +39,7 @@ def certified(
 ) -> State:
     """The state with the certificate of its batch, sharpened where that proves more of it.
 
-    Args:
-        target: what is attacked.
-        state: one that holds a batch.
-        judged: see `certify`.
-        generator: CPU generator.
+    Args: see `certify`; the state must hold a batch.
     """
     began = time.perf_counter()
     assert state.reconstruction is not None
@@ -51,7 +47,11 @@ def certified(
     def check(found: Reconstruction, known: Certificate | None = None) -> Certificate:
         return certify(target, found, judged=judged, known=known, generator=generator)
 
-    found, certificate = sharpened(target, state.reconstruction, check)
+    found = state.reconstruction
+    if target.later is None:
+        certificate = check(found)
+    else:
+        found, certificate = target.later.sharpen(target, found, check)
     state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
     return state.timed("certificate", began)
 
@@ -76,8 +76,8 @@ def certify(
     problem, low_rank, k = target.problem, target.low_rank, len(found.coefficients)
     grads = found.output_grads if found.separated else None
     played = None
-    if k == target.batch_size and target.player is not None:
-        played = target.player(target, found.preactivations, grads)
+    if k == target.batch_size and target.later is not None:
+        played = target.later.replay(target, found.preactivations, grads)
     output_grads = played.output_grads if played is not None and grads is None else found.output_grads
     if known is not None and known.unique_rows is not None and bool(known.unique_rows.all()):
         unique, independent, error = known.unique_rows, known.independent_rows, known.expected_error
@@ -110,7 +110,7 @@ def _with_replay(
         certificate,
         replay_residual=_replay_residual(played, found, certificate.limit),
         labels=played.loss.labels,
-        plural_rows=plural_rows(low_rank, played.loss),
+        plural_rows=_plural_rows(low_rank, played.loss),
         uneven=played.loss.uneven,
         copies=played.loss.copies,
     )
@@ -136,8 +136,8 @@ def _told_apart(
             unique = unique | (played.only() & played.loss.named)
     independent = torch.zeros_like(unique)
     whole = bool(unique.all()) and k == target.batch_size and found.separated
-    if k and target.witness is not None and not whole:
-        independent, own_error = target.witness(target, found.coefficients, generator)
+    if k and target.later is not None and not whole:
+        independent, own_error = target.later.witness(target, found.coefficients, generator)
         own_error = own_error / found.inputs.abs().max()
         # where its zeros do not pin a sample down, or not sharply, the next layer may; what the next layer
         # alone has found is as sharp as that layer makes it
@@ -151,16 +151,12 @@ def _told_apart(
     return unique, independent, error
 
 
-def plural_rows(low_rank: LowRank, loss: OutputErrors) -> Tensor:
+def _plural_rows(low_rank: LowRank, loss: OutputErrors) -> Tensor:
     """Which rows may stand for several samples, shape (k,): those that weigh as much as several of one label.
 
     Samples of one label and one activation pattern whose ∂L/∂z hardly differ send what their mean would send that many
     times: their distance enters G squared. So rounding hides distances up to about its square root, which
     in float32 is more than "exact" allows, and in float64 is not.
-
-    Args:
-        low_rank: the split of G.
-        loss: of the replayed batch.
     """
     return loss.plural if low_rank.noise**0.5 > ALLOWED_ERROR else torch.zeros_like(loss.plural)
 
@@ -180,8 +176,8 @@ def _own_error(target: Target, found: Reconstruction, generator: torch.Generator
     inputs = found.inputs
     if found.errors is not None:
         return found.errors * inputs.square().mean(dim=1).sqrt() / inputs.abs().max()
-    assert target.witness is not None  # it has judged them
-    return target.witness(target, found.coefficients, generator)[1] / inputs.abs().max()
+    assert target.later is not None  # the next layer has judged them
+    return target.later.witness(target, found.coefficients, generator)[1] / inputs.abs().max()
 
 
 def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tensor:

@@ -23,7 +23,7 @@ OTHER_ANGLE = 1e-2  # least sine of the second angle, and largest ratio of the f
 
 
 def replay(target: Target, preactivations: Tensor, output_grads: Tensor | None = None) -> Replay | None:
-    """Replay the client from the attacked layer's pre-activations on: a `search.Player`.
+    """Replay the client from the attacked layer's pre-activations on; for `search.Later`.
 
     Args:
         target: layers from the attacked one to the output layer.

@@ -33,12 +33,7 @@ COLUMNS = (*CONTINUOUS, *(f"{name}={value}" for name, values in CATEGORIES.items
 
 
 def people(count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Made people: values, shape (count, n), n = 40, float64, and whether each earns much, shape (count,).
-
-    Args:
-        count: how many.
-        generator: CPU generator.
-    """
+    """Made people: values, shape (count, n), n = 40, float64, and whether each earns much, shape (count,)."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, dtype=torch.float64, generator=generator)
@@ -57,9 +52,6 @@ def people(count: int, generator: torch.Generator | None = None) -> tuple[Tensor
 
 def read(path: Path) -> tuple[Tensor, Tensor]:
     """The real table from `adult.data`, in the same columns; categories that are not listed are all zero.
-
-    Args:
-        path: of the comma-separated file.
 
     Raises:
         FileNotFoundError: if it is not there.
@@ -83,11 +75,7 @@ def read(path: Path) -> tuple[Tensor, Tensor]:
 
 
 def categories(rows: Tensor) -> list[dict[str, str]]:
-    """The category of each row in each one-hot group: the column that is largest.
-
-    Args:
-        rows: in the columns of `COLUMNS`, shape (k, n).
-    """
+    """The category of each row, in the columns of `COLUMNS`, in each one-hot group: the column that is largest."""
     groups = rows[:, len(CONTINUOUS) :].split([len(values) for values in CATEGORIES.values()], dim=1)
     largest = [group.argmax(dim=1).tolist() for group in groups]
     return [

@@ -5,7 +5,7 @@ the cat, a rocket launch (SpaceX), a retina, a stained tissue section, a temple 
 are cut at random places by a seeded generator, so any number of different "private photos" comes out of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.util import find_spec
@@ -61,8 +61,13 @@ class Batch:
         """
         if self.shape is None:
             raise ValueError("inputs must be pictures to be shown as pictures, got table rows")
-        pixels = self.original(inputs.detach().cpu()).reshape(-1, *self.shape).permute(0, 2, 3, 1).clamp(0, 1)
-        return pixels.expand(*pixels.shape[:3], 3).numpy()
+        return as_pictures(self.original(inputs.detach().cpu()), self.shape)
+
+
+def as_pictures(rows: Tensor, shape: Sequence[int]) -> np.ndarray:
+    """Flat pictures of this (C, H, W) as (b, H, W, 3), clipped to [0, 1]; grey ones in three equal colours."""
+    pixels = rows.detach().cpu().reshape(-1, *shape).permute(0, 2, 3, 1).clamp(0, 1)
+    return pixels.expand(*pixels.shape[:3], 3).numpy()
 
 
 def load(

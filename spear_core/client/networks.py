@@ -40,10 +40,9 @@ def fully_connected(
         raise ValueError(f"depth and every layer size must be at least 1, got depth {depth}, sizes {sizes}")
     modules: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        layer = nn.Linear(fan_in, fan_out, device="meta", dtype=dtype)  # draws no random numbers
+        layer = nn.utils.skip_init(nn.Linear, fan_in, fan_out, dtype=dtype)  # draws no random numbers
         bound = fan_in**-0.5  # what nn.Linear does by default
-        for name, shape in (("weight", (fan_out, fan_in)), ("bias", (fan_out,))):
-            values = torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)
-            layer.register_parameter(name, nn.Parameter(values))
+        for parameter in layer.parameters():
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
         modules += [layer, activation()]
     return nn.Sequential(*modules[:-1])

@@ -20,15 +20,8 @@ def train(
 ) -> float:
     """Train a classifier in place, with plain stochastic gradient descent.
 
-    Args:
-        model: takes rows of the data set, with as many outputs as it has classes.
-        name: data set, see `spear_core.client.data.load`.
-        epochs: passes over the samples.
-        samples: how many of the data set.
-        minibatch: samples per step.
-        lr: learning rate.
-        size: side of photographs in pixels.
-        generator: CPU generator, of the choice of samples and of their order.
+    The model takes rows of the data set `name`, photographs of side `size`, and has as many outputs as it has classes;
+    a CPU `generator` chooses so many `samples` of it, and their order in every epoch.
 
     Returns:
         Accuracy on these samples, from 0 to 1.

@@ -29,7 +29,7 @@ from spear_core.tolerances import noise_per_entry, rounding_residual
 
 ROUNDS = 12  # of random starts, while fewer than b samples are apart
 FEWEST_STARTS = 64
-SCALE_AGREES = 0.5  # how far the scales that β and the bias gradient tell may differ under noise
+NOISY_SCALE_AGREES = 0.5  # how far the scales that β and the bias gradient tell may differ under noise
 APART = 0.03  # samples whose z differ by less, relative to their length, count as one
 COEFFICIENTS = 1.7  # times the error of R: what the error of c makes of it; measured, 1.3 to 2.6
 POOR = 4.0  # times the median misfit, above which a candidate is no sample
@@ -45,15 +45,9 @@ def is_noisy(problem: Problem, low_rank: LowRank) -> bool:
 
 
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
-    """The estimate as states; see `spear_core.search.Search`.
+    """The estimate as states, one after every round of starts; see `spear_core.search.Search`.
 
-    Args:
-        target: the attacked layer, ReLU, and at least one layer behind it; split for the given b.
-        before: the state so far.
-        budget: starts are counted by `ROUNDS`.
-
-    Yields:
-        A state after every round of starts; the last one has the estimate, certified in no row.
+    The target is split for the given b, and `is_noisy`. At most `ROUNDS` rounds, whatever the budget says of starts.
     """
     began = time.perf_counter()
     b, relation = target.batch_size, relate(target, target.batch_size)
@@ -61,9 +55,8 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     rays = relation.inner.new_zeros(relation.inner.shape[1], 0)
     for _ in range(ROUNDS):
         rays = _distinct(relation, torch.cat([rays, _round(relation, budget.generator)], dim=1))
-        found = from_coefficients(
-            target.forward, _scaled(relation, rays)[0].T, rays.new_full((b, rays.shape[1]), torch.nan)
-        )
+        c, _ = relation.scaled(rays, NOISY_SCALE_AGREES)
+        found = from_coefficients(target.forward, c.T, c.new_full((b, c.shape[1]), torch.nan))
         drawn = state.samples_drawn + _starts(relation)
         state = replace(state, samples_drawn=drawn, reconstruction=found).timed("consistency", began)
         yield state
@@ -90,18 +83,7 @@ def _round(relation: Relation, generator: torch.Generator | None) -> Tensor:
         lower = factorise(relation.inner, relation.outer, pattern, u)
         u = null_vectors(relation.inner, relation.outer, u, pattern, 3, lower)
     u = u[:, u.isfinite().all(dim=0)]
-    return u[:, _scaled(relation, u)[1]]
-
-
-def _scaled(relation: Relation, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients c as columns, scaled by c · Lᵀ g = 1, and where β agrees with that roughly."""
-    ray = torch.linalg.solve_triangular(relation.triangle, rays, upper=True)
-    r = relation.basis.shape[1]
-    scale = relation.mean_gradients()[0] @ relation.to_rows(ray[:r].T).T
-    agrees = scale > 0
-    if relation.has_bias:
-        agrees &= (ray[-1] / scale - 1).abs() < SCALE_AGREES
-    return relation.to_rows((ray[:r] / scale).T).T, agrees
+    return u[:, relation.scaled(u, NOISY_SCALE_AGREES)[1]]
 
 
 def _distinct(relation: Relation, rays: Tensor) -> Tensor:
@@ -121,8 +103,8 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         return
     error = COEFFICIENTS * expected_error(low_rank, found, None)
     played = None
-    if len(error) == low_rank.batch_size and target.player is not None:
-        played = target.player(target, found.preactivations, None)
+    if len(error) == low_rank.batch_size and target.later is not None:
+        played = target.later.replay(target, found.preactivations, None)
     residual = gradient_residual(found, target.problem.attacked) if found.separated else torch.inf
     certificate = Certificate(
         batch_size=low_rank.batch_size,

@@ -35,7 +35,7 @@ from spear_core.consistency.judge import judge
 from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.relu import stands_alone
 from spear_core.consistency.walk import REFLECT_FROM, crowding
-from spear_core.consistency.witness import judged, moves_for
+from spear_core.consistency.witness import judge_given, moves_for
 from spear_core.linalg import is_first
 from spear_core.problem import Problem
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
@@ -80,15 +80,9 @@ class Found:
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     """Samples round by round from the gradients of two consecutive layers; see `spear_core.search.Search`.
 
-    Args:
-        target: the attacked layer and at least one layer behind it.
-        before: samples in it are taken out from the start.
-        budget: by default 400 random starts per sample.
-
-    Yields:
-        A state after every round of starts; the last one holds the certificate. Samples whose activation patterns
-        are the same are left out by the rounds, which all their mixtures satisfy as well, and told apart at the end
-        where the rest of the network does that (`twins`).
+    By default at most 400 random starts per sample. Samples whose activation patterns are the same are left out by the
+    rounds, which all their mixtures satisfy as well, and told apart at the end where the rest of the network does that
+    (`twins`).
 
     Raises:
         ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
@@ -110,51 +104,40 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
 
 
 def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Iterator[Found]:
-    """The search itself, round by round.
+    """What is found after each round, at least once.
 
-    Args:
-        target: the attacked layer and at least one layer behind it.
-        budget: looked at in the middle of a round as well.
-        known: coefficients of samples found by another method, shape (k, r); taken out from the start.
-
-    Yields:
-        What is found after each round, at least once.
+    Samples `known` from another method, as their coefficients, shape (k, r), are taken out from the start.
     """
-    relation, generator = relate(target, target.batch_size), budget.generator
-    candidates = moves_for(target.problem.attacked).candidates
+    relation = relate(target, target.batch_size)
     max_starts = budget.max_samples or STARTS_PER_SAMPLE * relation.batch_size
-    found = _beginning(relation, known, generator)
+    empty, b = relation.basis.new_empty, relation.batch_size
+    found = Found(empty(0, relation.basis.shape[1]), empty(b, 0), empty(b, 0), empty(0), empty(0))
+    if known is not None and len(known):
+        c = relation.to_sources(known.to(relation.basis)).T
+        _, misfit, error, _ = judge_given(relation, c, budget.generator)
+        found = _merge(relation, found, c, misfit, error)
+    candidates = moves_for(target.problem.attacked).candidates
+    easy = crowding(relation.inner, relation.outer) < REFLECT_FROM
     idle = only_mixtures = 0
     while True:
-        c = relation.to_sources(found.coefficients)
-        q = None if relation.overfull else found.directions
-        directions = (q, found.next_directions)
-        starts, new, weak = candidates(relation, c, directions, idle, generator, budget.deadline)
+        # walk and finish, judge, deflate
+        directions = None if relation.overfull else found.directions, found.next_directions
+        starts, new, weak = candidates(relation, directions, idle, budget)
         true, misfit, error, undetermined = judge(relation, new, weak)
         best = misfit.argsort()
         best = best[true[best]]
         before = len(found)
         found = _merge(relation, found, new[:, best], misfit[best], error[best])
         found = replace(found, starts=found.starts + starts)
+        yield found
+        # go on while there is something to hope for
         idle = idle + 1 if len(found) == before else 0
         only_mixtures = only_mixtures + bool(undetermined.any()) if idle else 0
-        yield found
         complete = len(found) >= relation.batch_size
         spent = found.starts >= max_starts or budget.late
-        easy = not len(found) and crowding(relation.inner, relation.outer) < REFLECT_FROM
-        hopeless = idle >= (LESS_PATIENCE if easy else PATIENCE) or only_mixtures >= LESS_PATIENCE
-        if complete or spent or hopeless:
+        patience = LESS_PATIENCE if easy and not len(found) else PATIENCE
+        if complete or spent or idle >= patience or only_mixtures >= LESS_PATIENCE:
             return
-
-
-def _beginning(relation: Relation, known: Tensor | None, generator: torch.Generator | None) -> Found:
-    empty, b = relation.basis.new_empty, relation.batch_size
-    found = Found(empty(0, relation.basis.shape[1]), empty(b, 0), empty(b, 0), empty(0), empty(0))
-    if known is None or len(known) == 0:
-        return found
-    c = relation.to_sources(known.to(relation.basis)).T
-    _, misfit, error, _ = judged(relation, c, generator)
-    return _merge(relation, found, c, misfit, error)
 
 
 def _merge(relation: Relation, found: Found, c: Tensor, misfit: Tensor, error: Tensor) -> Found:
@@ -202,13 +185,7 @@ def _with_twins(target: Target, state: State, result: State, budget: Budget) -> 
 
 
 def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
-    """The state with the certificate of the samples found so far, each of which the search has judged.
-
-    Args:
-        target: the attacked layer and what follows it.
-        state: any state of this search, for example the last one before an interruption.
-        budget: only its generator counts.
-    """
+    """Any state of this search with the certificate of the samples found so far, each of which it has judged."""
     if state.reconstruction is None:  # nothing was begun
         yield replace(state, step=Step.CERTIFICATE)
         return

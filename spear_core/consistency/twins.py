@@ -28,19 +28,11 @@ INSIDE = 1e-4  # distance of ∂L/∂z from span L up to which a start has arriv
 def applies(problem: Problem, directions: Tensor) -> bool:
     """Whether few enough samples are missing, the others stand, and the network is known to its output, of few classes.
 
-    Args:
-        problem: the attacked layer and what follows it.
-        directions: q_i of the samples found, shape (b, k), NaN where not known.
+    The directions q_i of the samples found have shape (b, k), NaN where not known.
     """
-    b, k = directions.shape
-    few = 0 < b - k <= MOST and k > 0
-    return (
-        few
-        and not problem.branches
-        and problem.layers[-1].activation is None
-        and len(problem.layers[-1].bias) <= FEW_CLASSES
-        and bool(directions.isfinite().all())
-    )
+    (b, k), output = directions.shape, problem.layers[-1]
+    known = not problem.branches and output.activation is None and len(output.bias) <= FEW_CLASSES
+    return known and 0 < b - k <= MOST and k > 0 and bool(directions.isfinite().all())
 
 
 def told_apart(target: Target, coefficients: Tensor, directions: Tensor, budget: Budget) -> Tensor | None:

@@ -14,14 +14,14 @@ from spear_core.consistency import relu, smooth
 from spear_core.consistency.judge import judge
 from spear_core.consistency.masked_least_squares import amplification, factorise
 from spear_core.consistency.relation import Relation, relate
-from spear_core.linalg import value_and_slope
+from spear_core.linalg import orthonormal, value_and_slope
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
 from spear_core.tolerances import SPARE_EQUATIONS
 
 AT_ONCE = 64  # samples whose equations are factorised together
 LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
-BIAS_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
+PROVEN_SCALE_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
 
 
 def moves_for(layer: LinearLayer) -> ModuleType:
@@ -29,7 +29,7 @@ def moves_for(layer: LinearLayer) -> ModuleType:
     return relu if layer.has_relu else smooth
 
 
-def judged(
+def judge_given(
     relation: Relation, c: Tensor, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """`judge` of samples that somebody else has found, c as columns."""
@@ -39,15 +39,9 @@ def judged(
 def witness(
     target: Target, coefficients: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Which samples the next layer proves, and how far rounding may have moved each of them: a `search.Witness`.
+    """Which samples, rows c_i with x_i = c_i R, the next layer proves, and how far rounding may have moved them.
 
-    Args:
-        target: the attacked layer and at least one behind it.
-        coefficients: rows c_i, x_i = c_i R, shape (k, r).
-        generator: CPU generator.
-
-    Returns:
-        Mask, shape (k,), and the size of the error of each row of inputs, root mean square, shape (k,).
+    For `search.Later`; the attacked layer must have at least one behind it.
     """
     try:
         relation = relate(target)
@@ -56,24 +50,18 @@ def witness(
         return unknown < 0, unknown
     m, b = relation.outer.shape
     c = relation.to_sources(coefficients.to(relation.basis))
-    proven, *_ = judged(relation, c.T, generator)
+    proven, *_ = judge_given(relation, c.T, generator)
     z = relation.hidden(c)
     y, slope = value_and_slope(relation.activation, z)
-    p = relation.next_coefficients(y)
-    expected = relation.expected_misfit(c.T, p, y.norm(dim=0))
-    # the bias gradients must agree more closely than while searching, where a sample may still be blurred
-    mean, next_mean = relation.mean_gradients()
-    proven &= (next_mean @ p - 1).abs() < BIAS_AGREES
-    if not relation.overfull:
-        proven &= (c @ mean - 1).abs() < BIAS_AGREES
+    expected = relation.expected_misfit(c.T, y)
+    # more closely than while searching, where a sample may still be blurred
+    proven &= relation.scales_agree(c.T, y, PROVEN_SCALE_AGREES)
     if m - b < relation.basis.shape[1] + SPARE_EQUATIONS:
         proven = torch.zeros_like(proven)
-    moves = torch.linalg.qr(relation.basis)[0]
-    amplified = [
-        amplification(factorise(moves, relation.outer, part)) for part in slope.split(AT_ONCE, dim=1)
-    ]
+    moves, parts = orthonormal(relation.basis), slope.split(AT_ONCE, dim=1)
+    amplified = [amplification(factorise(moves, relation.outer, part)) for part in parts]
     # noise is spread evenly over the m entries of y, and W spreads an error of x evenly over the units
     noise = LUCK * torch.maximum(expected, relation.misfit(y)) * y.norm(dim=0) / m**0.5
-    size, alone = (torch.cat(parts) for parts in zip(*amplified, strict=True))
+    size, alone = (torch.cat(both) for both in zip(*amplified, strict=True))
     # where one direction suffers alone, nearly two samples mix in it: there all noise may have gone
     return proven, noise * size * (1 + m * alone.square()).sqrt() / relation.spread

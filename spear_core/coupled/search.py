@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.certify import certified
-from spear_core.consistency.masked_least_squares import masked_products
+from spear_core.consistency.deflation import well_determined
+from spear_core.consistency.masked_least_squares import masked_products, solved
 from spear_core.coupled.chain import Chain
 from spear_core.coupled.finish import Sample, sample_of, settle
 from spear_core.coupled.walk import random_starts, walk
@@ -37,18 +38,12 @@ STARTS_PER_SAMPLE = 40
 ONE_PLACE = 0.995  # cosine of two walkers that have come to the same sample
 PAYS_FROM = 0.44  # share b/m from which one relation costs more
 HALF = 0.5  # share b/m up to which two relations are enough
-DETERMINED = 1e-6  # smallest pivot of c's normal equations, relative to the largest, that still determines it
 NEWS = 1 / 8  # share of the batch whose finding is worth a reconstruction of all found so far
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is found after a round.
-
-    Attributes:
-        samples: one by one.
-        starts: random starts so far.
-    """
+    """What is found after a round: samples one by one, from so many random starts."""
 
     samples: tuple[Sample, ...]
     starts: int = 0
@@ -57,7 +52,7 @@ class Found:
         return len(self.samples)
 
     def directions(self, layer: int) -> Tensor:
-        """Q in a layer, counted from 0, of all samples: unit columns, shape (b, f)."""
+        """q in a layer, counted from 0, of all samples: unit columns, shape (b, f)."""
         return torch.stack([sample.directions[layer] for sample in self.samples], dim=1)
 
 
@@ -92,13 +87,7 @@ def relations_for(problem: Problem, batch_size: int) -> int:
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     """Samples round by round from the gradients of three and more consecutive layers; see `spear_core.search.Search`.
 
-    Args:
-        target: a chain to which `obstacle` has nothing to object.
-        before: samples in it are taken out from the start.
-        budget: by default 40 random starts per sample.
-
-    Yields:
-        A state after every round; the last one holds the certificate.
+    The target is a chain to which `obstacle` has nothing to object. By default at most 40 random starts per sample.
     """
     began, b = time.perf_counter(), target.batch_size
     chain = Chain.of(target, relations_for(target.problem, b))
@@ -125,15 +114,9 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
 
 
 def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterator[Found]:
-    """The search itself, round by round.
+    """What is found after each round, at least once.
 
-    Args:
-        chain: the coupled relations.
-        budget: looked at in the middle of a round as well.
-        known: z_1 of samples found by another method or process, shape (f, m); taken out from the start.
-
-    Yields:
-        What is found after each round, at least once.
+    z_1 of samples `known` from another method or process, shape (f, m), are taken out from the start.
     """
     b = chain.batch_size
     max_starts = budget.max_samples or STARTS_PER_SAMPLE * b
@@ -142,9 +125,8 @@ def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterato
     idle = 0
     while True:
         none = chain.weights.new_empty(b, 0)
-        spaces = chain.spaces(
-            tuple(found.directions(j) if len(found) else none for j in range(chain.relations + 1))
-        )
+        layers = range(chain.relations + 1)
+        spaces = chain.spaces(tuple(found.directions(j) if len(found) else none for j in layers))
         starts = random_starts(chain, spaces, WALKERS, budget.generator)
         small = tuple(space.to(torch.float32) for space in spaces)
         z, y, gap = walk(small, *starts, deadline=budget.deadline)
@@ -166,8 +148,8 @@ def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterato
 def _places(y: Tensor, gap: Tensor) -> list[int]:
     """One walker for each place to which any has come, the nearest one; y is (m, K)."""
     order = gap.argsort()
-    units = (y / y.norm(dim=0).clamp_min(torch.finfo(y.dtype).tiny))[:, order]
-    nearest: list[int] = order[first_apart(units.T @ units >= ONE_PLACE)].tolist()
+    rays = (y / y.norm(dim=0).clamp_min(torch.finfo(y.dtype).tiny))[:, order]
+    nearest: list[int] = order[first_apart(rays.T @ rays >= ONE_PLACE)].tolist()
     return nearest
 
 
@@ -182,7 +164,7 @@ def _batch(chain: Chain, forward: Forward, found: Found) -> Reconstruction:
 
 
 def coefficients(chain: Chain, forward: Forward, found: Found) -> tuple[Tensor, Tensor]:
-    """C of the samples that are determined, shape (k, b), and which these are, shape (f,).
+    """c_i of the samples that are determined, as rows, (k, b), and which these are, shape (f,).
 
     If all are found, Q gives it. Otherwise each c_i solves c_i · q_k = 0 for the other found samples, c_i · Lᵀ g = 1
     and the equations of its active units, M c + β = y.
@@ -203,10 +185,8 @@ def coefficients(chain: Chain, forward: Forward, found: Found) -> tuple[Tensor, 
     gram = masked_products(M / scale, M / scale, active) + shared - own
     wanted = (M / scale).T @ (active * (y - beta) / scale) + (mean / mean.square().sum())[:, None]
     lower, failed = torch.linalg.cholesky_ex(gram)
-    pivots = lower.diagonal(dim1=1, dim2=2).square()
-    determined = (failed == 0) & (pivots.amin(dim=1) > DETERMINED * pivots.amax(dim=1))
-    solved = torch.cholesky_solve(wanted.T[determined][:, :, None], lower[determined])[:, :, 0]
-    return solved, determined
+    determined = well_determined(lower, failed)
+    return solved(lower[determined], wanted[:, determined]).T, determined
 
 
 COUPLED = Method("consistency", search, conclude, finds_samples=True)

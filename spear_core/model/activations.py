@@ -87,26 +87,30 @@ def name_of(function: Elementwise) -> str:
     """What a known elementwise function is called; "an elementwise function" for others."""
     z = torch.linspace(-8, 8, 65, dtype=torch.float64)
     with torch.no_grad():
-        y = function(z.clone())
-    return next((name for name, known in KNOWN.items() if _close(known(z), y)), "an elementwise function")
+        return _known(z, function(z.clone())) or "an elementwise function"
+
+
+def _known(z: Tensor, y: Tensor) -> str:
+    """The name of the known function that gives y from z; empty if none does."""
+    return next((name for name, function in KNOWN.items() if _close(function(z), y)), "")
 
 
 def _deterministic(part: Part, apply: Elementwise, z: Tensor, y: Tensor) -> Effect:
     if _close(y, z):
         return Effect("identity")
+    # sample by sample and unit by unit: other values elsewhere must change nothing here
     mask = torch.arange(z.numel(), device=z.device).reshape(z.shape) % 3 == 0
     if not all(_close(apply(torch.where(keep, z, z.flip(0) + 1))[keep], y[keep]) for keep in (mask, ~mask)):
         return Effect("other")
+    # an affine map may differ from unit to unit, any other function must be the same for all
     shift = apply(torch.zeros_like(z))[0]
     scale = apply(torch.ones_like(z))[0] - shift
     if _close(scale * z + shift, y):
         return Effect("affine", scale, shift)
     if not _close(apply(z.roll(1, dims=1)).roll(-1, dims=1), y):
         return Effect("other")
-    for name, function in KNOWN.items():
-        if _close(function(z), y):
-            return Effect("elementwise", function=function, name=name)
-    return Effect("elementwise", function=_on_any_shape(part, z.shape[1]))
+    name = _known(z, y)
+    return Effect("elementwise", function=KNOWN.get(name) or _on_any_shape(part, z.shape[1]), name=name)
 
 
 def _on_any_shape(part: Part, width: int) -> Elementwise:

@@ -58,12 +58,19 @@ def check_shapes(tensors: Mapping[str, Tensor]) -> None:
     weight = tensors["weight"]
     if weight.ndim != 2 or 0 in weight.shape:
         raise InputError(f"weight must be a matrix (m, n), got shape {tuple(weight.shape)}")
-    wanted = {"weight_grad": tuple(weight.shape), "bias": (len(weight),), "bias_grad": (len(weight),)}
-    for name, shape in wanted.items():
-        got = tuple(tensors[name].shape)
-        if got != shape:
-            hint = ": transposed?" if got == shape[::-1] and len(shape) == 2 else ""
-            raise InputError(f"{name} must be of shape {shape}, like the weight, got {got}{hint}")
+    for name, shape in (
+        ("weight_grad", weight.shape),
+        ("bias", weight.shape[:1]),
+        ("bias_grad", weight.shape[:1]),
+    ):
+        check_shape(tensors[name], name, shape, like=", like the weight")
+
+
+def check_shape(tensor: Tensor, name: str, wanted: torch.Size, like: str = "") -> None:
+    """Refuse a tensor of another shape."""
+    if tensor.shape != wanted:
+        hint = ": transposed?" if len(wanted) == 2 and tensor.shape == wanted[::-1] else ""
+        raise InputError(f"{name} must be of shape {tuple(wanted)}{like}, got {tuple(tensor.shape)}{hint}")
 
 
 def check_one_device(tensors: Mapping[str, Tensor]) -> None:

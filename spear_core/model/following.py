@@ -58,10 +58,12 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
     activation: Elementwise | None = None
     name = masked = ""
     while True:
+        # where the chain of single steps ends
         found = tuple(takers[user] for user in users(here) if user in takers)
         step = None if found else _next(traced, here)
         if step is None or step.op == "output":
             return Following(before, activation, name, after, found, len(users(here)) > 1, masked)
+        # what the next step does to made-up inputs, and so what it adds to the chain
         if activation is None:
             start = here
         effect = _effect(traced, here, step, width, device)
@@ -73,6 +75,7 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
         elif effect.kind == "affine" and name in KNOWN:
             after = Affine.of(effect, modules, after)
         elif effect.kind != "identity":
+            # ReLU in five lines of arithmetic: not one of them is elementwise and known, all of them together are
             whole = effect if start is here else _effect(traced, start, step, width, device)
             if whole.kind != "elementwise":
                 return Following(before, activation, name, after, masked=masked, stopped=step)

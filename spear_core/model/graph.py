@@ -84,15 +84,11 @@ def trace(model: nn.Module) -> Traced:
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside DataParallel, torch.compile or Opacus wrappers."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-            continue
-        inner = [model._modules.get(name) for name in ("_orig_mod", "_module")]
-        found = next((module for module in inner if module is not None), None)
-        if found is None:
-            return model
-        model = found
+    parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    for name in ("module",) if parallel else ("_orig_mod", "_module"):
+        if (inner := model._modules.get(name)) is not None:
+            return unwrap(inner)
+    return model
 
 
 def linear_calls(traced: Traced) -> list[LinearCall]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from spear_core.errors import InputError, InputTypeError, MissingGradient
-from spear_core.model.checks import as_real, check_finite, largest_entry
+from spear_core.model.checks import as_real, check_finite, check_shape, largest_entry
 
 WRAPPERS = ("module", "_orig_mod", "_module")  # DataParallel, torch.compile, Opacus
 
@@ -114,10 +114,8 @@ def _aliases(model: nn.Module) -> dict[str, str]:
 def _layouts(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list[tuple[str, torch.Size]]]:
     """The orders in which frameworks list tensors: what each is called, and its names and shapes."""
     aliases = _aliases(model)
-    state = [
-        (strip(name), value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)
-    ]
-    state = [(aliases.get(name, name), shape) for name, shape in state]
+    values = {strip(name): value for name, value in model.state_dict().items()}
+    state = [(aliases.get(name, name), v.shape) for name, v in values.items() if isinstance(v, Tensor)]
     return {
         "model.parameters()": [(name, parameter.shape) for name, parameter in parameters.items()],
         "the parameters that require a gradient": [
@@ -139,11 +137,13 @@ def _from_sequence(
         raise InputError(
             f"a sequence of gradients must have as many tensors as the model: {wanted}, got {got}"
         )
-    for layout in fitting:
-        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout)):
-            return {name: value for value, (name, _) in zip(values, layout)}
-    # no order fits; the first one gives the message, when its tensors are looked at one by one
-    return {name: value for value, (name, _) in zip(values, fitting[0])}
+    agreeing = (
+        layout
+        for layout in fitting
+        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout))
+    )
+    # where no order fits, the first one gives the message, when its tensors are looked at one by one
+    return {name: value for value, (name, _) in zip(values, next(agreeing, fitting[0]))}
 
 
 def _shape(value: object) -> torch.Size | None:
@@ -152,9 +152,7 @@ def _shape(value: object) -> torch.Size | None:
 
 def _checked(value: object, name: str, shape: torch.Size) -> Tensor:
     tensor = as_real(value, name)
-    if tensor.shape != shape:
-        hint = ": transposed?" if len(shape) == 2 and tensor.shape == shape[::-1] else ""
-        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}{hint}")
+    check_shape(tensor, name, shape)
     check_finite(tensor, name)
     return tensor
 

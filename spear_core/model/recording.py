@@ -28,10 +28,10 @@ def record(root: nn.Module) -> fx.Graph | None:
         try:
             with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
                 output = functional_call(root, buffers, (trial,))
+            recorder.finish(output)
+            return recorder.graph
         except Exception:  # the wrong shape for this model: its forward may raise anything
             continue
-        recorder.finish(output)
-        return recorder.graph
     return None
 
 
@@ -67,9 +67,7 @@ class _Recorder(TorchFunctionMode):
         self.graph.output(fx.node.map_aggregate(output, self._argument))
 
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        arguments = fx.node.map_aggregate(args, self._argument)
-        keywords = fx.node.map_aggregate(kwargs, self._argument)
-        return self.graph.call_function(func, arguments, keywords)
+        return self.graph.call_function(func, *fx.node.map_aggregate((args, kwargs), self._argument))
 
     def _argument(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

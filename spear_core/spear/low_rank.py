@@ -44,7 +44,7 @@ class LowRank:
         """b, the rank of the split."""
         return self.factor.shape[1]
 
-    @property
+    @cached_property
     def noise(self) -> float:
         """The rounding floor relative to the largest singular value."""
         return self.floor / float(self.singular_values[0])

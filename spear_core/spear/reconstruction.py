@@ -7,6 +7,7 @@ g = (∂L/∂Z) 1 = L Q̄ s, which gives the lengths s, so Q = Q̄ diag(s), and 
 import torch
 from torch import Tensor
 
+from spear_core.linalg import units
 from spear_core.problem import LinearLayer
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Forward, Reconstruction
@@ -40,21 +41,12 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     Returns:
         k rows, with their agreement with the forward pass.
     """
-    low_rank, layer = forward.low_rank, forward.layer
-    lengths = scales(low_rank, directions, layer.bias_grad)
+    lengths = scales(forward.low_rank, directions, forward.layer.bias_grad)
     # a length of zero would be a sample without gradient: it cannot be scaled, only shown
     lengths = torch.where(lengths.abs() > torch.finfo(torch.float64).tiny, lengths, torch.ones_like(lengths))
     Q = directions * lengths
     coefficients = torch.linalg.inv(Q) if Q.shape[0] == Q.shape[1] else torch.linalg.pinv(Q)
-    preactivations = forward.preactivations(coefficients)
-    return Reconstruction(
-        low_rank=low_rank,
-        directions=directions,
-        lengths=lengths,
-        coefficients=coefficients,
-        preactivations=preactivations,
-        agreement=agreement(low_rank, directions, preactivations, layer),
-    )
+    return _batch(forward, directions, lengths, coefficients, zeros_speak=True)
 
 
 def from_coefficients(
@@ -69,26 +61,29 @@ def from_coefficients(
             other number of rows means that layer 1 does not separate the samples (b > r).
         errors: as in `Reconstruction`.
     """
-    low_rank, layer = forward.low_rank, forward.layer
     k, rank = coefficients.shape
     separated = directions.shape[0] == rank
-    preactivations = forward.preactivations(coefficients)
     if not separated:  # more samples than inputs: layer 1 has no q of their own
-        directions = torch.full((rank, k), torch.nan, dtype=torch.float64, device=coefficients.device)
+        directions = coefficients.new_full((rank, k), torch.nan)
     elif k == rank:
-        directions = torch.linalg.inv(coefficients)
-        directions = directions / directions.norm(dim=0)
+        directions = units(torch.linalg.inv(coefficients))
     lengths = 1 / (coefficients * directions.T).sum(dim=1)  # c_i · q_i = 1
-    zeros_speak = layer.has_relu and separated
-    return Reconstruction(
-        low_rank=low_rank,
-        directions=directions,
-        lengths=lengths,
-        coefficients=coefficients,
-        preactivations=preactivations,
-        agreement=agreement(low_rank, directions, preactivations, layer) if zeros_speak else None,
-        errors=errors,
-    )
+    zeros_speak = forward.layer.has_relu and separated
+    return _batch(forward, directions, lengths, coefficients, errors, zeros_speak=zeros_speak)
+
+
+def _batch(
+    forward: Forward,
+    directions: Tensor,
+    lengths: Tensor,
+    coefficients: Tensor,
+    errors: Tensor | None = None,
+    *,
+    zeros_speak: bool,
+) -> Reconstruction:
+    low_rank, z = forward.low_rank, forward.preactivations(coefficients)
+    agrees = agreement(low_rank, directions, z, forward.layer) if zeros_speak else None
+    return Reconstruction(low_rank, directions, lengths, coefficients, z, agrees, errors)
 
 
 def agreement(low_rank: LowRank, directions: Tensor, preactivations: Tensor, layer: LinearLayer) -> Tensor:

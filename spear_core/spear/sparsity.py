@@ -73,23 +73,39 @@ def filter_directions(
     Returns:
         The pool with the new directions behind the old ones.
     """
+    if not len(candidates):  # as of most chunks, once b is ten or so
+        return pool
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
-    new = candidates[~_known(candidates, pool)][: MOST_SURVIVORS * low_rank.batch_size]
-    found = _weighed(low_rank, new.T)
-    for k in range(len(new)):
-        if _known(found.directions[:, k][None], pool):
-            continue
-        kernel, rows = found.directions[:, [k]], found.rows[:, k]
-        if found.shared[k]:
-            kernel, rows = shared_kernel(low_rank, rows)
-        if kernel.shape[1] > 1:  # similar samples share these zeros: the directions are inside
-            pool = join(descend(low_rank, kernel, rows, generator=generator), low_rank, pool, threshold)
-            if kernel.shape[1] <= FULLY_EXPLORED:
-                pool = replace(pool, explored=(*pool.explored, kernel))
-        else:
-            pool = _added(pool, found.pick(torch.tensor([k])), threshold)
+    b, followed = low_rank.batch_size, 0
+    while followed < MOST_SURVIVORS * b and len(new := candidates[~_known(candidates, pool)]):
+        some, candidates = new[:b], new[b:]  # what these bring to the pool need not be fitted again
+        found = _weighed(low_rank, some.T)
+        for k, candidate in enumerate(some):
+            if not _known(candidate[None], pool):
+                pool = _followed(found, k, low_rank, pool, threshold, generator)
+                followed += 1
     return pool
+
+
+def _followed(
+    found: Zeros,
+    k: int,
+    low_rank: LowRank,
+    pool: Pool,
+    threshold: float,
+    generator: torch.Generator | None,
+) -> Pool:
+    """The pool with what one fitted candidate leads to: itself, or the directions in a kernel that it shares."""
+    if _known(found.directions[:, k][None], pool):
+        return pool
+    if not found.unique[k]:
+        kernel, rows = shared_kernel(low_rank, found.rows[:, k])
+        if kernel.shape[1] > 1:  # several samples share these zeros: they, or similar ones, are inside
+            pool = join(descend(low_rank, kernel, rows, generator=generator), low_rank, pool, threshold)
+            small = kernel.shape[1] <= FULLY_EXPLORED
+            return replace(pool, explored=(*pool.explored, kernel)) if small else pool
+    return _added(pool, found.pick(torch.tensor([k])), threshold)
 
 
 def join(directions: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:

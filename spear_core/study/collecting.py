@@ -81,11 +81,13 @@ def first_hits(
     began = drawn = 0
     while len(finished) < runs and drawn < limit:
         sets = random_sets(CHUNK, b - 1, k, generator=generator)
+        # samples for which all rows of a set are silent; only of those sets the independence is asked
         hits = silent.index_select(0, sets[:, 0])
         for column in sets.T[1:]:
             hits &= silent.index_select(0, column)
         at, sample = hits.view(torch.uint8).nonzero(as_tuple=True)
         usable = independent(rows[sets[at]]) if len(at) else torch.zeros(0, dtype=torch.bool)
+        # a run ends with its last direction, in the middle of a chunk
         for draw, i in zip((at[usable] + drawn + 1).tolist(), sample[usable].tolist()):
             met.setdefault(i, draw - began)
             if len(met) == b:

@@ -17,7 +17,7 @@ from spear_core import client
 from spear_core.client import data, defences
 from spear_core.client.networks import fully_connected
 
-BATCH, WIDTH, DEPTH, SIDE = 8, 400, 4, 32
+BATCH, WIDTH, DEPTH, SIDE = 8, 400, 4, 32  # b, m, linear layers, side of a photograph
 CLIP = 1.0  # norm of an example's gradient under DP-SGD
 STEPS, LR = 5, 0.1  # of FedAvg, where the knob is another one
 FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -48,7 +48,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Sender:
-    """A client before it defends itself; everything of it follows from a kind of data and a seed."""
+    """A client before it defends itself: all of it follows from a kind of data (see `data.load`) and a seed."""
 
     kind: str
     seed: int
@@ -93,13 +93,7 @@ class Defence:
 
 
 def message(defence: str, value: Any, kind: str = "photos", seed: int = 0) -> Message:
-    """The message of a client that uses a defence at one value of its knob.
-
-    Args:
-        defence: key of `DEFENCES`.
-        value: of its knob.
-        kind: of the data, see `spear_core.client.data.load`.
-        seed: of batch, network and noise.
+    """The message of a client that uses one of `DEFENCES`, by its key, at one value of its knob; see `Sender`.
 
     Raises:
         KeyError: no such defence.

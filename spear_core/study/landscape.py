@@ -1,23 +1,26 @@
 """The misfit between two layers as a landscape over directions: the ground that forward consistency walks on.
 
-c · Lᵀ g = 1 holds for the c_i of every sample on its own (`spear_core.consistency.relation`), so a direction of c is
+c · Lᵀ g = 1 holds for the c_i of every sample on its own (`consistency.relation`), so a direction of c is
 enough: with μ = Lᵀ g, z = M c + β is a positive multiple of N c, where N = M + β μᵀ has shape (m, b). The
 directions form a circle for b = 2 and a sphere for b = 3. With N = Φ T, orthonormal Φ, the point
 v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its height is the misfit
 ‖(I − Y Yᵀ) σ(z)‖ / ‖σ(z)‖. Where s < 0 no input lies: c · μ = 1 holds on the other side only.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from spear_core.certificate.backprop import forward
+from spear_core.consistency.affine import Pair, Space, allowed
 from spear_core.consistency.finish import gauss_newton, pattern_newton
-from spear_core.consistency.relation import Relation, relate
+from spear_core.consistency.relation import relate
+from spear_core.consistency.smooth import MEMORY
 from spear_core.consistency.walk import alternate, reflect_affine
-from spear_core.linalg import orthogonal_complement, value_and_slope
+from spear_core.linalg import misfit, orthonormal, units
 from spear_core.problem import Problem
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
@@ -25,7 +28,6 @@ from spear_core.spear.low_rank import LowRank, split
 CHUNK = 4096  # directions whose misfit is computed at a time
 FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
 FINISH_PASSES, FINISH_STEPS = 15, 24
-MEMORY = 0.93  # κ of the reflections, as the search for smooth activations uses it
 TINY = 1e-12  # share s below which a direction counts as one without an input
 
 
@@ -34,23 +36,28 @@ class Landscape:
     """Two layers' knowledge of one sample, seen through some of the m units.
 
     Attributes:
-        relation: what the two layers say, with bias β and rows R₂.
-        basis: M = W Rᵀ, shape (m, b), R the rows of the split whatever basis of the inputs the relation uses.
+        basis: M, shape (m, b).
+        bias: β, shape (m,).
+        rows: R₂, shape (b, m).
+        mean: μ = Lᵀ g, shape (b,).
+        next_mean: the same for the next layer, shape (b,).
+        sigma: the activation.
+        has_relu: whether it is ReLU, for which the relation is homogeneous.
         units: positions of the units whose columns of ∂L/∂W₂ are seen.
     """
 
-    relation: Relation
     basis: Tensor
+    bias: Tensor
+    rows: Tensor
+    mean: Tensor
+    next_mean: Tensor
+    sigma: Callable[[Tensor], Tensor]
+    has_relu: bool
     units: Tensor
 
     def seeing(self, units: Tensor) -> "Landscape":
         """The landscape of a server that sees only these columns of the next layer's gradient."""
         return replace(self, units=units)
-
-    @cached_property
-    def means(self) -> tuple[Tensor, Tensor]:
-        """μ = Lᵀ g, shape (b,), and the same for the next layer."""
-        return self.relation.mean_gradients()
 
     @property
     def batch_size(self) -> int:
@@ -63,35 +70,33 @@ class Landscape:
         return max(0, len(self.units) - self.batch_size)
 
     @cached_property
-    def _scaled(self) -> Tensor:
-        """N = M + β μᵀ, shape (m, b): z is a positive multiple of N c."""
-        return self.basis + self.relation.bias[:, None] * self.means[0]
+    def _homogeneous(self) -> Tensor:
+        """N = M + β μᵀ."""
+        return self.basis + self.bias[:, None] * self.mean
 
     @cached_property
     def _chart(self) -> tuple[Tensor, Tensor]:
         """Φ and T of all units: the coordinates do not depend on what is seen."""
-        inner, triangle = torch.linalg.qr(self._scaled)
+        inner, triangle = torch.linalg.qr(self._homogeneous)
         return inner, triangle
 
     @cached_property
     def _outer(self) -> Tensor:
         """Y on the seen units, orthonormal columns."""
-        outer: Tensor = torch.linalg.qr(self.relation.rows[:, self.units].T)[0]
-        return outer
+        return orthonormal(self.rows[:, self.units].T)
 
     def directions(self, coefficients: Tensor) -> Tensor:
         """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
-        v = self._chart[1] @ coefficients.T
-        return v / v.norm(dim=0)
+        return units(self._chart[1] @ coefficients.T)
 
     def shares(self, v: Tensor) -> Tensor:
         """s = μ · T⁻¹ v, shape (k,): positive where there is an input."""
-        return self.means[0] @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        return self.mean @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
 
     def coefficients(self, v: Tensor) -> Tensor:
         """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
         c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
-        s = self.means[0] @ c
+        s = self.mean @ c
         return torch.where(s > TINY, c / s, torch.nan).T
 
     def hidden(self, v: Tensor) -> Tensor:
@@ -106,11 +111,10 @@ class Landscape:
         return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
 
     def _misfit(self, v: Tensor) -> Tensor:
-        y = self.relation.activation(self.hidden(v)[self.units])
+        y = self.sigma(self.hidden(v)[self.units])
         if not self.equations:
             return v.new_zeros(v.shape[1])
-        left, length = (y - self._outer @ (self._outer.T @ y)).norm(dim=0), y.norm(dim=0)
-        return torch.where(length > 0, left / length, 0)
+        return torch.where(y.any(dim=0), misfit(self._outer, y), 0)
 
 
 def landscape(
@@ -133,15 +137,22 @@ def landscape(
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
         )
-    basis = problem.attacked.weight.to(torch.float64) @ low_rank.rows.T
-    return Landscape(relation, basis, torch.arange(len(basis), device=basis.device))
+    return Landscape(
+        relation.basis,
+        relation.bias,
+        relation.splits[1].rows,
+        *relation.means,
+        relation.activation,
+        problem.attacked.has_relu,
+        torch.arange(len(relation.bias), device=relation.bias.device),
+    )
 
 
 def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """Where walkers stand after so many steps of the search's own iteration, and after its finish.
 
     ReLU: `walk.alternate`, then `finish.pattern_newton`; any other activation:
-    `walk.reflect_affine`, then `finish.gauss_newton`; all on the seen units and with
+    `walk.reflect_affine`, then `finish.gauss_newton`, both of `consistency`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
     Args:
@@ -154,17 +165,16 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """
     if not ground.equations:
         return start.expand(len(counts) + 1, *start.shape)
-    walk = _relu_paths if ground.relation.layers[0].has_relu else _smooth_paths
+    walk = _relu_paths if ground.has_relu else _smooth_paths
     return walk(ground, start, counts)
 
 
 def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    inner, triangle = torch.linalg.qr(ground._scaled[ground.units])
+    inner, triangle = torch.linalg.qr(ground._homogeneous[ground.units])
     chart = ground._chart[1]
 
     def convert(points: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        moved = new @ torch.linalg.solve_triangular(old, points, upper=True)
-        return moved / moved.norm(dim=0)
+        return units(new @ torch.linalg.solve_triangular(old, points, upper=True))
 
     u, done, seen = convert(start, chart, triangle), 0, []
     for count in counts:
@@ -176,32 +186,20 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
 
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    (c0, free), (p0, next_free) = map(_slice, ground.means)
-    relation, units = ground.relation, ground.units
-    M, bias, R2 = ground.basis[units], relation.bias[units], relation.rows[:, units]
-    inner, triangle = torch.linalg.qr(M @ free)
-    outer = torch.linalg.qr(R2.T @ next_free)[0]
-    middle, offset = (M @ c0 + bias)[:, None], (R2.T @ p0)[:, None]
-    centre, offset = middle - inner @ (inner.T @ middle), offset - outer @ (outer.T @ offset)
-    pair = (relation.activation, centre, inner, outer, offset)
+    M, bias, R2 = ground.basis[ground.units], ground.bias[ground.units], ground.rows[:, ground.units]
+    before = Space.image(M, bias, allowed(ground.mean))
+    pair = Pair(ground.sigma, before, Space.image(R2.T, torch.zeros_like(bias), allowed(ground.next_mean)))
 
     def point(z: Tensor) -> Tensor:
-        moves = torch.linalg.solve_triangular(triangle, inner.T @ (z - middle), upper=True)
-        return ground.directions((c0[:, None] + free @ moves).T)
+        return ground.directions(torch.linalg.lstsq(M, z - bias[:, None]).solution.T)
 
-    z = ground.hidden(start)[units]
-    z = z * (FARTHEST * centre.norm() / z.norm(dim=0)).clamp_max(1)
-    z = centre + inner @ (inner.T @ (z - centre))
+    z = ground.hidden(start)[ground.units]
+    z = before.project(z * (FARTHEST * before.offset.norm() / z.norm(dim=0)).clamp_max(1))
     # the iteration keeps a memory, so each count starts afresh
-    ends = [reflect_affine(*pair, z, count, MEMORY) for count in counts]
-    u = gauss_newton(*pair, inner.T @ (ends[-1] - centre), passes=FINISH_PASSES, dense=True)
+    ends = [reflect_affine(pair, z, count, MEMORY) for count in counts]
+    u = gauss_newton(pair, before.coordinates(ends[-1]), passes=FINISH_PASSES, dense=True)
     seen = [start if count == 0 else point(end) for count, end in zip(counts, ends, strict=True)]
-    return torch.stack([*seen, point(centre + inner @ u)])
-
-
-def _slice(mean: Tensor) -> tuple[Tensor, Tensor]:
-    """{c : c · μ = 1}: its point nearest to zero and a basis of its directions."""
-    return mean / (mean @ mean), orthogonal_complement(mean[:, None])
+    return torch.stack([*seen, point(before.at(u))])
 
 
 def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> list[int]:
@@ -225,16 +223,10 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
     if not 1 <= relations < len(problem.layers):
         raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
     layers = problem.layers[: relations + 1]
-    b = len(inputs)
-    spaces = [split(layer.weight_grad, b).rows for layer in layers]
-    y = inputs.to(torch.float64)
-    slopes = []
-    for layer in layers[:-1]:
-        z = y @ layer.weight.to(torch.float64).T + layer.bias.to(torch.float64)
-        assert layer.activation is not None, "another layer follows"
-        y, slope = value_and_slope(layer.activation, z)
-        slopes.append(slope)
-    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(b)]
+    spaces = [split(layer.weight_grad, len(inputs)).rows for layer in layers]
+    weight, bias = (t.to(torch.float64) for t in (layers[0].weight, layers[0].bias))
+    slopes = forward(layers, inputs.to(torch.float64) @ weight.T + bias).slopes
+    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(len(inputs))]
 
 
 def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:

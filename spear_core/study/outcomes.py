@@ -32,16 +32,8 @@ class Outcome:
     inversion: Inversion | None
 
 
-def attack(sent: Message, **limits: Any) -> Inversion:
-    """Invert a message; where the second layer is hidden, the first one alone.
-
-    Args:
-        sent: the message.
-        limits: of `spear_core.invert`, for example `time_limit`.
-
-    Raises:
-        ValueError: the refusal, by name.
-    """
+def _attack(sent: Message, **limits: Any) -> Inversion:
+    """Invert a message; where the second layer is hidden, the first one alone."""
     first = sent.model[0]
     assert isinstance(first, nn.Linear)
     hidden = "2.weight" not in sent.gradients and isinstance(sent.model[1], nn.ReLU)
@@ -52,17 +44,12 @@ def attack(sent: Message, **limits: Any) -> Inversion:
 
 
 def outcome(sent: Message, **limits: Any) -> Outcome:
-    """Attack a message, and compare with what its client kept.
-
-    Args:
-        sent: the message.
-        limits: of `spear_core.invert`, for example `time_limit`.
-    """
+    """Attack a message, within limits of `spear_core.invert` (`time_limit`), and compare with what its client kept."""
     truth = sent.batch.inputs
     b = len(truth)
     none = torch.full((b,), -torch.inf, dtype=torch.float64), torch.full((b,), -1), torch.zeros(b) > 0
     try:
-        found = attack(sent, **limits)
+        found = _attack(sent, **limits)
     except ValueError as refusal:
         return Outcome(*none, 0, str(refusal), None)
     if found.inputs.shape[1] != truth.shape[1]:

@@ -66,7 +66,9 @@ def sparsest_batch(
     q = (drawn / drawn.norm(dim=1, keepdim=True)).T
     is_zero = zeros_of(low_rank, q)
     taken = sparsest_independent(q, is_zero.sum(dim=0))
-    q = torch.stack([_null_vector(L[is_zero[:, k]]) for k in taken], dim=1)  # of all zeros: less rounding
+    # the unit vector that comes closest to zero on all its zeros: less rounding than from b − 1 of them
+    silent = (L[is_zero[:, k]] for k in taken)
+    q = torch.stack([torch.linalg.eigh(rows.T @ rows)[1][:, 0] for rows in silent], dim=1)
     # step 5
     Q = q * scales(low_rank, q, bias_grad)
     return (torch.linalg.pinv(Q) @ low_rank.rows).to(torch.promote_types(weight_grad.dtype, torch.float32))
@@ -87,9 +89,3 @@ def sparsest_independent(directions: Tensor, zeros: Tensor) -> list[int]:
         axis = left[:, best] / length
         left = left - torch.outer(axis, axis @ left)
     return taken
-
-
-def _null_vector(rows: Tensor) -> Tensor:
-    """The unit vector that comes closest to zero on all rows."""
-    vector: Tensor = torch.linalg.eigh(rows.T @ rows)[1][:, 0]
-    return vector

@@ -25,15 +25,9 @@ NODES = 256  # of an integral: six digits for directions that differ a thousandf
 def hit_probability(batch_size: int, units: int, zeros: int, *, shared: int = 0) -> float:
     """Probability that b − 1 rows, drawn without replacement, give the direction of one sample (step 2).
 
-    All of them must be zero in the sample's column, C(k, b−1) of C(m, b−1) sets (hypergeometric). Sets that
-    are zero in a second column as well leave a plane of directions, not one: with a similar sample, C(s, b−1)
-    sets are lost.
-
-    Args:
-        batch_size: b.
-        units: m, rows that are drawn from.
-        zeros: k, zero entries of the sample's column of ∂L/∂Z among them.
-        shared: s, how many of these are zeros of its most similar sample, too.
+    All of them must be among the k = `zeros` of the sample's column, C(k, b−1) of C(m, b−1) sets (hypergeometric).
+    Sets that are zero in a second column as well leave a plane of directions, not one: with a similar sample that has
+    s = `shared` of these zeros as well, C(s, b−1) sets are lost.
 
     Raises:
         ValueError: unless 0 ≤ shared ≤ zeros ≤ units, b ≥ 1 and b − 1 ≤ units.

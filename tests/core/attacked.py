@@ -8,12 +8,13 @@ from torch.nn import functional as F
 
 from spear_core import client
 from spear_core.certificate.replay import replay
+from spear_core.certificate.sharpen import sharpened
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.consistency.witness import witness
 from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
-from spear_core.search import Target
+from spear_core.search import Later, Target
 from spear_core.spear.low_rank import LowRank, split
 from tests.core.zoo import seeded
 
@@ -62,8 +63,8 @@ class Attacked:
 def target_of(problem: Problem, low_rank: LowRank | None = None, batch_size: int = 0) -> Target:
     """What is attacked, with what later layers can say, as `attack.plan` makes it."""
     low_rank = low_rank or split(problem.attacked.weight_grad, generator=seeded())
-    asked = witness if len(problem.layers) > 1 else None
-    return Target(problem, low_rank, batch_size, witness=asked, player=replay)
+    later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
+    return Target(problem, low_rank, batch_size, later=later)
 
 
 def attacked(inputs: Tensor, labels: Tensor, width: int = 100, depth: int = 6, seed: int = 0) -> Attacked:

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from spear_core.attack.progress import expected_remaining, reporter
-from spear_core.search import State
+from spear_core.search import State, Step
 from spear_core.spear.records import Pool
 from spear_core.study import theory
 from tests.core.attacked import gaussian
 
 
-def state_with(found, drawn=0, b=8, strays=0, step="sampling"):
+def state_with(found, drawn=0, b=8, strays=0, step=Step.SAMPLING):
     low_rank = gaussian(b).low_rank
     unique = torch.tensor([True] * found + [False] * strays)
     pool = Pool(
@@ -48,7 +48,7 @@ def test_strays_do_not_count_as_found():
     assert expected_remaining(state_with(3, 500, strays=9)) == expected_remaining(state_with(3, 500))
 
 
-@pytest.mark.parametrize("state", [state_with(8, 100), state_with(3, 100, step="certificate")])
+@pytest.mark.parametrize("state", [state_with(8, 100), state_with(3, 100, step=Step.CERTIFICATE)])
 def test_nothing_remains_when_all_is_found_or_over(state):
     assert expected_remaining(state) == 0
 
@@ -57,7 +57,7 @@ def test_the_bar_shows_draws_and_samples(capsys):
     with reporter(True) as report:
         report(state_with(0, 64))
         report(state_with(5, 2048))
-        report(replace(state_with(8, 4096), step="certificate"))
+        report(replace(state_with(8, 4096), step=Step.CERTIFICATE))
     shown = capsys.readouterr().err
     assert "\r8 of 8 samples: 100%" in shown
     assert "4.10k/4.10k" in shown

@@ -17,7 +17,7 @@ def pool_without(case, missing):
     low_rank = case.low_rank
     pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
     for q in case.directions(low_rank).T[missing:]:
-        pool = join(q, low_rank, pool, default_threshold(low_rank))
+        pool = join(q[:, None], low_rank, pool, default_threshold(low_rank))
     return pool
 
 

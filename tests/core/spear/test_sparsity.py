@@ -17,11 +17,10 @@ from spear_core.spear.sparsity import (
     FIRST_ZEROS,
     descend,
     filter_directions,
-    fitted,
     passes_first_stage,
 )
-from spear_core.spear.uniqueness import is_unique, without_pinning_rows
-from spear_core.spear.zeros import SPARE_ROWS, default_threshold, null_space, zero_tolerance
+from spear_core.spear.uniqueness import shared_kernel, weigh
+from spear_core.spear.zeros import SPARE_ROWS, default_threshold, fit, null_space, zero_tolerance, zeros_of
 from tests.core.attacked import attacked, gaussian, photos
 from tests.core.zoo import seeded
 
@@ -147,18 +146,18 @@ def test_null_space_is_what_a_full_svd_says(b, rank, more, seed):
     span = torch.linalg.qr(torch.randn(b, b, generator=generator, dtype=torch.float64))[0][:, :rank]
     L = torch.cat([inside @ span.T, torch.randn(30, b, generator=generator, dtype=torch.float64)])
     rows = torch.arange(len(L)) < count
-    kernel, values = null_space(of_factor(L), rows)
-    _, S, Vh = torch.linalg.svd(L[rows], full_matrices=True)
+    kernel = null_space(of_factor(L), rows)
+    _, _, Vh = torch.linalg.svd(L[rows], full_matrices=True)
     naive = Vh[rank:].T
     assert kernel.shape == (b, b - rank)
     torch.testing.assert_close(kernel @ kernel.T, naive @ naive.T, rtol=0, atol=1e-6)
-    padded = torch.cat([S, torch.zeros(b - len(S), dtype=S.dtype)])
-    torch.testing.assert_close(values, padded.flip(0), rtol=1e-9, atol=1e-12)
 
 
 # ---------------------------------------------------------------- uniqueness
 def ranks(L, subsets):
     """Rank of each set of rows, one SVD for each."""
+    if not subsets:
+        return []
     stacks = torch.stack([L[list(subset)] for subset in subsets])
     if not stacks.numel():
         return [0] * len(subsets)
@@ -176,12 +175,13 @@ def without(rows, gone):
     return [row for row in rows if row not in gone]
 
 
-def pinning_one_by_one(L, rows, b):
-    """The naive way: rows without which, alone or with a second one, the others have rank below b − 1."""
-    alone = {row for row, rank in zip(rows, ranks(L, [without(rows, [row]) for row in rows])) if rank < b - 1}
+def pinning_one_by_one(L, rows):
+    """The naive way: rows without which, alone or with a second one, the others lose a rank."""
+    (whole,) = ranks(L, [rows])
+    alone = {row for row, rank in zip(rows, ranks(L, [without(rows, [row]) for row in rows])) if rank < whole}
     pairs = list(itertools.combinations(without(rows, alone), 2))
     lost = [
-        pair for pair, rank in zip(pairs, ranks(L, [without(rows, pair) for pair in pairs])) if rank < b - 1
+        pair for pair, rank in zip(pairs, ranks(L, [without(rows, pair) for pair in pairs])) if rank < whole
     ]
     return alone.union(*lost)
 
@@ -216,12 +216,14 @@ def test_uniqueness_is_what_leaving_out_every_pair_says(b, shared, pins, loss, s
     low_rank = of_factor(L)
     assert float((L[zero_rows] @ q).abs().max() if rows else 0) < 1e-12
     assume(ranks_are_clear(L, rows, b))
-    assert is_unique(low_rank, zero_rows) == unique_one_by_one(L, rows, b)
-    if len(rows) >= b - 1 + SPARE_ROWS and ranks(L, [rows]) == [b - 1]:
-        dropped = set((zero_rows & ~without_pinning_rows(low_rank, zero_rows)).nonzero().flatten().tolist())
-        assert dropped == pinning_one_by_one(L, rows, b)
-    else:
-        assert torch.equal(without_pinning_rows(low_rank, zero_rows), zero_rows)
+    enough = len(rows) >= default_threshold(low_rank) * len(L)
+    found = weigh(low_rank, q[:, None], generator=seeded())
+    assert torch.equal(found.rows[:, 0], zero_rows)
+    assert bool(found.unique) == (enough and unique_one_by_one(L, rows, b))
+    kernel, kept = shared_kernel(low_rank, zero_rows)
+    dropped = set((zero_rows & ~kept).nonzero().flatten().tolist())
+    assert dropped == (pinning_one_by_one(L, rows) if rows else set())
+    assert kernel.shape[1] == b - (ranks(L, [kept.nonzero().flatten().tolist()])[0] if kept.any() else 0)
 
 
 @pytest.mark.parametrize("b", [1, 2, 3, 5])
@@ -229,9 +231,11 @@ def test_zeros_of_true_directions_are_unique_and_those_of_mixtures_are_not(b, dt
     case = gaussian(b, dtype=dtype)
     low_rank = case.low_rank
     Q = case.directions(low_rank)
-    for column in case.zeros.T:
+    found = weigh(low_rank, Q, generator=seeded())
+    assert torch.equal(found.rows, case.zeros)
+    for column, unique in zip(case.zeros.T, found.unique):
         naive = unique_one_by_one(low_rank.factor, column.nonzero().flatten().tolist(), b)
-        assert is_unique(low_rank, column) == naive
+        assert bool(unique) == naive
         assert naive
     if b >= 2:
         # the mixture of two samples that one further row pins down has all their shared zeros, and that row
@@ -239,9 +243,8 @@ def test_zeros_of_true_directions_are_unique_and_those_of_mixtures_are_not(b, dt
         row = int((~case.zeros[:, 0] & ~case.zeros[:, 1]).nonzero()[0])
         mixture = (L[row] @ q) * p - (L[row] @ p) * q
         mixture = mixture / mixture.norm()
-        zeros = ((L @ mixture[:, None]).abs() <= zero_tolerance(low_rank, mixture[:, None]))[:, 0]
-        assert bool(zeros[row])
-        assert not is_unique(low_rank, zeros)
+        assert bool(zeros_of(low_rank, mixture[:, None])[row])
+        assert not weigh(low_rank, mixture[:, None], generator=seeded()).unique
 
 
 # ---------------------------------------------------------------- fit, descend, pool
@@ -251,10 +254,12 @@ def test_the_fit_brings_a_coarse_candidate_to_rounding(dtype, device):
     Q = case.directions(low_rank)
     for sample, q in enumerate(Q.T):
         coarse = q + 1e-4 * torch.randn(6, generator=seeded(sample), dtype=torch.float64).to(device)
-        kernel, rows = fitted(low_rank, coarse / coarse.norm())
+        fine = fit(low_rank, (coarse / coarse.norm())[:, None])
+        kernel, rows = shared_kernel(low_rank, zeros_of(low_rank, fine)[:, 0])
         assert kernel.shape == (6, 1)
         assert torch.equal(rows, case.zeros[:, sample])
-        assert float(misses(kernel, q[:, None])) < 200 * torch.finfo(dtype).eps
+        for found in (fine, kernel):
+            assert float(misses(found, q[:, None])) < 200 * torch.finfo(dtype).eps
 
 
 def similar_pair(seed=0, dtype=torch.float64, distance=0.5):
@@ -271,11 +276,11 @@ def test_a_mixture_of_similar_samples_leads_to_the_two_samples(seed):
     low_rank = case.low_rank
     Q = case.directions(low_rank)
     shared = case.zeros[:, 0] & case.zeros[:, 1]
-    kernel, _ = null_space(low_rank, shared)
+    kernel = null_space(low_rank, shared)
     assert kernel.shape[1] == 2
     found = descend(low_rank, kernel, shared, generator=seeded())
-    assert len(found) == 2
-    assert float(misses(torch.stack(found, dim=1), Q[:, :2]).max()) < 1e-9
+    assert found.shape[1] == 2
+    assert float(misses(found, Q[:, :2]).max()) < 1e-9
     # and the whole way from the mixture
     mixture = Q[:, 0] + 0.3 * Q[:, 1]
     pool = filter_directions(
@@ -291,9 +296,8 @@ def test_a_mixture_of_similar_samples_leads_to_the_two_samples(seed):
 def test_a_line_descends_to_itself():
     case = gaussian(4)
     low_rank = case.low_rank
-    kernel, _ = null_space(low_rank, case.zeros[:, 0])
-    (only,) = descend(low_rank, kernel, case.zeros[:, 0])
-    assert torch.equal(only, kernel[:, 0])
+    kernel = null_space(low_rank, case.zeros[:, 0])
+    assert torch.equal(descend(low_rank, kernel, case.zeros[:, 0]), kernel)
 
 
 @pytest.mark.parametrize("seed", range(3))
