@@ -15,6 +15,7 @@ from torch import Tensor
 from spear_core.fedavg.candidates import SUREST, random_candidates, sparse
 from spear_core.halfspace.alternation import scoring_space
 from spear_core.halfspace.confirm import with_independent
+from spear_core.halfspace.search import FEWEST_WALKERS
 from spear_core.linalg import orthogonal_complement, orthonormal
 from spear_core.search import Budget, Target
 from spear_core.spear.low_rank import LowRank
@@ -26,10 +27,9 @@ from spear_core.spear.zeros import fit, zeros_of
 from spear_core.tolerances import SAME_DIRECTION
 
 WALKERS = 2  # per missing sample
-FEWEST_WALKERS = 16
 MOST_INSIDE = 4  # directions inside shared spaces that one round looks at, or a few more
 ACTIVE = 0.3  # of the rms of z; a unit above that at the start is hardly inactive in all later steps
-STRAYS = 0.04  # share of its zeros that may be at such units before a direction is refused
+CONTRADICTIONS = 0.04  # share of its zeros that may be at such units before a direction is refused
 LENIENT = 3  # rounds without a find, after which what chance may have pinned down is taken as well
 DESPERATE = 6  # and after which the last sample's direction need not be unique
 STARTS_PER_SAMPLE = 60  # default budget
@@ -57,9 +57,9 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
     explored: list[Tensor] = []
     while True:
         # random starts in the space that the samples found leave for z
-        left = orthonormal(scores @ orthogonal_complement(known)).to(rows)
+        space = orthonormal(scores @ orthogonal_complement(known)).to(rows)
         count = max(FEWEST_WALKERS, WALKERS * (b - known.shape[1]))
-        candidates = random_candidates(rows, left, count, generator)
+        candidates = random_candidates(rows, space, count, generator)
         found = weigh(low_rank, fit(low_rank, candidates), generator=generator)
         more = _joined(known, refused, found.directions[:, found.unique & (found.firm | (idle >= LENIENT))])
         # similar samples, told apart inside the spaces that their shared zeros leave
@@ -119,4 +119,4 @@ def _disagree(low_rank: LowRank, forward: Forward, known: Tensor) -> Tensor:
     z = reconstruct(forward, known).preactivations.T
     zeros = zeros_of(low_rank, known)
     active = z > ACTIVE * z.square().mean(dim=0).sqrt()
-    return (zeros & active).sum(dim=0) > STRAYS * zeros.sum(dim=0)
+    return (zeros & active).sum(dim=0) > CONTRADICTIONS * zeros.sum(dim=0)

@@ -41,6 +41,7 @@ def replayed_residuals(
         deadline: `time.monotonic()` after which no further unit is tried.
     """
 
+    # every z exists inside the replay only, which therefore looks for the units and mirrors them on its way
     def replay(mirrored: Sequence[Kink]) -> tuple[list[float], list[Kink], Sequence[Kink]]:
         """Residuals, the units within reach that are not mirrored, the nearest first, and those that are."""
         near: list[tuple[float, Kink]] = []
@@ -58,6 +59,7 @@ def replayed_residuals(
         residuals = client.residuals(client.train(inputs, labels, schedule, look=look))
         return residuals, [kink for _, kink in sorted(near)], mirrored
 
+    # the unit whose mirror image brings the replay closest, and from there the next one
     best = replay(())
     for _ in range(MOST_MIRRORED):
         residuals, near, mirrored = best

@@ -65,6 +65,7 @@ def search(training: LocalTraining, target: Target, before: State, budget: Budge
             yield state
             began = time.perf_counter()
             fullest = max(state, fullest, key=lambda state: len(state.pool))
+            # a complete batch is played again; unless that gives the update, the search goes on
             if len(state.pool) == b:
                 tried = _replayed(training, target, state, budget)
                 state = replace(state, seconds=tried.seconds)
@@ -76,6 +77,7 @@ def search(training: LocalTraining, target: Target, before: State, budget: Budge
         settled = len(state.pool) == b and bool(state.pool.unique.all())
         if settled or budget.max_samples is not None or budget.late:
             break
+    # an incomplete batch is shown all the same, as a guess
     if best is None and len(fullest.pool):
         best = _replayed(training, target, fullest, budget)
     last = replace(state, step=Step.CERTIFICATE) if best is None else best
@@ -116,6 +118,7 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         training: what the client did.
         budget: after its deadline, neither the order of minibatches nor units at their kinks are looked for.
     """
+    # what the directions alone say; without a complete chain of layers that is all
     low_rank, problem, k = target.low_rank, target.problem, len(found.coefficients)
     unique = weigh(low_rank, found.directions, generator=budget.generator).unique
     client = Client.of(target, training)

@@ -155,6 +155,7 @@ class Client:
         Returns:
             D, shape (…, T b, m), and Y, shape (…, T b, n), of every layer.
         """
+        # before the first step: thin products of no rows
         targets = F.one_hot(labels, len(self.layers[-1].bias)).to(inputs)
         clients = schedule.shape[:-2]
         history = past or [(weight.new_zeros(0, len(weight)), weight[:0]) for weight in self.weights]
@@ -173,6 +174,7 @@ class Client:
             grads = [(z.softmax(dim=-1) - targets) * weights[..., None]]
             for weight, (D, Y), slope in zip(self.weights[:0:-1], history[:0:-1], slopes[::-1]):
                 grads.append((grads[-1] @ weight - self.lr * ((grads[-1] @ D.mT) @ Y)) * slope)
+            # the thin product of this step
             history = [
                 (torch.cat([D, grad], dim=-2), torch.cat([Y, value], dim=-2))
                 for (D, Y), grad, value in zip(history, grads[::-1], values)

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from spear_core.spear.records import Forward
+from spear_core.spear.zeros import CHUNK_NUMBERS
 
 SMOOTHING = 1e-6  # keeps Cholesky factors alive in float32; true zeros leave a second eigenvalue above 0.01
 INVERSE_STEPS = 3  # of inverse iteration; the vector of the step before is a good start
 STEPS = 10  # alternations before candidates are looked at
-CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
 
 
 def scoring_space(forward: Forward) -> Tensor:

@@ -43,31 +43,31 @@ class Confirmed:
 
     Attributes:
         low_rank: the split of G.
-        scores: orthonormal basis of the scores z = M c of all samples, shape (m, b).
+        whole: orthonormal basis of the scores z = M c that are possible, shape (m, b).
         directions: q_i of the samples found, unit columns, shape (b, k), float64.
         unsure: unique directions that chance may have pinned down.
         explored: kernels of several dimensions that have been searched, orthonormal columns.
     """
 
     low_rank: LowRank
-    scores: Tensor
+    whole: Tensor
     directions: Tensor
     unsure: Zeros | None = None
     explored: list[Tensor] = field(default_factory=list)
 
-    def judge(self, candidates: Tensor, left: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def judge(self, candidates: Tensor, space: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Confirm candidates; which of them are known by now, shape (K,).
 
         Args:
             candidates: of any length and float dtype.
-            left: orthonormal basis of the scores that other samples may still have, shape (m, r).
+            space: the same of those that the samples found leave, shape (m, r).
             generator: CPU generator.
         """
         L = self.low_rank.factor
         # who was waiting for a narrow space
-        if self.unsure is not None and self._is_narrow(left):
+        if self.unsure is not None and self._is_narrow(space):
             waiting, self.unsure = self.unsure, None
-            self._join(waiting, left)
+            self._join(waiting, space)
         # most candidates are far from any sample: a coarse count of zeros spares them the fit
         candidates = units(candidates.to(torch.float64))
         entries = (L @ candidates).abs()
@@ -77,16 +77,16 @@ class Confirmed:
             q = q[:, (kernel.T @ q).norm(dim=0) <= 1 - SAME_DIRECTION]
         if q.shape[1]:
             found = weigh(self.low_rank, self._new(fit(self.low_rank, q)), generator=generator)
-            self._join(found, left)
+            self._join(found, space)
             # similar samples, told apart inside the space that their shared zeros leave
             spaces = explored_spaces(
                 self.low_rank, found.pick(found.shared), self.explored, generator=generator
             )
             for inside in islice(spaces, MOST_SPACES):
-                self._join(weigh(self.low_rank, self._new(inside), generator=generator), left)
+                self._join(weigh(self.low_rank, self._new(inside), generator=generator), space)
         return self._knows(candidates)
 
-    def _join(self, found: Zeros, left: Tensor) -> None:
+    def _join(self, found: Zeros, space: Tensor) -> None:
         """Add the directions that are independent, unique, and whose zeros are a half-space.
 
         Where few zeros tell two similar samples apart, chance can pin down a mixture. It takes the narrow space
@@ -95,18 +95,16 @@ class Confirmed:
         entries = (self.low_rank.factor @ found.directions).abs()
         decided = ~found.rows | (entries <= UNDECIDED * zero_tolerance(self.low_rank, found.directions))
         good, unsure = found.firm.clone(), found.unique & ~found.firm
-        good[found.firm] = is_halfspace(
-            self.scores, found.rows[:, found.firm], decided[:, found.firm], STRAYS
-        )
-        if self._is_narrow(left):
-            good[unsure] = is_halfspace(left, found.rows[:, unsure], decided[:, unsure], FEW_STRAYS)
+        good[found.firm] = is_halfspace(self.whole, found.rows[:, found.firm], decided[:, found.firm], STRAYS)
+        if self._is_narrow(space):
+            good[unsure] = is_halfspace(space, found.rows[:, unsure], decided[:, unsure], FEW_STRAYS)
         self.directions = with_independent(self.directions, found.directions[:, good])
         waiting = found.pick(unsure & ~good)
         waiting = waiting if self.unsure is None else self.unsure + waiting
         self.unsure = waiting.pick(self._unknown(waiting.directions)[:MOST_UNSURE])
 
-    def _is_narrow(self, left: Tensor) -> bool:
-        return left.shape[1] <= SMALL_SPACE * self.scores.shape[1]
+    def _is_narrow(self, space: Tensor) -> bool:
+        return space.shape[1] <= SMALL_SPACE * self.whole.shape[1]
 
     def _knows(self, q: Tensor) -> Tensor:
         return ((self.directions.T @ q).abs() > 1 - SAME_DIRECTION).any(dim=0)

@@ -68,6 +68,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         A state after every round of starts and every improvement of the selection; the last one holds the
         certificate.
     """
+    # what another method has proven makes the problem smaller
     began, low_rank = time.perf_counter(), target.low_rank
     proven, drawn = before.proven_coefficients, before.samples_drawn
     pool = pool_of(proven, target.forward, before.pool)
@@ -75,6 +76,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     state = replace(
         before, step=Step.HALFSPACE, method=method, pool=pool, certificate=None, reconstruction=None
     )
+    # the search itself, and the last few samples, where corners are cheaper than further rounds
     for found, starts in rounds(target, budget, pool.known.directions):
         state = replace(state, pool=pool_with(low_rank, found), samples_drawn=drawn + starts)
         state = state.timed("halfspace", began)
