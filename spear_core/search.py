@@ -253,11 +253,5 @@ class Method:
 
 
 def stopped_late(budget: Budget, missing: int, tried: str) -> tuple[str, ...]:
-    """The note of a search that the time limit stopped before it was complete; none of another one.
-
-    Args:
-        budget: of the search.
-        missing: samples.
-        tried: what it had done by then, in words.
-    """
+    """The note of a search that the time limit stopped with samples missing, and what it had tried; else none."""
     return (f"stopped at the time limit after {tried}",) if missing > 0 and budget.late else ()

@@ -65,8 +65,8 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
         # similar samples, told apart inside the spaces that their shared zeros leave
         inside = L.new_zeros(b, 0)
         mixed = found.pick(found.shared)
-        for space in explored_spaces(low_rank, mixed, explored, largest=FULLY_EXPLORED, generator=generator):
-            inside = torch.cat([inside, space], dim=1)
+        for few in explored_spaces(low_rank, mixed, explored, largest=FULLY_EXPLORED, generator=generator):
+            inside = torch.cat([inside, few], dim=1)
             if inside.shape[1] >= MOST_INSIDE:
                 break
         apart = weigh(low_rank, inside, generator=generator)

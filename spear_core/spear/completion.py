@@ -40,13 +40,7 @@ class Completion:
     corners: int = 0
 
     def advance(self, pool: Pool, drawn: int, *, generator: torch.Generator | None = None) -> Pool:
-        """The pool with what another turn finds; the same pool while draws are cheaper.
-
-        Args:
-            pool: directions found so far; those with unique zeros are taken for known.
-            drawn: candidates that sampling has tested so far.
-            generator: CPU generator.
-        """
+        """The pool with what another turn finds; the same pool while draws, of which there were many, are cheaper."""
         m, b = self.forward.low_rank.factor.shape
         missing = b - int(pool.unique.sum())
         turn = min(drawn // CORNER_COST - self.corners, MOST_CORNERS)

@@ -63,15 +63,8 @@ def filter_directions(
 ) -> Pool:
     """Stage two: what passed the first stage meets all rows, is fitted, and joins the pool if it is new.
 
-    Args:
-        candidates: survivors of stage one as rows, shape (k, b), any float dtype.
-        low_rank: the split of G.
-        pool: directions found so far.
-        threshold: τ, the least share of zeros in L q.
-        generator: CPU generator.
-
-    Returns:
-        The pool with the new directions behind the old ones.
+    Candidates are the survivors of stage one as rows, shape (k, b), of any float dtype; `threshold` is τ, the least
+    share of zeros in L q. New directions stand behind the old ones.
     """
     if not len(candidates):  # as of most chunks, once b is ten or so
         return pool
@@ -91,14 +84,7 @@ def filter_directions(
 
 
 def join(directions: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
-    """A pool with more directions, fitted to all their zeros, those that have enough of them and are new.
-
-    Args:
-        directions: unit columns, shape (b, k), float64.
-        low_rank: the split of G.
-        pool: directions found so far.
-        threshold: τ, the least share of zeros in L q.
-    """
+    """A pool with more unit columns q (b, k), fitted to all their zeros: those that have τ of them and are new."""
     return _added(pool, _weighed(low_rank, directions), threshold)
 
 
@@ -127,13 +113,8 @@ def descend(
 
     Two similar samples share most of their zeros. The shared ones leave a plane of directions, and every
     mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L restricted
-    to the kernel, with as many columns as it has dimensions, so steps 2 and 3 are repeated there.
-
-    Args:
-        low_rank: the split of G.
-        kernel: orthonormal columns, shape (b, d).
-        zero_rows: the rows on which all of it is zero, mask of shape (m,).
-        generator: CPU generator.
+    to the kernel, orthonormal columns (b, d), with as many columns as it has dimensions, so steps 2 and 3 are repeated
+    there. All of it is zero on `zero_rows`, a mask (m,).
 
     Returns:
         Unit columns, shape (b, k), sparsest first: the only one if d = 1; otherwise those with more zeros than the
@@ -164,17 +145,10 @@ def explored_spaces(
     largest: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[Tensor]:
-    """The sparsest directions in each space that zeros leave which are not one direction's own.
+    """What `descend` finds in each space that zeros leave which are not one direction's own, as columns (b, k), k ≥ 0.
 
-    Args:
-        low_rank: the split of G.
-        found: directions fitted to such zeros, of similar samples for example, which share theirs.
-        explored: kernels that have been searched completely; those of this call are added.
-        largest: dimensions of a kernel that is looked into; by default any.
-        generator: CPU generator.
-
-    Yields:
-        Of one space after the other what `descend` finds, unit columns, shape (b, k); k may be 0.
+    So it is of similar samples, which share theirs. Kernels that have been searched completely are in `explored`, and
+    added to it; those of more than `largest` dimensions are not looked into.
     """
     for q, rows in zip(found.directions.T, found.rows.T, strict=True):
         if any(float((q @ kernel).norm()) > 1 - SAME_DIRECTION for kernel in explored):

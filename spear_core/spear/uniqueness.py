@@ -33,12 +33,7 @@ BLURRED_ZEROS = 2.0  # so many zeros by chance mean that zeros and small entries
 def shared_kernel(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
     """The directions that are zero on given rows, those left out that pin a direction on their own or in pairs.
 
-    Args:
-        low_rank: the split of G.
-        zero_rows: mask, shape (m,).
-
-    Returns:
-        Orthonormal columns, shape (b, d), and the rows that are left, mask of shape (m,).
+    Rows are masks, shape (m,). Returns orthonormal columns, shape (b, d), and the rows that are left.
     """
     L, rows = low_rank.factor, zero_rows.clone()
     kernel = null_space(low_rank, rows)
@@ -54,10 +49,8 @@ def pinning(whitened: Tensor) -> Tensor:
 
     A row without which the others lose a rank has leverage 1 (the diagonal of H = A A⁺); two rows that do so together
     make the 2×2 block of I − H singular. I − H is a projection, so the diagonal entries of such a pair add up to at
-    most 1: only rows with an entry of at most ½ need be compared with the others.
-
-    Args:
-        whitened: the rows as columns, scaled to WᵀW = H, shape (r, k).
+    most 1: only rows with an entry of at most ½ need be compared with the others. Given are the rows as columns,
+    whitened to WᵀW = H, shape (r, k).
     """
     alone = 1 - whitened.square().sum(dim=0)
     single = alone < PINNED  # pins with any other row as well, which says nothing about that one
@@ -110,10 +103,7 @@ def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = N
     interval of that length, so the number that do is Poisson; a direction is firm if more of its zeros than
     that tell it from the directions that its zeros exclude least: from one, and from two or three at once.
 
-    Args:
-        low_rank: the split of G.
-        q: unit columns, shape (b, K).
-        generator: CPU generator.
+    The directions are unit columns, shape (b, K).
     """
     L, b = low_rank.factor, low_rank.batch_size
     entries, tolerance = (L @ q).abs(), zero_tolerance(low_rank, q)
@@ -141,14 +131,8 @@ def _by_chance(L: Tensor, rivals: Tensor, values: Tensor, mask: Tensor, rate: Te
     """Expected number of mixtures of q and its closest rivals with as many zeros, by chance, shape (K,).
 
     With d rivals, d rows pick a mixture, in one of C(m, d) ways. The rows that tell q from the rivals are counted by
-    their leverages h, which add up to d: (Σ h)² / Σ h² of them.
-
-    Args:
-        L: shape (m, b).
-        rivals: eigenvectors of the zeros' Gram matrices, closest first, shape (K, b, r).
-        values: their eigenvalues, shape (K, r).
-        mask: the zeros, shape (m, K).
-        rate: how many other entries are small by chance, on average, shape (K,).
+    their leverages h, which add up to d: (Σ h)² / Σ h² of them. Rivals (K, b, r) are eigenvectors of the zeros' Gram
+    matrices, closest first, with their eigenvalues (K, r); `rate` of the other entries are small by chance.
     """
     shares = (L @ rivals).square() / values[:, None].clamp_min(torch.finfo(L.dtype).tiny) * mask.T[:, :, None]
     leverage, worst = shares.cumsum(dim=2), torch.zeros_like(rate)

@@ -21,11 +21,7 @@ def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
     """How far from zero rounding may push an entry of L q, shape (m, k).
 
     Rounding errors δG reach L as δG V S⁻¹, so row j of L q is off by about ν_j ‖S⁻¹ q‖, with ν_j the error
-    of row j of G: in proportion to the row's own size, or alike for all (`LowRank.even`).
-
-    Args:
-        low_rank: the split of G; its floor measures δG.
-        directions: unit columns, shape (b, k).
+    of row j of G: in proportion to the row's own size, or alike for all (`LowRank.even`). Directions are unit columns.
     """
     S = low_rank.singular_values[: low_rank.batch_size]
     amplified = (directions / S[:, None]).norm(dim=0)
@@ -50,12 +46,7 @@ def default_threshold(low_rank: LowRank) -> float:
 
 
 def null_space(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
-    """Directions q with (L q)_j = 0 on the given rows: orthonormal columns, shape (b, d), most certain first.
-
-    Args:
-        low_rank: the split of G.
-        zero_rows: mask, shape (m,).
-    """
+    """Directions q with (L q)_j = 0 on the given rows, a mask (m,): orthonormal, shape (b, d), most certain first."""
     L = low_rank.factor
     rows = L[zero_rows]
     _, triangle = torch.linalg.qr(rows, mode="r") if len(rows) >= L.shape[1] else (None, rows)
@@ -94,13 +85,8 @@ def smallest_vectors(
 ) -> tuple[Tensor, Tensor]:
     """The eigenvectors of the smallest eigenvalues, by inverse iteration on a few vectors at once.
 
-    Args:
-        grams: shape (K, b, b).
-        start: unit columns near the first eigenvector, shape (b, K).
-        generator: CPU generator, for the other vectors.
-
-    Returns:
-        Unit vectors, shape (K, b, d), and the eigenvalues, ascending, shape (K, d), d = `BLOCK` or b.
+    Of matrices (K, b, b), from unit columns near their first eigenvectors, (b, K); the others start at random. Returns
+    unit vectors, shape (K, b, d), and the eigenvalues, ascending, shape (K, d), d = `BLOCK` or b.
     """
     count, b = grams.shape[:2]
     others = torch.randn(count, b, min(b, BLOCK) - 1, dtype=start.dtype, generator=generator).to(start)
