@@ -53,7 +53,7 @@ def least_squares(
         wider = (0, NARROW - count)
         weights, slope = pad(weights, wider), pad(slope, wider)
         normal = None if normal is None else pad(normal, wider)
-    tiny = torch.finfo(weights.dtype).tiny
+    tiny = torch.finfo(weights.dtype).tiny  # candidates that have arrived must not divide by zero
 
     def project(s: Tensor) -> Tensor:
         return s if normal is None else torch.addcmul(s, normal, (normal * s).sum(dim=0), value=-1)
