@@ -28,7 +28,7 @@ from spear_core.spear.reconstruction import from_coefficients, gradient_residual
 from spear_core.tolerances import noise_per_entry, rounding_residual
 
 ROUNDS = 12  # of random starts, while fewer than b samples are apart
-FEWEST_STARTS = 64  # more than without noise, since nothing is taken out between rounds
+FEWEST_STARTS = 64  # of a round; nothing is taken out between rounds, so each starts on all samples
 PASSES, STEPS = 8, 8  # new patterns in float32, and conjugate gradients for each
 NOISY_SCALE_AGREES = 0.5  # how far the scales that β and the bias gradient tell may differ under noise
 APART = 0.03  # samples whose z differ by less, relative to their length, count as one
