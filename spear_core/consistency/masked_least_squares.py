@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from spear_core.linalg import beside, random_units, units
 
-DENSE_SIZE = 192  # unknowns up to which an r × r factor a candidate is cheaper than many steps; measured
+DENSE_SIZE = 192  # unknowns up to which an r × r factor a candidate is cheaper than many steps
 DENSE_STEPS = 3  # of conjugate gradients that suffice with Cholesky factors, however ill-conditioned A is
 INVERSE_STEPS = 4
 NARROW = 16  # columns up to which matrix products take longer with fewer of them, up to four times
@@ -53,7 +53,7 @@ def least_squares(
         wider = (0, NARROW - count)
         weights, slope = pad(weights, wider), pad(slope, wider)
         normal = None if normal is None else pad(normal, wider)
-    tiny = torch.finfo(weights.dtype).tiny
+    tiny = torch.finfo(weights.dtype).tiny  # candidates that have arrived must not divide by zero
 
     def project(s: Tensor) -> Tensor:
         return s if normal is None else torch.addcmul(s, normal, (normal * s).sum(dim=0), value=-1)

@@ -17,7 +17,7 @@ from torch import Tensor
 from spear_core.certificate.certify import expected_error
 from spear_core.certificate.record import Certificate
 from spear_core.consistency.finish import pattern_newton
-from spear_core.consistency.masked_least_squares import active, factorise, null_vectors
+from spear_core.consistency.masked_least_squares import DENSE_STEPS, active, factorise, null_vectors
 from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.walk import crowding, starts_per_sample, walk
 from spear_core.linalg import first_apart
@@ -28,7 +28,8 @@ from spear_core.spear.reconstruction import from_coefficients, gradient_residual
 from spear_core.tolerances import noise_per_entry, rounding_residual
 
 ROUNDS = 12  # of random starts, while fewer than b samples are apart
-FEWEST_STARTS = 64
+FEWEST_STARTS = 64  # of a round; nothing is taken out between rounds, so each starts on all samples
+PASSES, STEPS = 8, 8  # new patterns in float32, and conjugate gradients for each
 NOISY_SCALE_AGREES = 0.5  # how far the scales that β and the bias gradient tell may differ under noise
 APART = 0.03  # samples whose z differ by less, relative to their length, count as one
 COEFFICIENTS = 1.7  # times the error of R: what the error of c makes of it; measured, 1.3 to 2.6
@@ -77,11 +78,11 @@ def _round(relation: Relation, generator: torch.Generator | None) -> Tensor:
         relation.inner.device
     )
     inner, outer = relation.inner.to(torch.float32), relation.outer.to(torch.float32)
-    u = pattern_newton(inner, outer, walk(inner, outer, start), passes=8, steps=8).to(torch.float64)
+    u = pattern_newton(inner, outer, walk(inner, outer, start), passes=PASSES, steps=STEPS).to(torch.float64)
     for _ in range(FINISHES):
         pattern = active(relation.inner, u)
         lower = factorise(relation.inner, relation.outer, pattern, u)
-        u = null_vectors(relation.inner, relation.outer, u, pattern, 3, lower)
+        u = null_vectors(relation.inner, relation.outer, u, pattern, DENSE_STEPS, lower)
     u = u[:, u.isfinite().all(dim=0)]
     return u[:, relation.scaled(u, NOISY_SCALE_AGREES)[1]]
 

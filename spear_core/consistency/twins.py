@@ -48,6 +48,7 @@ def told_apart(target: Target, coefficients: Tensor, directions: Tensor, budget:
         c_i of the missing ones as rows, shape (b − k, b), to be certified; None if nothing agrees.
     """
     L, layers, forward = target.low_rank.factor, target.problem.layers, target.forward
+    # the loss must be cross-entropy, of one factor, as the samples found show
     Q = directions / (coefficients * directions.T).sum(dim=1)
     k, missing = len(coefficients), L.shape[1] - len(coefficients)
     passed = passed_on(layers, forward.preactivations(coefficients))
@@ -59,6 +60,7 @@ def told_apart(target: Target, coefficients: Tensor, directions: Tensor, budget:
     if not (factor * grads - own).norm() < AGREES * own.norm():
         return None
     labels = _labels_left(layers[-1], errors, factor, missing)
+    # what is left for c: the complement of the directions, at the scale that the bias gradient tells
     mean = L.T @ layers[0].bias_grad.to(L.dtype)
     space = orthogonal_complement(directions)
     within = space.T @ mean

@@ -17,7 +17,7 @@ from spear_core.linalg import units, value_and_slope
 
 NEVER = float("inf")
 NEAR = 0.15  # misfit below which a walker sits in the basin of a sample, and is worth a finish
-FEWEST_STARTS = 32  # of a round: fewer would hardly take less time
+FEWEST_STARTS = 32  # of a round, however few samples are missing
 COVERAGE = 0.015  # walkers per missing sample times (b/m)²
 REFLECT_FROM = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample

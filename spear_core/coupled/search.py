@@ -125,11 +125,13 @@ def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterato
     idle = 0
     while True:
         none = chain.weights.new_empty(b, 0)
+        # from random starts in what is left of the spaces
         layers = range(chain.relations + 1)
         spaces = chain.spaces(tuple(found.directions(j) if len(found) else none for j in layers))
         starts = random_starts(chain, spaces, WALKERS, budget.generator)
         small = tuple(space.to(torch.float32) for space in spaces)
         z, y, gap = walk(small, *starts, deadline=budget.deadline)
+        # one walker for each sample is worth a finish, which takes longest: the clock is looked at before each
         new: list[Sample] = []
         for i in _places(y[0], gap):
             if budget.late:
