@@ -28,7 +28,7 @@ from spear_core.study import metrics
 from spear_core.study.defended import BATCH, CLIP, DEFENCES, FORMATS, HIDDEN, message
 from spear_core.study.outcomes import outcome
 from spear_core.study.sparsest import sparsest_batch
-from widgets.limits_rows import SECONDS, Measured
+from spear_widgets.limits.rows import SECONDS, Measured
 
 PATH = RESULTS / "defences.json"
 TRAINED, EPOCHS, MINIBATCH, WIDTH, DEPTH = 1200, 5, 24, 100, 3

@@ -1,0 +1,26 @@
+"""Samples of a batch as pictures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spear_core.client.data import Batch
+from spear_widgets.kit import base, drawing
+
+
+def sample_pictures(batch: Batch, inputs: Tensor) -> np.ndarray:
+    """Samples as pictures, shape (b, H, W, 3); rows of a table as coloured squares."""
+    if batch.shape is not None:
+        return batch.pictures(inputs.to(torch.float32))
+    n = inputs.shape[1]
+    side = -(-n // 6)
+    padded = torch.zeros(len(inputs), 6 * side).index_copy_(1, torch.arange(n), inputs.to(torch.float32))
+    return drawing.signed_colours(padded.reshape(-1, 6, side).numpy(), 3.0)
+
+
+def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[str] = ()) -> base.Picture:
+    """Samples as pictures, for the end of a cell."""
+    grid = drawing.picture_grid(sample_pictures(batch, inputs), side=112, labels=labels)
+    return base.Picture(drawing.encode(grid), description)
