@@ -17,7 +17,7 @@ EXERCISES = {
     if isinstance(value, Exercise)
 }
 MISTAKES = [
-    pytest.param(exercise, mistake, id=f"{name}-{mistake.function.__name__.strip('_')}")
+    pytest.param(exercise, mistake, id=f"{name}-{mistake.hint[:30]}")
     for name, exercise in EXERCISES.items()
     for mistake in exercise.mistakes
 ]

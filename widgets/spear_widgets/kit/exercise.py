@@ -9,7 +9,7 @@ import ast
 import html
 import inspect
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 Function = Callable[..., Any]
+Cases = Iterable[tuple[str, tuple[Any, ...]]]  # what a case is, and the arguments of the call
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Exercise:
     Attributes:
         task: what to write, one or two sentences.
         reference: the solution; its source is shown, folded away.
-        cases: arguments of each call, (description, arguments), of several shapes and seeds.
+        cases: yields (description, arguments) of each call, of several shapes and seeds.
         mistakes: known wrong answers with their hints.
         hints: three, each saying more than the one before.
         agree: (wanted, yours) → whether the answer is right; default: equal shape and close values.
@@ -74,14 +75,14 @@ class Exercise:
 
     task: str
     reference: Function
-    cases: Callable[[], Sequence[tuple[str, tuple[Any, ...]]]]
+    cases: Callable[[], Cases]
     mistakes: tuple[Mistake, ...]
     hints: tuple[str, str, str]
     agree: Callable[[Any, Any], bool] | None = None
 
     def check(self, function: Function) -> Verdict:
         """Run an answer on all cases and compare it with the reference; never raises."""
-        cases = self.cases()
+        cases = list(self.cases())
         for description, arguments in cases:
             wanted = self.reference(*_copies(arguments))
             try:

@@ -1,13 +1,9 @@
 """Exercises of notebook 08, with the mistakes that people make in them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Exercise, Mistake
-
-Cases = list[tuple[str, tuple[Any, ...]]]
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 
 
 # ---------------------------------------------------------------- clipping
@@ -22,32 +18,14 @@ def _clips_the_mean(grads: Tensor, norm: float) -> Tensor:
     return mean * min(1.0, norm / float(mean.norm()))
 
 
-def _lengthens(grads: Tensor, norm: float) -> Tensor:
-    return (grads * (norm / grads.norm(dim=1, keepdim=True))).mean(dim=0)
-
-
-def _entries(grads: Tensor, norm: float) -> Tensor:
-    return grads.clamp(-norm, norm).mean(dim=0)
-
-
-def _sums(grads: Tensor, norm: float) -> Tensor:
-    return clip(grads, norm) * len(grads)
-
-
-def _drops(grads: Tensor, norm: float) -> Tensor:
-    return (grads * (grads.norm(dim=1, keepdim=True) <= norm)).mean(dim=0)
-
-
 def _examples() -> Cases:
-    cases: Cases = []
     for seed, (b, n, norm) in enumerate([(4, 6, 1.0), (8, 30, 2.5), (3, 5, 0.1)]):
         generator = torch.Generator().manual_seed(seed)
         grads = torch.randn(b, n, generator=generator, dtype=torch.float64)
         grads = (
             grads / grads.norm(dim=1, keepdim=True) * torch.logspace(1, -1, b, dtype=torch.float64)[:, None]
         )
-        cases.append((f"{b} examples, norm {norm:g}", (grads * norm, norm)))
-    return cases
+        yield f"{b} examples, norm {norm:g}", (grads * norm, norm)
 
 
 CLIP = Exercise(
@@ -59,10 +37,22 @@ CLIP = Exercise(
         Mistake(
             _clips_the_mean, "Clip every example first, then take the mean: one example must not rule it."
         ),
-        Mistake(_lengthens, "A row that is shorter than the norm stays as it is: the factor is at most 1."),
-        Mistake(_entries, "It is the length of the whole row that is limited, not each entry."),
-        Mistake(_sums, "The mean over the examples is wanted, not their sum."),
-        Mistake(_drops, "A row that is too long is shortened, not thrown away."),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.norm(dim=1, keepdim=True))).mean(dim=0),
+            "A row that is shorter than the norm stays as it is: the factor is at most 1.",
+        ),
+        Mistake(
+            lambda grads, norm: grads.clamp(-norm, norm).mean(dim=0),
+            "It is the length of the whole row that is limited, not each entry.",
+        ),
+        Mistake(
+            lambda grads, norm: clip(grads, norm) * len(grads),
+            "The mean over the examples is wanted, not their sum.",
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (grads.norm(dim=1, keepdim=True) <= norm)).mean(dim=0),
+            "A row that is too long is shortened, not thrown away.",
+        ),
     ),
     hints=(
         "How long is each row, and by which factor must it shrink?",
@@ -89,22 +79,16 @@ def _all_bits(grad: Tensor, bits: int) -> Tensor:
     return (grad / step).round() * step
 
 
-def _not_scaled_back(grad: Tensor, bits: int) -> Tensor:
-    return (grad / (grad.abs().max() / (2 ** (bits - 1) - 1))).round()
-
-
 def _signed_maximum(grad: Tensor, bits: int) -> Tensor:
     step = grad.max() / (2 ** (bits - 1) - 1)
     return (grad / step).round() * step
 
 
 def _numbers() -> Cases:
-    cases: Cases = []
     for seed, (n, bits) in enumerate([(12, 4), (40, 8), (9, 3)]):
         grad = torch.randn(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         grad[0] = -4.0  # the largest entry is negative
-        cases.append((f"{n} numbers, {bits} bits", (grad, bits)))
-    return cases
+        yield f"{n} numbers, {bits} bits", (grad, bits)
 
 
 QUANTISE = Exercise(
@@ -117,7 +101,10 @@ QUANTISE = Exercise(
             _floors, "Round to the nearest multiple: floor always goes down, which shifts the whole gradient."
         ),
         Mistake(_all_bits, "One bit is the sign: 2^(bits − 1) − 1 steps on each side of zero."),
-        Mistake(_not_scaled_back, "These are the numbers of steps. Multiply by the step again."),
+        Mistake(
+            lambda grad, bits: (grad / (grad.abs().max() / (2 ** (bits - 1) - 1))).round(),
+            "These are the numbers of steps. Multiply by the step again.",
+        ),
         Mistake(_signed_maximum, "The largest magnitude is wanted: the largest entry here is negative."),
     ),
     hints=(

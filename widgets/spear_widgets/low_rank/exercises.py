@@ -1,14 +1,10 @@
 """Exercises of notebook 01, with the mistakes that people make in them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Exercise, Mistake
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 from spear_widgets.kit.scene import scene
-
-Cases = list[tuple[str, tuple[Any, ...]]]
 
 
 # ---------------------------------------------------------------- how many samples?
@@ -16,18 +12,6 @@ def count_samples(weight_grad: Tensor) -> int:
     """The batch size behind a gradient: its numerical rank."""
     values = torch.linalg.svdvals(weight_grad.double())
     return int((values > 1e-6 * values[0]).sum())
-
-
-def _count_positive(weight_grad: Tensor) -> int:
-    return int((torch.linalg.svdvals(weight_grad.double()) > 0).sum())
-
-
-def _count_above_fixed_threshold(weight_grad: Tensor) -> int:
-    return int((torch.linalg.svdvals(weight_grad.double()) > 1e-3).sum())
-
-
-def _count_rows(weight_grad: Tensor) -> int:
-    return len(weight_grad)
 
 
 def _gradients() -> Cases:
@@ -45,16 +29,16 @@ COUNT_SAMPLES = Exercise(
     cases=_gradients,
     mistakes=(
         Mistake(
-            _count_positive,
+            lambda weight_grad: int((torch.linalg.svdvals(weight_grad.double()) > 0).sum()),
             "Rounding keeps every singular value above zero, so all of them are counted. "
             "Compare them with the largest one.",
         ),
         Mistake(
-            _count_above_fixed_threshold,
+            lambda weight_grad: int((torch.linalg.svdvals(weight_grad.double()) > 1e-3).sum()),
             "A fixed threshold depends on the scale of the loss. Compare with the largest singular value.",
         ),
         Mistake(
-            _count_rows,
+            lambda weight_grad: len(weight_grad),
             "The number of rows is the width m of the layer. The batch size is the rank.",
         ),
     ),
@@ -73,26 +57,12 @@ def batch_from(rows: Tensor, Q: Tensor) -> Tensor:
     return torch.linalg.solve(Q, rows)
 
 
-def _multiplied(rows: Tensor, Q: Tensor) -> Tensor:
-    return Q @ rows
-
-
-def _transposed_Q(rows: Tensor, Q: Tensor) -> Tensor:
-    return torch.linalg.solve(Q.T, rows)
-
-
-def _transposed(rows: Tensor, Q: Tensor) -> Tensor:
-    return torch.linalg.solve(Q, rows).T
-
-
 def _splits() -> Cases:
-    cases: Cases = []
     for seed, (b, n) in enumerate([(3, 7), (5, 5), (2, 30)]):
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(b, n, generator=generator, dtype=torch.float64)
         Q = torch.randn(b, b, generator=generator, dtype=torch.float64)
-        cases.append((f"b = {b}, n = {n}", (rows, Q)))
-    return cases
+        yield f"b = {b}, n = {n}", (rows, Q)
 
 
 BATCH_FROM = Exercise(
@@ -100,9 +70,14 @@ BATCH_FROM = Exercise(
     reference=batch_from,
     cases=_splits,
     mistakes=(
-        Mistake(_multiplied, "That is Q R. From R = Q Xᵀ, Q must be undone, not applied once more."),
-        Mistake(_transposed_Q, "That undoes Qᵀ. R = Q Xᵀ needs Q itself."),
-        Mistake(_transposed, "That has one sample a column. Return one sample a row, the shape of R."),
+        Mistake(
+            lambda rows, Q: Q @ rows, "That is Q R. From R = Q Xᵀ, Q must be undone, not applied once more."
+        ),
+        Mistake(lambda rows, Q: torch.linalg.solve(Q.T, rows), "That undoes Qᵀ. R = Q Xᵀ needs Q itself."),
+        Mistake(
+            lambda rows, Q: torch.linalg.solve(Q, rows).T,
+            "That has one sample a column. Return one sample a row, the shape of R.",
+        ),
     ),
     hints=(
         "Which equation ties R, Q and the batch together?",

@@ -1,13 +1,10 @@
 """Exercises of notebook 03, with the mistakes that people make in them."""
 
 import math
-from typing import Any
 
 import torch
 
-from spear_widgets.kit.exercise import Exercise, Mistake
-
-Cases = list[tuple[str, tuple[Any, ...]]]
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 
 
 # ---------------------------------------------------------------- false rejection
@@ -20,18 +17,6 @@ def false_rejection(units, threshold):  # type: ignore[no-untyped-def]  # shown 
 def _up_to_and_with(units: int, threshold: float) -> float:
     few = [k for k in range(units + 1) if k <= threshold * units]
     return sum(math.comb(units, k) for k in few) / 2**units
-
-
-def _passes(units: int, threshold: float) -> float:
-    return 1 - false_rejection(units, threshold)
-
-
-def _exactly(units: int, threshold: float) -> float:
-    return math.comb(units, int(threshold * units)) / 2**units
-
-
-def _ways(units: int, threshold: float) -> int:
-    return sum(math.comb(units, k) for k in range(units + 1) if k < threshold * units)
 
 
 def _bell_curve(units: int, threshold: float) -> float:
@@ -55,10 +40,19 @@ FALSE_REJECTION = Exercise(
     cases=_widths,
     mistakes=(
         Mistake(_up_to_and_with, "A direction with exactly τ m zeros is kept: count only those with fewer."),
-        Mistake(_passes, "That is the probability of being kept. Rejection is the other tail."),
-        Mistake(_exactly, "That is the probability of one number of zeros. Add up all numbers below τ m."),
         Mistake(
-            _ways, "Those are the ways, not their probability. Each of the 2^m patterns is equally likely."
+            lambda units, threshold: 1 - false_rejection(units, threshold),
+            "That is the probability of being kept. Rejection is the other tail.",
+        ),
+        Mistake(
+            lambda units, threshold: math.comb(units, int(threshold * units)) / 2**units,
+            "That is the probability of one number of zeros. Add up all numbers below τ m.",
+        ),
+        Mistake(
+            lambda units, threshold: sum(
+                math.comb(units, k) for k in range(units + 1) if k < threshold * units
+            ),
+            "Those are the ways, not their probability. Each of the 2^m patterns is equally likely.",
         ),
         Mistake(
             _bell_curve,
@@ -89,11 +83,6 @@ def _from_zero(hits: list[int], batch_size: int) -> int:
     return number if number < 0 else number - 1
 
 
-def _only_hits(hits: list[int], batch_size: int) -> int:
-    number: int = draws_until_all([hit for hit in hits if hit >= 0], batch_size)
-    return number
-
-
 def _any_hits(hits: list[int], batch_size: int) -> int:
     found = [number for number, hit in enumerate(hits, start=1) if hit >= 0]
     return found[batch_size - 1] if len(found) >= batch_size else -1
@@ -108,20 +97,13 @@ def _misses_count(hits: list[int], batch_size: int) -> int:
     return -1
 
 
-def _all_draws(hits: list[int], batch_size: int) -> int:
-    return len(hits)
-
-
 def _sequences() -> Cases:
-    cases: Cases = [
-        ("b = 3", ([-1, 2, -1, 2, 0, -1, 0, 1, 2], 3)),
-        ("b = 2, one direction never met", ([0, -1, 0, 0, -1], 2)),
-    ]
+    yield "b = 3", ([-1, 2, -1, 2, 0, -1, 0, 1, 2], 3)
+    yield "b = 2, one direction never met", ([0, -1, 0, 0, -1], 2)
     for b in (2, 4):
         draws = torch.randint(-1, 2 * b, (80,), generator=torch.Generator().manual_seed(b))
         hits = torch.where(draws < b, draws, -1).tolist()
-        cases.append((f"b = {b}, 80 random draws", (hits, b)))
-    return cases
+        yield f"b = {b}, 80 random draws", (hits, b)
 
 
 DRAWS_UNTIL_ALL = Exercise(
@@ -133,10 +115,16 @@ DRAWS_UNTIL_ALL = Exercise(
         Mistake(
             _from_zero, "That is the position in the list, which counts from 0. Five draws end at position 4."
         ),
-        Mistake(_only_hits, "Draws that give nothing cost as much as the others: count them, too."),
+        Mistake(
+            lambda hits, batch_size: draws_until_all([hit for hit in hits if hit >= 0], batch_size),
+            "Draws that give nothing cost as much as the others: count them, too.",
+        ),
         Mistake(_any_hits, "A direction that is met twice is still one. Wait for b different ones."),
         Mistake(_misses_count, "−1 is no direction: it must not count as one of the b."),
-        Mistake(_all_draws, "Stop at the draw that completes the set; later ones are not needed."),
+        Mistake(
+            lambda hits, batch_size: len(hits),
+            "Stop at the draw that completes the set; later ones are not needed.",
+        ),
     ),
     hints=(
         "Keep track of which directions are still missing.",

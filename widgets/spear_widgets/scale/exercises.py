@@ -1,13 +1,9 @@
 """Exercises of notebook 05, with the mistakes that people make in them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Exercise, Mistake
-
-Cases = list[tuple[str, tuple[Any, ...]]]
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 
 
 # ---------------------------------------------------------------- PSNR
@@ -17,34 +13,12 @@ def psnr(truth, guess):  # type: ignore[no-untyped-def]  # shown as the solution
     return 10 * torch.log10(span**2 / (truth - guess).square().mean())
 
 
-def _span_not_squared(truth: Tensor, guess: Tensor) -> Tensor:
-    return 10 * torch.log10((truth.max() - truth.min()) / (truth - guess).square().mean())
-
-
-def _natural_log(truth: Tensor, guess: Tensor) -> Tensor:
-    return 10 * torch.log((truth.max() - truth.min()) ** 2 / (truth - guess).square().mean())
-
-
-def _root_error(truth: Tensor, guess: Tensor) -> Tensor:
-    return 10 * torch.log10((truth.max() - truth.min()) ** 2 / (truth - guess).square().mean().sqrt())
-
-
-def _upside_down(truth: Tensor, guess: Tensor) -> Tensor:
-    return -psnr(truth, guess)
-
-
-def _range_one(truth: Tensor, guess: Tensor) -> Tensor:
-    return 10 * torch.log10(1 / (truth - guess).square().mean())
-
-
 def _pictures() -> Cases:
-    cases: Cases = []
     for seed, (n, error) in enumerate([(12, 0.5), (300, 1e-2), (50, 1e-6)]):
         generator = torch.Generator().manual_seed(seed)
         truth = 3 * torch.randn(n, generator=generator, dtype=torch.float64)
         guess = truth + error * torch.randn(n, generator=generator, dtype=torch.float64)
-        cases.append((f"{n} pixels, errors of about {error:g}", (truth, guess)))
-    return cases
+        yield f"{n} pixels, errors of about {error:g}", (truth, guess)
 
 
 PSNR = Exercise(
@@ -53,11 +27,32 @@ PSNR = Exercise(
     reference=psnr,
     cases=_pictures,
     mistakes=(
-        Mistake(_span_not_squared, "The range must be squared, as the error is."),
-        Mistake(_natural_log, "Decibels use the logarithm to base 10: torch.log10."),
-        Mistake(_root_error, "The mean squared error is wanted, without the root."),
-        Mistake(_upside_down, "A better guess must give a larger number: range over error."),
-        Mistake(_range_one, "These pixels do not lie between 0 and 1. Use the range of the truth."),
+        Mistake(
+            lambda truth, guess: (
+                10 * torch.log10((truth.max() - truth.min()) / (truth - guess).square().mean())
+            ),
+            "The range must be squared, as the error is.",
+        ),
+        Mistake(
+            lambda truth, guess: (
+                10 * torch.log((truth.max() - truth.min()) ** 2 / (truth - guess).square().mean())
+            ),
+            "Decibels use the logarithm to base 10: torch.log10.",
+        ),
+        Mistake(
+            lambda truth, guess: (
+                10 * torch.log10((truth.max() - truth.min()) ** 2 / (truth - guess).square().mean().sqrt())
+            ),
+            "The mean squared error is wanted, without the root.",
+        ),
+        Mistake(
+            lambda truth, guess: -psnr(truth, guess),
+            "A better guess must give a larger number: range over error.",
+        ),
+        Mistake(
+            lambda truth, guess: 10 * torch.log10(1 / (truth - guess).square().mean()),
+            "These pixels do not lie between 0 and 1. Use the range of the truth.",
+        ),
     ),
     hints=(
         "Which two numbers does the fraction compare?",
@@ -82,10 +77,6 @@ def _normal(successes: int, trials: int) -> Tensor:
     return torch.tensor([share - half, share + half])
 
 
-def _not_divided(successes: int, trials: int) -> Tensor:
-    return wilson(successes, trials) * (1 + 1.96**2 / trials)
-
-
 def _half_only(successes: int, trials: int) -> Tensor:
     low, high = wilson(successes, trials)
     return (high - low) / 2
@@ -102,7 +93,10 @@ WILSON = Exercise(
     cases=_counts,
     mistakes=(
         Mistake(_normal, "That is the normal interval. For 10 of 10 it has length zero; Wilson's has not."),
-        Mistake(_not_divided, "Both ends must be divided by 1 + z²/n."),
+        Mistake(
+            lambda successes, trials: wilson(successes, trials) * (1 + 1.96**2 / trials),
+            "Both ends must be divided by 1 + z²/n.",
+        ),
         Mistake(_half_only, "That is half of its length. Return both ends."),
     ),
     hints=(

@@ -1,14 +1,10 @@
 """Exercises of notebook 04, with the mistakes that people make in them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Exercise, Mistake
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 from spear_widgets.kit.scene import scene
-
-Cases = list[tuple[str, tuple[Any, ...]]]
 
 
 # ---------------------------------------------------------------- λ
@@ -16,30 +12,6 @@ def sparsity_match(output_grads, preactivations):  # type: ignore[no-untyped-def
     """λ, the share of entries with [∂L/∂Z = 0] = [Z ≤ 0]."""
     agree = (output_grads == 0) == (preactivations <= 0)
     return float(agree.double().mean())
-
-
-def _disagree(output_grads: Tensor, preactivations: Tensor) -> float:
-    return 1 - float(sparsity_match(output_grads, preactivations))
-
-
-def _both_zero(output_grads: Tensor, preactivations: Tensor) -> float:
-    return float(((output_grads == 0) & (preactivations <= 0)).double().mean())
-
-
-def _zero_exactly(output_grads: Tensor, preactivations: Tensor) -> float:
-    return float(((output_grads == 0) == (preactivations == 0)).double().mean())
-
-
-def _each_sample(output_grads: Tensor, preactivations: Tensor) -> Tensor:
-    return ((output_grads == 0) == (preactivations <= 0)).double().mean(dim=1)
-
-
-def _count(output_grads: Tensor, preactivations: Tensor) -> int:
-    return int(((output_grads == 0) == (preactivations <= 0)).sum())
-
-
-def _of_the_zeros(output_grads: Tensor, preactivations: Tensor) -> float:
-    return float((preactivations[output_grads == 0] <= 0).double().mean())
 
 
 def _patterns() -> Cases:
@@ -61,18 +33,36 @@ SPARSITY_MATCH = Exercise(
     reference=sparsity_match,
     cases=_patterns,
     mistakes=(
-        Mistake(_disagree, "That is the share of entries that disagree: λ = 1 means that all agree."),
         Mistake(
-            _both_zero,
+            lambda output_grads, preactivations: 1 - float(sparsity_match(output_grads, preactivations)),
+            "That is the share of entries that disagree: λ = 1 means that all agree.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0) & (preactivations <= 0)).double().mean()
+            ),
             "Entries that are both *not* zero agree, too. Compare the two conditions with ==, not with &.",
         ),
-        Mistake(_zero_exactly, "Silent means Z ≤ 0, not Z = 0."),
         Mistake(
-            _each_sample, "That is one share for each sample. λ is one number, over all samples and units."
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0) == (preactivations == 0)).double().mean()
+            ),
+            "Silent means Z ≤ 0, not Z = 0.",
         ),
-        Mistake(_count, "That is the number of entries that agree. A share is between 0 and 1."),
         Mistake(
-            _of_the_zeros,
+            lambda output_grads, preactivations: (
+                ((output_grads == 0) == (preactivations <= 0)).double().mean(dim=1)
+            ),
+            "That is one share for each sample. λ is one number, over all samples and units.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: int(((output_grads == 0) == (preactivations <= 0)).sum()),
+            "That is the number of entries that agree. A share is between 0 and 1.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                (preactivations[output_grads == 0] <= 0).double().mean()
+            ),
             "That asks only where ∂L/∂Z is zero. An active unit with a zero gradient counts, and so does a silent "
             "one without.",
         ),
@@ -91,36 +81,17 @@ def scales(factor, directions, bias_grad):  # type: ignore[no-untyped-def]  # sh
     return torch.linalg.lstsq(factor @ directions, bias_grad[:, None]).solution[:, 0]
 
 
-def _without_directions(factor: Tensor, directions: Tensor, bias_grad: Tensor) -> Tensor:
-    return torch.linalg.lstsq(factor, bias_grad[:, None]).solution[:, 0]
-
-
-def _projected(factor: Tensor, directions: Tensor, bias_grad: Tensor) -> Tensor:
-    return (factor @ directions).T @ bias_grad
-
-
-def _column(factor: Tensor, directions: Tensor, bias_grad: Tensor) -> Tensor:
-    return torch.linalg.lstsq(factor @ directions, bias_grad[:, None]).solution
-
-
-def _scaled(factor: Tensor, directions: Tensor, bias_grad: Tensor) -> Tensor:
-    found: Tensor = directions * scales(factor, directions, bias_grad)
-    return found
-
-
 def _signless(factor: Tensor, directions: Tensor, bias_grad: Tensor) -> Tensor:
     found: Tensor = scales(factor, directions, bias_grad)
     return found.abs()
 
 
 def _splits() -> Cases:
-    cases: Cases = []
     for b, seed in ((2, 1), (3, 2), (6, 3)):
         stage = scene("photos", b, 100, seed)
         signs = torch.where(torch.arange(b) % 2 == 0, 1.0, -1.0).double()
         directions = stage.true_directions * signs
-        cases.append((f"b = {b}", (stage.low_rank.factor, directions, stage.layer.bias_grad.double())))
-    return cases
+        yield f"b = {b}", (stage.low_rank.factor, directions, stage.layer.bias_grad.double())
 
 
 SCALES = Exercise(
@@ -130,14 +101,25 @@ SCALES = Exercise(
     cases=_splits,
     mistakes=(
         Mistake(
-            _without_directions, "That solves L v = g, so v = Q̄ s. The directions are still to be undone."
+            lambda factor, directions, bias_grad: torch.linalg.lstsq(factor, bias_grad[:, None]).solution[
+                :, 0
+            ],
+            "That solves L v = g, so v = Q̄ s. The directions are still to be undone.",
         ),
         Mistake(
-            _projected,
+            lambda factor, directions, bias_grad: (factor @ directions).T @ bias_grad,
             "Multiplying by the transpose solves only if the columns are orthonormal. They are not.",
         ),
-        Mistake(_column, "That is a matrix of one column. Return the vector, shape (b,)."),
-        Mistake(_scaled, "Those are the scaled directions Q. Return the scales alone."),
+        Mistake(
+            lambda factor, directions, bias_grad: (
+                torch.linalg.lstsq(factor @ directions, bias_grad[:, None]).solution
+            ),
+            "That is a matrix of one column. Return the vector, shape (b,).",
+        ),
+        Mistake(
+            lambda factor, directions, bias_grad: directions * scales(factor, directions, bias_grad),
+            "Those are the scaled directions Q. Return the scales alone.",
+        ),
         Mistake(
             _signless, "A scale may be negative: q and −q are the same direction, and s puts the sign right."
         ),

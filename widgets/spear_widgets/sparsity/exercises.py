@@ -1,14 +1,10 @@
 """Exercises of notebook 02, with the mistakes that people make in them."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Exercise, Mistake
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 from spear_widgets.kit.scene import scene
-
-Cases = list[tuple[str, tuple[Any, ...]]]
 
 
 # ---------------------------------------------------------------- counting zeros
@@ -18,32 +14,18 @@ def zero_share(factor: Tensor, direction: Tensor) -> float:
     return float((entries < 1e-5 * entries.max()).double().mean())
 
 
-def _exactly_zero(factor: Tensor, direction: Tensor) -> float:
-    return float(((factor @ direction) == 0).double().mean())
-
-
-def _fixed_threshold(factor: Tensor, direction: Tensor) -> float:
-    return float(((factor @ direction).abs() < 1e-5).double().mean())
-
-
 def _count(factor: Tensor, direction: Tensor) -> int:
     entries = (factor @ direction).abs()
     return int((entries < 1e-5 * entries.max()).sum())
 
 
-def _share_of_the_others(factor: Tensor, direction: Tensor) -> float:
-    return 1 - float(zero_share(factor, direction))
-
-
 def _directions() -> Cases:
-    cases: Cases = []
     for b, length in ((3, 1.0), (4, 1000.0), (2, 1e-4)):
         stage = scene("photos", b, 100)
         right = stage.true_directions[:, 0]
         wrong = torch.randn(b, generator=torch.Generator().manual_seed(b), dtype=torch.float64)
-        cases.append((f"b = {b}, a right q of length {length:g}", (stage.low_rank.factor, length * right)))
-        cases.append((f"b = {b}, a wrong q", (stage.low_rank.factor, length * wrong)))
-    return cases
+        yield f"b = {b}, a right q of length {length:g}", (stage.low_rank.factor, length * right)
+        yield f"b = {b}, a wrong q", (stage.low_rank.factor, length * wrong)
 
 
 ZERO_SHARE = Exercise(
@@ -52,16 +34,19 @@ ZERO_SHARE = Exercise(
     cases=_directions,
     mistakes=(
         Mistake(
-            _exactly_zero,
+            lambda factor, direction: float(((factor @ direction) == 0).double().mean()),
             "After a matrix product hardly any number is exactly 0.0. Allow for rounding.",
         ),
         Mistake(
-            _fixed_threshold,
+            lambda factor, direction: float(((factor @ direction).abs() < 1e-5).double().mean()),
             "A longer q makes every entry larger, so a fixed threshold changes its verdict. "
             "Compare with the largest entry.",
         ),
         Mistake(_count, "That is the number of zeros. A share is between 0 and 1."),
-        Mistake(_share_of_the_others, "That is the share of entries that are not zero."),
+        Mistake(
+            lambda factor, direction: 1 - float(zero_share(factor, direction)),
+            "That is the share of entries that are not zero.",
+        ),
     ),
     hints=(
         "Compute L q first. What is the smallest entry that you would not call zero?",
@@ -77,22 +62,6 @@ def direction_from(rows: Tensor) -> Tensor:
     return torch.linalg.svd(rows, full_matrices=True).Vh[-1]
 
 
-def _first_vector(rows: Tensor) -> Tensor:
-    return torch.linalg.svd(rows, full_matrices=True).Vh[0]
-
-
-def _thin(rows: Tensor) -> Tensor:
-    return torch.linalg.svd(rows, full_matrices=False).Vh[-1]
-
-
-def _column(rows: Tensor) -> Tensor:
-    return torch.linalg.svd(rows, full_matrices=True).Vh[:, -1]
-
-
-def _as_matrix(rows: Tensor) -> Tensor:
-    return torch.linalg.svd(rows, full_matrices=True).Vh[-1:]
-
-
 def _same_line(wanted: Tensor, yours: Tensor) -> bool:
     """Whether two unit vectors agree: q and −q are the same direction."""
     yours = torch.as_tensor(yours).to(wanted)
@@ -101,12 +70,10 @@ def _same_line(wanted: Tensor, yours: Tensor) -> bool:
 
 
 def _row_sets() -> Cases:
-    cases: Cases = []
     for seed, b in enumerate([2, 3, 6]):
         generator = torch.Generator().manual_seed(seed)
         rows = torch.randn(b - 1, b, generator=generator, dtype=torch.float64)
-        cases.append((f"b = {b}: {b - 1} rows of length {b}", (rows,)))
-    return cases
+        yield f"b = {b}: {b - 1} rows of length {b}", (rows,)
 
 
 DIRECTION_FROM = Exercise(
@@ -115,16 +82,22 @@ DIRECTION_FROM = Exercise(
     cases=_row_sets,
     mistakes=(
         Mistake(
-            _first_vector,
+            lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[0],
             "That is the direction in which the rows say most. The one they say nothing about is last.",
         ),
         Mistake(
-            _thin,
+            lambda rows: torch.linalg.svd(rows, full_matrices=False).Vh[-1],
             "The thin SVD of b − 1 rows has only b − 1 vectors, and the null vector is the one left out: "
             "full_matrices=True.",
         ),
-        Mistake(_column, "That is a column of Vh. Right singular vectors are the rows of Vh."),
-        Mistake(_as_matrix, "That is a matrix of one row. Return the vector, shape (b,)."),
+        Mistake(
+            lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[:, -1],
+            "That is a column of Vh. Right singular vectors are the rows of Vh.",
+        ),
+        Mistake(
+            lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[-1:],
+            "That is a matrix of one row. Return the vector, shape (b,).",
+        ),
     ),
     hints=(
         "q is the null vector of the rows: rows @ q = 0.",

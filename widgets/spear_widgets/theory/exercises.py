@@ -3,35 +3,13 @@
 import math
 from typing import Any
 
-from spear_widgets.kit.exercise import Exercise, Mistake
-
-Cases = list[tuple[str, tuple[Any, ...]]]
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 
 
 # ---------------------------------------------------------------- some direction is missing
 def still_missing(hits, draws):  # type: ignore[no-untyped-def]  # shown as the solution
     """1 − Π (1 − (1 − p_i)^N), directions taken as independent."""
     return 1 - math.prod(1 - (1 - p) ** draws for p in hits)
-
-
-def _union(hits: list[float], draws: int) -> float:
-    return sum((1 - p) ** draws for p in hits)
-
-
-def _all_missing(hits: list[float], draws: int) -> float:
-    return math.prod((1 - p) ** draws for p in hits)
-
-
-def _all_met(hits: list[float], draws: int) -> float:
-    return math.prod(1 - (1 - p) ** draws for p in hits)
-
-
-def _mean_hit(hits: list[float], draws: int) -> float:
-    return 1 - (1 - (1 - sum(hits) / len(hits)) ** draws) ** len(hits)
-
-
-def _rarest(hits: list[float], draws: int) -> float:
-    return float((1 - min(hits)) ** draws)
 
 
 def _hit_lists() -> Cases:
@@ -50,12 +28,25 @@ STILL_MISSING = Exercise(
     cases=_hit_lists,
     mistakes=(
         Mistake(
-            _union, "A sum of probabilities is an upper bound, and can exceed 1. Multiply those of being met."
+            lambda hits, draws: sum((1 - p) ** draws for p in hits),
+            "A sum of probabilities is an upper bound, and can exceed 1. Multiply those of being met.",
         ),
-        Mistake(_all_missing, "That is the probability that all of them are missing. One is enough to fail."),
-        Mistake(_all_met, "That is the probability that nothing is missing: the opposite."),
-        Mistake(_mean_hit, "The rare directions decide, and a mean hides them. Use each p_i by itself."),
-        Mistake(_rarest, "That looks at the rarest direction only. The others can be missing, too."),
+        Mistake(
+            lambda hits, draws: math.prod((1 - p) ** draws for p in hits),
+            "That is the probability that all of them are missing. One is enough to fail.",
+        ),
+        Mistake(
+            lambda hits, draws: math.prod(1 - (1 - p) ** draws for p in hits),
+            "That is the probability that nothing is missing: the opposite.",
+        ),
+        Mistake(
+            lambda hits, draws: 1 - (1 - (1 - sum(hits) / len(hits)) ** draws) ** len(hits),
+            "The rare directions decide, and a mean hides them. Use each p_i by itself.",
+        ),
+        Mistake(
+            lambda hits, draws: float((1 - min(hits)) ** draws),
+            "That looks at the rarest direction only. The others can be missing, too.",
+        ),
     ),
     hints=(
         "How likely is it that one given direction has been met?",
@@ -73,22 +64,6 @@ def draws_for_risk(batch_size, risk):  # type: ignore[no-untyped-def]  # shown a
     return math.ceil(math.log(missed) / math.log(1 - p))
 
 
-def _one_direction(batch_size: int, risk: float) -> int:
-    return math.ceil(math.log(risk) / math.log(1 - 2.0 ** -(batch_size - 1)))
-
-
-def _one_row_too_many(batch_size: int, risk: float) -> int:
-    return math.ceil(math.log(1 - (1 - risk) ** (1 / batch_size)) / math.log(1 - 2.0**-batch_size))
-
-
-def _expected(batch_size: int, risk: float) -> int:
-    return math.ceil(sum(1 / k for k in range(1, batch_size + 1)) * 2 ** (batch_size - 1))
-
-
-def _not_whole(batch_size: int, risk: float) -> float:
-    return float(math.log(1 - (1 - risk) ** (1 / batch_size)) / math.log(1 - 2.0 ** -(batch_size - 1)))
-
-
 def _risks() -> Cases:
     return [(f"b = {b}, risk {risk}", (b, risk)) for b, risk in ((2, 0.1), (4, 0.01), (8, 0.05), (12, 0.001))]
 
@@ -104,11 +79,27 @@ DRAWS_FOR_RISK = Exercise(
     cases=_risks,
     mistakes=(
         Mistake(
-            _one_direction, "That is the risk of missing one given direction. There are b that can be missed."
+            lambda batch_size, risk: math.ceil(math.log(risk) / math.log(1 - 2.0 ** -(batch_size - 1))),
+            "That is the risk of missing one given direction. There are b that can be missed.",
         ),
-        Mistake(_one_row_too_many, "A draw takes b − 1 rows, so p = 2^−(b−1)."),
-        Mistake(_expected, "That is the expected number. It leaves a large risk, and does not depend on it."),
-        Mistake(_not_whole, "Draws are whole: take the next whole number, math.ceil."),
+        Mistake(
+            lambda batch_size, risk: math.ceil(
+                math.log(1 - (1 - risk) ** (1 / batch_size)) / math.log(1 - 2.0**-batch_size)
+            ),
+            "A draw takes b − 1 rows, so p = 2^−(b−1).",
+        ),
+        Mistake(
+            lambda batch_size, risk: math.ceil(
+                sum(1 / k for k in range(1, batch_size + 1)) * 2 ** (batch_size - 1)
+            ),
+            "That is the expected number. It leaves a large risk, and does not depend on it.",
+        ),
+        Mistake(
+            lambda batch_size, risk: float(
+                math.log(1 - (1 - risk) ** (1 / batch_size)) / math.log(1 - 2.0 ** -(batch_size - 1))
+            ),
+            "Draws are whole: take the next whole number, math.ceil.",
+        ),
     ),
     hints=(
         "First: how often may one direction be missed so that all b together stay within the risk?",

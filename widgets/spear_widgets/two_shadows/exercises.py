@@ -5,10 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Exercise, Mistake
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 from spear_widgets.two_shadows.grounds import client_of
-
-Cases = list[tuple[str, tuple[Any, ...]]]
 
 
 # ---------------------------------------------------------------- how far from the row space
@@ -30,14 +28,6 @@ def _all_vectors(next_grad: Tensor, y: Tensor) -> float:
     return float((y.double() - Vh.T @ (Vh @ y.double())).norm() / y.norm())
 
 
-def _not_relative(next_grad: Tensor, y: Tensor) -> float:
-    return misfit(next_grad, y) * float(y.norm())
-
-
-def _column_space(next_grad: Tensor, y: Tensor) -> float:
-    return misfit(next_grad.T, y)
-
-
 def _not_orthonormal(next_grad: Tensor, y: Tensor) -> float:
     b = int(torch.linalg.matrix_rank(next_grad.double(), rtol=1e-6))
     rows = next_grad.double()[:b]
@@ -45,17 +35,13 @@ def _not_orthonormal(next_grad: Tensor, y: Tensor) -> float:
 
 
 def _vectors() -> Cases:
-    cases: Cases = []
     for b, width in ((2, 30), (3, 50), (5, 40)):
         batch, model, gradients = client_of(b, "ReLU", width)
         with torch.no_grad():
             y = torch.relu(model[0](batch.inputs))
         grad = gradients["2.weight"]
-        cases.append((f"b = {b}, m = {width}, y of a sample", (grad, y[0])))
-        cases.append(
-            (f"b = {b}, m = {width}, relu of the mean of two samples' z", (grad, _blend(model, batch)))
-        )
-    return cases
+        yield f"b = {b}, m = {width}, y of a sample", (grad, y[0])
+        yield f"b = {b}, m = {width}, relu of the mean of two samples' z", (grad, _blend(model, batch))
 
 
 def _blend(model: Any, batch: Any) -> Tensor:
@@ -79,9 +65,13 @@ MISFIT = Exercise(
             "After the cliff the singular vectors are rounding. Keep those whose singular value is above a "
             "millionth of the first.",
         ),
-        Mistake(_not_relative, "Divide by the length of y: a longer y must not look worse."),
         Mistake(
-            _column_space, "That is the column space, where the next layer's ∂L/∂z lie. The y lie in rows."
+            lambda next_grad, y: misfit(next_grad, y) * float(y.norm()),
+            "Divide by the length of y: a longer y must not look worse.",
+        ),
+        Mistake(
+            lambda next_grad, y: misfit(next_grad.T, y),
+            "That is the column space, where the next layer's ∂L/∂z lie. The y lie in rows.",
         ),
         Mistake(
             _not_orthonormal,
@@ -109,28 +99,14 @@ def _rank(M: Tensor, R2: Tensor, slope: Tensor) -> int:
     return int(torch.linalg.matrix_rank(torch.cat([slope[:, None] * M, -R2.T], dim=1)))
 
 
-def _spare_equations(M: Tensor, R2: Tensor, slope: Tensor) -> int:
-    return len(M) - _rank(M, R2, slope)
-
-
-def _without_slope(M: Tensor, R2: Tensor, slope: Tensor) -> int:
-    return free_directions(M, R2, torch.ones_like(slope))
-
-
-def _without_p(M: Tensor, R2: Tensor, slope: Tensor) -> int:
-    return M.shape[1] - int(torch.linalg.matrix_rank(slope[:, None] * M))
-
-
 def _systems() -> Cases:
-    cases: Cases = []
     for seed, (m, b, active) in enumerate(((20, 6, 12), (20, 13, 12), (30, 18, 20), (24, 8, 3))):
         generator = torch.Generator().manual_seed(seed)
         M = torch.randn(m, b, generator=generator, dtype=torch.float64)
         R2 = torch.randn(b, m, generator=generator, dtype=torch.float64)
         slope = torch.zeros(m, dtype=torch.float64)
         slope[torch.randperm(m, generator=generator)[:active]] = 1
-        cases.append((f"m = {m}, b = {b}, {active} active units", (M, R2, slope)))
-    return cases
+        yield f"m = {m}, b = {b}, {active} active units", (M, R2, slope)
 
 
 FREE_DIRECTIONS = Exercise(
@@ -142,9 +118,18 @@ FREE_DIRECTIONS = Exercise(
     cases=_systems,
     mistakes=(
         Mistake(_rank, "That is the number of independent equations. What is left of the unknowns?"),
-        Mistake(_spare_equations, "That counts spare equations. Subtract the rank from the unknowns, 2b."),
-        Mistake(_without_slope, "A silent unit passes on nothing: multiply row j of M by slope[j]."),
-        Mistake(_without_p, "The right-hand side has unknowns as well: b numbers dp."),
+        Mistake(
+            lambda M, R2, slope: len(M) - _rank(M, R2, slope),
+            "That counts spare equations. Subtract the rank from the unknowns, 2b.",
+        ),
+        Mistake(
+            lambda M, R2, slope: free_directions(M, R2, torch.ones_like(slope)),
+            "A silent unit passes on nothing: multiply row j of M by slope[j].",
+        ),
+        Mistake(
+            lambda M, R2, slope: M.shape[1] - int(torch.linalg.matrix_rank(slope[:, None] * M)),
+            "The right-hand side has unknowns as well: b numbers dp.",
+        ),
     ),
     hints=(
         "Bring both sides together: one matrix times the vector of all unknowns is zero.",
