@@ -1,7 +1,5 @@
 """Explorers of step 2 against the arrays of spear_core: one draw, collecting all directions; their exercises."""
 
-from itertools import takewhile
-
 import numpy as np
 import pytest
 import torch
@@ -17,7 +15,6 @@ from spear_widgets.sampling.collecting import (
     RUNS,
     SEARCH_RUNS,
     CollectExplorer,
-    _hits,
     batch_of_kind,
     collect,
     search_draws,
@@ -141,12 +138,12 @@ def test_a_failing_draw_is_told_in_words(draw, monkeypatch):
 @pytest.mark.parametrize("kind", KINDS)
 def test_hits_are_the_draws_whose_direction_is_right(kind: str):
     stage = batch_of_kind(kind, 4)
-    hits = [sample for _, sample in takewhile(lambda hit: hit[0] <= 4000, _hits(stage))]
-    share = len(hits) / 4000
+    hits = collect(kind, 4).hits
+    share = sum(hits)
     found = candidate.candidates(stage, 4000)
-    # two estimates of one probability, 4000 draws each; six standard deviations
+    # an estimate from 4000 draws, and one from 400 sets a sample; six standard deviations
     assert abs(share - float(found.right.double().mean())) < 6 * (2 * 0.25 * share / 4000 + 1e-4) ** 0.5
-    assert set(hits) == {0, 1, 2, 3}
+    assert len(hits) == 4 and min(hits) > 0
     assert share < 1
 
 
@@ -155,16 +152,15 @@ def test_a_collection_is_complete(kind: str):
     found = collect(kind, 4)
     assert len(found.draws) == RUNS
     assert min(found.draws) >= 4
-    assert found.mean == pytest.approx(np.mean(found.draws))
-    assert found.expected == theory.expected_draws(4)
+    assert found.mean == pytest.approx(np.mean(found.draws.tolist()))
+    assert abs(found.mean - found.expected) < 5 * found.error
 
 
 def test_alike_samples_take_more_draws():
     noise, photos, digits, twins = (collect(kind, 6) for kind in KINDS)
     assert noise.mean < photos.mean < twins.mean
     assert noise.mean < digits.mean
-    # what theory counts is a lower bound, since only the most similar sample is counted
-    assert noise.expected < noise.expected_here < photos.expected_here < digits.expected_here
+    assert theory.expected_draws(6) < noise.expected < photos.expected < digits.expected
 
 
 def test_unknown_kinds_are_refused():

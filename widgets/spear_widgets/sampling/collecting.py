@@ -1,22 +1,16 @@
 """How many draws until all directions are met, for unlike and for alike samples."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from itertools import product
 
 import numpy as np
 import torch
 
-from spear_core.spear.sampling import Draw, draw_directions, live_rows
-from spear_core.spear.sparsity import (
-    Pool,
-    default_threshold,
-    filter_directions,
-    passes_first_stage,
-    zero_tolerance,
-)
-from spear_core.study import theory
+from spear_core import states
+from spear_core.model.layers import read_problem
+from spear_core.study import collecting, theory
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.job import Job
@@ -53,97 +47,20 @@ def batch_of_kind(kind: str, batch_size: int) -> Scene:
     return of_batch(replace(stage.batch, inputs=inputs))
 
 
-@dataclass(frozen=True)
-class Collection:
-    """How many draws it took to meet every direction, and what was expected.
-
-    Attributes:
-        draws: of each repetition that was completed, at most `RUNS`.
-        expected: H_b · 2^(b−1).
-        expected_here: the same for the zeros that this batch really has, shared ones left out.
-    """
-
-    draws: tuple[int, ...]
-    expected: float
-    expected_here: float
-
-    @property
-    def mean(self) -> float:
-        """Mean number of draws; infinite if no repetition was completed."""
-        return sum(self.draws) / len(self.draws) if self.draws else float("inf")
-
-
 @lru_cache(maxsize=64)
-def collect(kind: str, batch_size: int) -> Collection:
+def collect(kind: str, batch_size: int) -> collecting.Collection:
     """Draw until every direction was met, again and again.
 
     Args:
         kind: one of `KINDS`.
         batch_size: b ≥ 2.
     """
-    stage = batch_of_kind(kind, batch_size)
-    draws: list[int] = []
-    missing, began = set(range(batch_size)), 0
-    for number, sample in _hits(stage):
-        missing.discard(sample)
-        if not missing:
-            draws.append(number - began)
-            missing, began = set(range(batch_size)), number
-            if len(draws) == RUNS:
-                break
-    return Collection(tuple(draws), theory.expected_draws(batch_size), expected_for(stage))
-
-
-def expected_for(stage: Scene) -> float:
-    """Expected draws from the zeros of each column, and those that it shares with the most similar one."""
-    live = live_rows(stage.low_rank.factor)
-    silent = (stage.preactivations <= 0)[:, live].to(torch.int64)
-    shared = silent @ silent.T
-    zeros = shared.diagonal().clone()
-    shared.fill_diagonal_(0)
-    b, units = stage.batch_size, len(live)
-    chances = [
-        theory.hit_probability(b, units, int(own), shared=int(most))
-        for own, most in zip(zeros, shared.amax(dim=1))
-    ]
-    return theory.expected_draws_each(chances)
-
-
-def _hits(stage: Scene) -> Iterator[tuple[int, int]]:
-    """Numbers, from 1 to `MOST_DRAWS`, of the draws that give a sample's direction, and the sample.
-
-    The client's patterns say which draws may hit; that their null vector has *all* zeros of the sample settles
-    it: rows that are silent for two samples leave a plane.
-    """
-    low_rank, b = stage.low_rank, stage.batch_size
-    L = low_rank.factor
-    live = live_rows(L)
-    unit_rows = L[live] / L[live].norm(dim=1, keepdim=True)
-    silent = (stage.preactivations <= 0)[:, live]
-    generator = torch.Generator().manual_seed(1)
-    chunk, total = 256 * b, 0
-    while total < MOST_DRAWS:
-        draw = draw_directions(unit_rows, chunk, generator=generator)
-        zero = silent[:, draw.sets].to(torch.uint8)  # (b, sets, b)
-        others = zero.sum(dim=2, keepdim=True) - zero  # zeros among all rows but the j-th
-        hits = torch.full((len(draw.directions),), -1)
-        for sample, may in enumerate((others == b - 1).reshape(b, -1)):
-            at = may.nonzero().flatten()
-            q = draw.directions[at].T
-            usable = q.isfinite().all(dim=0)
-            at, q = at[usable], q[:, usable] / q[:, usable].norm(dim=0)
-            small = (L @ q).abs() <= zero_tolerance(low_rank, q)
-            hits[at[small[live[silent[sample]]].all(dim=0)]] = sample
-        # candidates of one set are not independent; in random order their neighbours are others
-        hits = hits[torch.randperm(len(hits), generator=generator)]
-        at = (hits >= 0).nonzero().flatten()
-        yield from zip((total + at + 1).tolist(), hits[at].tolist())
-        total += len(hits)
-        chunk = min(2 * chunk, 16_384)
+    grads = batch_of_kind(kind, batch_size).output_grads
+    return collecting.collect(grads, RUNS, generator=torch.Generator().manual_seed(1), limit=MOST_DRAWS)
 
 
 def search_draws(stage: Scene, seed: int) -> int | None:
-    """Draws that the real search needs, kernels searched: the same filter, fed one set of rows at a time.
+    """Draws after which the real search has the direction of every sample in its pool.
 
     Args:
         stage: a scene.
@@ -152,22 +69,11 @@ def search_draws(stage: Scene, seed: int) -> int | None:
     Returns:
         None if it takes more than `MOST_SEARCHED`.
     """
-    low_rank, b = stage.low_rank, stage.batch_size
+    problem = read_problem(stage.model, stage.gradients)
     generator = torch.Generator().manual_seed(seed)
-    live = live_rows(low_rank.factor)
-    factor = low_rank.factor[live]
-    factor = (factor / factor.norm(dim=1, keepdim=True)).to(torch.float32)
-    pool = Pool.empty(b, factor.device)
-    threshold = default_threshold(low_rank)
-    drawn = 0
-    while drawn < MOST_SEARCHED:
-        draw = draw_directions(factor, b, generator=generator)
-        draw = Draw(draw.directions[:b], draw.sets[:1])
-        drawn += b
-        passed = draw.directions[passes_first_stage(draw, factor, generator=generator)]
-        pool = filter_directions(passed, low_rank, pool, threshold=threshold, generator=generator)
-        if int(pool.unique.sum()) >= b:
-            return drawn
+    for state in states(problem, method="sampling", max_samples=MOST_SEARCHED, generator=generator):
+        if int(state.pool.unique.sum()) >= stage.batch_size:
+            return state.samples_drawn
     return None
 
 
@@ -175,7 +81,7 @@ class CollectExplorer(base.Explorer):
     """Draws until all directions are met, for batches of unlike and of alike samples.
 
     Attributes:
-        state: a `Collection` for each kind of batch.
+        state: draws for each kind of batch.
         searched: draws of the real search by (kind, batch size), as far as it was run.
         job: runs the real search.
     """
@@ -260,9 +166,9 @@ class CollectExplorer(base.Explorer):
         points: list[list[tuple[float, float]]] = [[], [], [], []]
         for line, kind in enumerate(KINDS):
             found, at = self.state[kind], line + 0.12
-            points[0] += [(draws, at + up) for draws, up in zip(found.draws, spread)]
+            points[0] += [(draws, at + up) for draws, up in zip(found.draws.tolist(), spread)]
             points[1].append((found.mean, at))
-            points[2].append((found.expected_here, at))
+            points[2].append((found.expected, at))
             points[3] += [
                 (draws, line - 0.28) for draws in self.searched.get((kind, b), []) if draws is not None
             ]
@@ -280,7 +186,7 @@ class CollectExplorer(base.Explorer):
             found = self.state[kind]
             parts.append(
                 f"{kind} {found.mean / expected:.1f} times"
-                if found.draws
+                if len(found.draws)
                 else f"{kind}: not all of them in {MOST_DRAWS:,}"
             )
         return (

@@ -1,7 +1,5 @@
 """Probability that all directions have been met after N draws."""
 
-import math
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -32,39 +30,11 @@ def private_grads(kind: str, batch_size: int, width: int, seed: int) -> Tensor:
     return of_batch(batch, width=width, seed=seed, depth=3).output_grads
 
 
-@dataclass(frozen=True)
-class Odds:
-    """One batch, drawn from again and again.
-
-    Attributes:
-        draws: until all directions were met, one number a run, ascending, shape (`RUNS`,).
-        hits: p_i, predicted from the zeros of this batch.
-        expected: mean number of draws that follows from them.
-    """
-
-    draws: Tensor
-    hits: list[float]
-    expected: float
-
-    @property
-    def mean(self) -> float:
-        """Mean number of draws."""
-        return float(self.draws.to(torch.float64).mean())
-
-    @property
-    def error(self) -> float:
-        """Standard error of the mean."""
-        return float(self.draws.to(torch.float64).std()) / math.sqrt(len(self.draws))
-
-
 @lru_cache(maxsize=64)
-def odds(kind: str, batch_size: int, width: int, seed: int) -> Odds:
+def odds(kind: str, batch_size: int, width: int, seed: int) -> collecting.Collection:
     """Draw from a batch until all directions are met, `RUNS` times."""
-    D = private_grads(kind, batch_size, width, seed)
-    generator = torch.Generator().manual_seed(seed)
-    hits = collecting.hit_probabilities(D, generator=generator)
-    taken = collecting.first_hits(D, RUNS, generator=generator).max(dim=1).values
-    return Odds(taken.sort().values, hits, theory.expected_draws_each(hits))
+    grads = private_grads(kind, batch_size, width, seed)
+    return collecting.collect(grads, RUNS, generator=torch.Generator().manual_seed(seed))
 
 
 def quantiles(draws: Tensor) -> list[int]:
