@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 from traitlets import TraitError
 
-from spear_core.spear.sampling import live_rows
 from spear_core.spear.sparsity import default_threshold
 from spear_core.study import theory
-from spear_widgets.kit.scene import scene
-from spear_widgets.sampling import candidate, exercises, questions
+from spear_widgets.sampling import exercises, questions
+from spear_widgets.sampling.candidate import candidates
 from spear_widgets.sampling.collecting import (
     KINDS,
     RUNS,
@@ -31,43 +29,6 @@ def shared_draw() -> DrawExplorer:
 def draw(shared_draw):
     shared_draw.reset()
     return shared_draw
-
-
-# ---------------------------------------------------------------- candidates
-@pytest.mark.parametrize(("name", "b"), [("photos", 2), ("photos", 5), ("digits", 4), ("breast_cancer", 3)])
-def test_candidates_are_null_vectors_of_their_rows(name: str, b: int):
-    stage = scene(name, b, 60)
-    found = candidate.candidates(stage, 300)
-    L = stage.low_rank.factor
-    assert found.rows.shape == (len(found), b - 1)
-    assert 250 < len(found) <= 300
-    assert torch.allclose(found.directions.norm(dim=1), torch.ones(len(found), dtype=torch.float64))
-    own = (L[found.rows] @ found.directions[:, :, None])[..., 0].abs()
-    assert float(own.max()) < 1e-8
-    assert found.zero.gather(1, found.rows).all()
-    assert torch.allclose(found.entries, found.directions @ L.T)
-    assert set(found.rows.flatten().tolist()) <= set(live_rows(L).tolist())
-
-
-def test_what_counts_as_right_is_a_column_of_q():
-    stage = scene("photos", 5)
-    found = candidate.candidates(stage, 1000)
-    alike = (found.directions @ stage.true_directions).abs()
-    assert (alike.amax(dim=1)[found.right] > 1 - 1e-9).all()
-    assert (alike.amax(dim=1)[~found.right] < 1 - 1e-12).all()  # between the two, it is blurred
-    assert torch.equal(found.sample[found.right], alike.argmax(dim=1)[found.right])
-    missing = (stage.preactivations <= 0).sum(dim=1)[found.sample[found.right]] - found.zeros[found.right]
-    assert (missing >= 0).all()
-    assert float((missing == 0).double().mean()) > 0.97  # the others come from ill-conditioned rows
-
-
-def test_first_finds_by_hand():
-    stage = scene("photos", 3, 60)
-    found = candidate.candidates(stage, 100)
-    for draws in (1, 7, 100):
-        for sample, at in enumerate(candidate.first_finds(found, 3, draws)):
-            hits = [k + 1 for k in range(draws) if bool(found.right[k]) and int(found.sample[k]) == sample]
-            assert at == (hits[0] if hits else None)
 
 
 # ---------------------------------------------------------------- one draw after the other
@@ -140,7 +101,7 @@ def test_hits_are_the_draws_whose_direction_is_right(kind: str):
     stage = batch_of_kind(kind, 4)
     hits = collect(kind, 4).hits
     share = sum(hits)
-    found = candidate.candidates(stage, 4000)
+    found = candidates(stage, 4000)
     # an estimate from 4000 draws, and one from 400 sets a sample; six standard deviations
     assert abs(share - float(found.right.double().mean())) < 6 * (2 * 0.25 * share / 4000 + 1e-4) ** 0.5
     assert len(hits) == 4 and min(hits) > 0

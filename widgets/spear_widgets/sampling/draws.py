@@ -8,11 +8,12 @@ from spear_core.spear.sparsity import (
     default_threshold,
 )
 from spear_core.study import theory
+from spear_core.study.candidates import Candidates
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, scene
-from spear_widgets.sampling.candidate import Candidates, candidates, first_finds
+from spear_widgets.sampling.candidate import candidates
 
 DRAWS = 200  # that the first explorer scrubs through
 TALLEST = 0.75  # share of zeros at which the axis ends; right directions have about a half
@@ -73,7 +74,7 @@ class DrawExplorer(base.Explorer):
         m = len(self.stage.low_rank.factor)
         self.threshold = theory.least_zeros(m, default_threshold(self.stage.low_rank))
         plot = self._panels.image(self.state, number, self.threshold)
-        first = first_finds(self.state, b, number)
+        first = self.state.first_finds(number)
         picture = drawing.below([plot, met_pictures(self.stage, first)])
         self.show("picture", drawing.encode(picture, "jpeg"))
         rows = sorted(self.state.rows[number - 1].tolist())

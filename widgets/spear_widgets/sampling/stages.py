@@ -1,79 +1,18 @@
 """The filter in two stages: a few rows first, all rows for those that pass."""
 
-from dataclasses import dataclass
-from functools import lru_cache
-
-import torch
-from torch import Tensor
-
-from spear_core.spear.sampling import live_rows
 from spear_core.spear.sparsity import FIRST_ROWS, FIRST_ZEROS
 from spear_core.study import theory
+from spear_core.study.candidates import two_stages
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
-from spear_widgets.kit.scene import Scene, scene
-from spear_widgets.sampling.candidate import CANDIDATES, Candidates, candidates
+from spear_widgets.kit.scene import scene
+from spear_widgets.sampling.candidate import CANDIDATES, candidates
 from spear_widgets.sampling.threshold import share
 
 STAGE_BATCH, STAGE_WIDTH = 8, 200
 
 
 # ---------------------------------------------------------------- two stages
-@dataclass(frozen=True)
-class Stages:
-    """What a first look at a few rows costs, loses and saves.
-
-    Attributes:
-        lost: share of right candidates that it rejects.
-        passed: share of wrong candidates that go on to all rows.
-        entries: entries of L q that are computed for each draw, on average.
-        single: the same without a first stage: m.
-    """
-
-    lost: float
-    passed: float
-    entries: float
-    single: int
-
-
-def two_stages(stage: Scene, found: Candidates, rows: int, zeros: int, seed: int = 0) -> Stages:
-    """Test candidates on a few random rows first.
-
-    Args:
-        stage: the scene that the candidates come from.
-        found: candidates.
-        rows: of the first stage.
-        zeros: that a candidate needs among them, beside the rows that it was made from.
-        seed: of the choice of rows.
-
-    Raises:
-        ValueError: unless 0 ≤ zeros ≤ rows and 1 ≤ rows.
-    """
-    if not 0 <= zeros <= rows or rows < 1:
-        raise ValueError(f"zeros must be 0 to the number of rows, got {zeros} of {rows}")
-    counts = _zeros_in_order(stage, found, seed)
-    passes = counts[:, min(rows, counts.shape[1]) - 1] >= zeros
-    right, m = found.right, found.zero.shape[1]
-    return Stages(
-        lost=float((~passes[right]).double().mean()) if right.any() else 0.0,
-        passed=float(passes[~right].double().mean()) if (~right).any() else 0.0,
-        entries=rows + float(passes.double().mean()) * m,
-        single=m,
-    )
-
-
-@lru_cache(maxsize=4)
-def _zeros_in_order(stage: Scene, found: Candidates, seed: int) -> Tensor:
-    """Zeros of each candidate among its first 1, 2, 3, … rows, its own rows not counted, shape (k, live rows).
-
-    Every candidate has its own random order of rows, so that the shares do not hang on one choice of rows.
-    """
-    live = live_rows(stage.low_rank.factor)
-    keys = torch.rand(len(found), len(live), generator=torch.Generator().manual_seed(seed))
-    counted = found.zero.scatter(1, found.rows, False)[:, live]
-    return counted.gather(1, keys.argsort(dim=1)).cumsum(dim=1)
-
-
 class StageExplorer(base.Explorer):
     """How many rows should the first stage look at, and how many zeros should it ask for?
 
@@ -126,7 +65,7 @@ class StageExplorer(base.Explorer):
         with self.quietly():  # more zeros than rows cannot be asked for
             self.control["zeros"].max = min(16, rows)
         zeros = self.control["zeros"].value
-        self.state = two_stages(self.stage, self.candidates, rows, zeros)
+        self.state = two_stages(self.candidates, rows, zeros)
         lengths = [self.state.lost, self.state.passed, self.state.entries / self.state.single]
         words = [
             share(self.state.lost),

@@ -1,7 +1,5 @@
 """The threshold τ on the number of zeros, and its two errors."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -11,10 +9,11 @@ from torch import Tensor
 from spear_core.client import data, networks
 from spear_core.spear.sparsity import default_threshold
 from spear_core.study import theory
+from spear_core.study.candidates import Candidates
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas, plain_ticks
 from spear_widgets.kit.scene import DATA, scene
-from spear_widgets.sampling.candidate import CANDIDATES, Candidates, candidates
+from spear_widgets.sampling.candidate import CANDIDATES, candidates
 
 LAYER_UNITS = 100_000  # units of fresh layers in which rejections are counted
 LAYER_SAMPLES = 4
@@ -47,58 +46,14 @@ def _silent_units(name: str) -> Tensor:
     return silent
 
 
-@dataclass(frozen=True)
-class ErrorRates:
-    """The two errors of one threshold.
-
-    Attributes:
-        rejected: share of right directions with fewer than τ m zeros, measured in fresh layers.
-        rejected_theory: P(Bin(m, ½) < τ m).
-        accepted: share of wrong candidates with at least τ m zeros, measured on this batch.
-        accepted_theory: P(Bin(m, ¼) ≥ τ m), for mixtures of two samples.
-    """
-
-    rejected: float
-    rejected_theory: float
-    accepted: float
-    accepted_theory: float
-
-
-def error_rates(found: Candidates, shares: Tensor, threshold: float) -> ErrorRates:
-    """Both errors at a threshold.
-
-    Args:
-        found: candidates of a batch.
-        shares: of silent units, one for each right direction.
-        threshold: τ.
-    """
-    m = found.zero.shape[1]
-    rejected, accepted = measured_errors(found, shares, [threshold])
-    return ErrorRates(
-        rejected=float(rejected[0]),
-        rejected_theory=theory.false_rejection(m, threshold),
-        accepted=float(accepted[0]),
-        accepted_theory=theory.false_acceptance(m, threshold),
-    )
-
-
-def measured_errors(found: Candidates, shares: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """At each threshold the shares of right directions rejected and of wrong candidates kept."""
-    m = found.zero.shape[1]
-    least = torch.tensor([theory.least_zeros(m, threshold) for threshold in thresholds])
-    right = (shares * m).round().to(torch.int64).sort().values  # shares are whole multiples of 1 / m
-    wrong = found.zeros[~found.right].sort().values
-    rejected = torch.searchsorted(right, least) / len(right)
-    return rejected, 1 - torch.searchsorted(wrong, least) / max(len(wrong), 1)
-
-
 class ThresholdExplorer(base.Explorer):
     """Zeros of thousands of candidates, and the threshold that parts right from wrong.
 
     Attributes:
         stage: client and server of the present batch.
         candidates: directions drawn from it.
-        state: both error rates at the present threshold.
+        rejected: share of right directions with fewer than τ m zeros, measured in fresh layers.
+        accepted: share of wrong candidates with at least τ m zeros, measured on this batch.
     """
 
     name = "threshold"
@@ -129,13 +84,13 @@ class ThresholdExplorer(base.Explorer):
         self.candidates = candidates(self.stage, CANDIDATES)
         self.shares = fresh_shares(values["data"], values["width"])
         tau, m = round(values["threshold"], 2), values["width"]
-        self.state = error_rates(self.candidates, self.shares, tau)
+        (self.rejected,), (self.accepted,) = (r.tolist() for r in self.candidates.errors(self.shares, [tau]))
         self._panels.put(self.candidates, self.shares)
         self.show("picture", self._panels.jpeg(tau))
         self.say(
             f"τ = {tau:.2f}: at least <b>{theory.least_zeros(m, tau)} of {m}</b> zeros. Right directions rejected: "
-            f"measured {share(self.state.rejected)}, theory {share(self.state.rejected_theory)}. Wrong candidates "
-            f"kept: measured {share(self.state.accepted)}. SPEAR's search here uses "
+            f"measured {share(self.rejected)}, theory {share(theory.false_rejection(m, tau))}. Wrong candidates "
+            f"kept: measured {share(self.accepted)}. SPEAR's search here uses "
             f"τ = {default_threshold(self.stage.low_rank):.2f}."
         )
 
@@ -224,7 +179,7 @@ class ThresholdPanels:
             floor = np.maximum(below, LEAST_COUNT)
             below = below + count
             stairs.set_data(np.maximum(below, LEAST_COUNT), edges, floor)  # type: ignore[arg-type]  # as in `stairs`
-        measured = [np.where(rate > 0, rate, np.nan) for rate in measured_errors(found, shares, THRESHOLDS)]
+        measured = [np.where(rate > 0, rate, np.nan) for rate in found.errors(shares, THRESHOLDS)]
         for curve, heights in zip(self._curves, (*theory_curves(m), *measured)):
             curve.set_data(THRESHOLDS, list(heights))
         self._title.set_text(f"{len(found):,} draws")
