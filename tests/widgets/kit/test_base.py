@@ -219,7 +219,7 @@ def test_a_job_stopped_midway_keeps_what_there_is(square: Square):
 
 
 def test_a_job_hears_its_stop_button_while_it_works(square: Square, monkeypatch):
-    monkeypatch.setattr("widgets.job.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("spear_widgets.kit.job.SLICE_SECONDS", 0.0)
     job, log = Job(square), []
 
     async def go():
@@ -252,7 +252,7 @@ def test_a_resting_job_leaves_the_page_alone_between_its_steps(square: Square):
 
 
 def test_a_second_job_takes_over_from_the_first(square: Square, monkeypatch):
-    monkeypatch.setattr("widgets.job.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("spear_widgets.kit.job.SLICE_SECONDS", 0.0)
     job, first, second, done = Job(square), [], [], []
 
     async def go():

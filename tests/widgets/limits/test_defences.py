@@ -8,9 +8,8 @@ from traitlets import TraitError
 
 from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES, message
-from spear_core.study.outcomes import outcome
+from spear_core.study.outcomes import SECONDS, outcome
 from spear_widgets.limits import defences, questions
-from spear_widgets.limits.rows import SECONDS
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,10 @@ from matplotlib.transforms import Bbox
 
 from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES
+from spear_core.study.outcomes import Measured
 from spear_widgets.kit import canvas, stored
 from spear_widgets.limits import averaging, knobs
-from spear_widgets.limits.rows import Measured, measured
+from spear_widgets.limits.rows import measured
 from spear_widgets.limits.table import Table, numbers, verdict
 
 ATTACKS = stored.results("defences", "attack")

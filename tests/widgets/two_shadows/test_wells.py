@@ -318,7 +318,7 @@ def test_frames_mark_the_proven_only():
 
 def test_a_search_is_stopped_and_says_so(search: SearchExplorer, monkeypatch):
     search.reset()
-    monkeypatch.setattr("widgets.job.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("spear_widgets.kit.job.SLICE_SECONDS", 0.0)
 
     async def go() -> None:
         search.run()
@@ -334,7 +334,7 @@ def test_a_search_is_stopped_and_says_so(search: SearchExplorer, monkeypatch):
 
 def test_a_setting_changed_during_a_search_ends_it(search: SearchExplorer, monkeypatch):
     search.reset()
-    monkeypatch.setattr("widgets.job.SLICE_SECONDS", 0.0)
+    monkeypatch.setattr("spear_widgets.kit.job.SLICE_SECONDS", 0.0)
 
     async def go() -> None:
         search.run()

@@ -13,13 +13,13 @@ from PIL import Image
 from spear_core.client import data
 from spear_core.study import metrics
 from spear_core.study.defended import BATCH, DEFENCES, message
-from spear_core.study.outcomes import Outcome, outcome
+from spear_core.study.outcomes import SECONDS, Outcome, outcome
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.limits.knobs import Curves
-from spear_widgets.limits.rows import SECONDS, shown
+from spear_widgets.limits.rows import shown
 
 KINDS = (("photographs", "photos"), ("handwritten digits", "digits"))
 SEEDS = 9

@@ -6,7 +6,8 @@ from typing import Any
 
 from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES
-from spear_widgets.limits.rows import SECONDS, Measured, measured, shown
+from spear_core.study.outcomes import SECONDS, Measured
+from spear_widgets.limits.rows import measured, shown
 
 FEW = 0.1  # share of recognisable samples up to which a defence is not dismissed
 OUT_OF_TIME = 0.95 * SECONDS  # median seconds from which an attack counts as stopped by the clock
