@@ -25,7 +25,7 @@ class Square(base.Explorer):
 
     def __init__(self):
         super().__init__(
-            {"grey": controls.int_slider("grey", 2, 0, 10), "tone": controls.dropdown("tone", ["a", "b"])}
+            {"grey": controls.slider("grey", 2, 0, 10), "tone": controls.dropdown("tone", ["a", "b"])}
         )
         self.seen: list[int] = []
         self.refresh()

@@ -87,10 +87,10 @@ def test_terms_follow_the_batch_size(peeler: PeelExplorer):
 
 
 def test_buttons_step_and_stop_at_the_ends(peeler: PeelExplorer):
-    peeler.step(-1), peeler.step(-1), peeler.step(-1)
+    peeler.move("terms", -1), peeler.move("terms", -1), peeler.move("terms", -1)
     assert peeler.values["terms"] == 0 == peeler.state.rank
     for _ in range(9):
-        peeler.step(+1)
+        peeler.move("terms", +1)
     assert peeler.values["terms"] == 4 == peeler.state.rank
 
 

@@ -44,10 +44,10 @@ def test_every_draw_says_what_it_is(draw):
 
 
 def test_drawing_again_ends_at_the_last_draw(draw):
-    draw.draw_again()
+    draw.move("draw", 1)
     assert draw.values["draw"] == 2
     draw.set(draw=DRAWS)
-    draw.draw_again()
+    draw.move("draw", 1)
     assert draw.values["draw"] == DRAWS
 
 

@@ -7,7 +7,6 @@ import torch
 from traitlets import TraitError
 
 import spear_core
-from spear_core.model import layers as tracing
 from spear_core.search import State
 from spear_core.spear import selection
 from spear_core.spear.reconstruction import reconstruct
@@ -27,7 +26,7 @@ def stepper() -> Stepper:
 
 
 def drained(stage) -> list[State]:
-    problem = tracing.read_problem(stage.model, stage.gradients)
+    problem = stage.problem
     return list(spear_core.states(problem, method="sampling", max_samples=runs.MOST_SAMPLES))
 
 

@@ -47,10 +47,10 @@ def test_every_swap_there_and_back(swapper):
         swapper.control["position"].value = k
         assert f"{k} of {last} swaps" in swapper.caption.value
         assert swapper.status.value == ""
-    swapper.move(-1)
+    swapper.move("position", -1)
     assert swapper.values["position"] == 0
     for _ in range(last + 3):
-        swapper.move(1)
+        swapper.move("position", 1)
     assert swapper.values["position"] == last
     assert swapper.states[-1].sparsity_match == 1
 

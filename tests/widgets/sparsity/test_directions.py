@@ -9,6 +9,7 @@ from traitlets import TraitError
 
 from spear_core.spear.sampling import live_rows
 from spear_core.spear.sparsity import null_space
+from spear_widgets.kit.eye import view
 from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity import directions, patterns
 from spear_widgets.sparsity.dial import DialExplorer, angle_of, dial_ghost
@@ -18,7 +19,6 @@ from spear_widgets.sparsity.sphere import (
     facing,
     great_circles,
     passes_through,
-    view,
 )
 
 

@@ -159,9 +159,8 @@ STATES: list = []
 
 @pytest.fixture
 def slow(full, monkeypatch):
-    from spear_core.model import layers as tracing
 
-    problem = tracing.read_problem(full.stage.model, full.stage.gradients)
+    problem = full.stage.problem
     STATES[:] = [next(spear_core.states(problem))]
     inversion = spear_core.invert(full.stage.model, full.stage.gradients)
     monkeypatch.setattr(spear_core, "invert", slow_invert(inversion))

@@ -14,7 +14,9 @@ from spear_core.study import metrics
 from spear_core.study.landscape import paths
 from spear_widgets.kit import drawing
 from spear_widgets.kit.exercise import Exercise
+from spear_widgets.kit.eye import view
 from spear_widgets.kit.predict import Prediction
+from spear_widgets.kit.scene import ACTIVATIONS, scene
 from spear_widgets.two_shadows import exercises, grounds, questions, sphere
 from spear_widgets.two_shadows.circle import CIRCLE_COUNTS, CircleExplorer, Descent, angles_of, on_circle
 from spear_widgets.two_shadows.grounds import Ground, ground
@@ -27,7 +29,6 @@ from spear_widgets.two_shadows.wells import (
     descents,
     followed,
     random_starts,
-    title_picture,
 )
 
 EXERCISES = {name: x for name, x in vars(exercises).items() if isinstance(x, Exercise)}
@@ -53,7 +54,7 @@ def search() -> SearchExplorer:
 
 
 # ---------------------------------------------------------------- the ground
-@pytest.mark.parametrize("activation", grounds.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("b", [2, 3])
 def test_samples_are_wells(b: int, activation: str):
     stage = ground(b, activation)
@@ -63,7 +64,7 @@ def test_samples_are_wells(b: int, activation: str):
     )
 
 
-@pytest.mark.parametrize("activation", grounds.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_page_shows_all_networks_alike(activation: str):
     two, three = ground(2, activation), ground(3, activation)
     first, second = angles_of(two, two.samples).tolist()
@@ -137,7 +138,7 @@ def test_a_search_that_ends_at_no_sample_says_so(circle: CircleExplorer, monkeyp
 
 
 def test_the_profile_has_one_well_a_sample():
-    for activation in grounds.ACTIVATIONS:
+    for activation in ACTIVATIONS:
         assert questions.wells(2, activation) == 2
 
 
@@ -211,7 +212,7 @@ def test_the_heat_map_is_the_misfit():
 def test_the_middle_of_the_sphere_has_the_colour_of_its_misfit():
     stage = ground(3)
     for turn, tilt in ((0, 0), (90, 0), (-135, 40), (180, -90), (10, 90)):
-        eye = sphere.eye_of(turn, tilt) @ stage.home
+        eye = view(turn, tilt) @ stage.home
         torch.testing.assert_close(eye @ eye.T, torch.eye(3, dtype=torch.float64))
         picture = sphere.sphere_picture(sphere.heat(stage), eye, pixels=101)
         shade = grounds.MAP(float(stage.landscape.misfit(eye[2][:, None])))
@@ -283,13 +284,13 @@ def test_a_new_setting_forgets_the_old_result(search: SearchExplorer):
 
 def test_what_is_not_certified_is_not_shown_as_proven(search: SearchExplorer, monkeypatch):
     search.reset()
-    model, gradients = grounds.client_of(24, "ReLU", 400)[1:]
+    stage = scene("photos", 24, 400)
     noise = torch.Generator().manual_seed(0)
     noisy = {
         name: grad + 1e-3 * grad.square().mean().sqrt() * torch.randn(grad.shape, generator=noise)
-        for name, grad in gradients.items()
+        for name, grad in stage.gradients.items()
     }
-    search.problem = read_problem(model, noisy)
+    search.problem = read_problem(stage.model, noisy)
     monkeypatch.setattr("spear_widgets.two_shadows.search.SECONDS", 2)
     known = states
     monkeypatch.setattr(
@@ -304,7 +305,7 @@ def test_what_is_not_certified_is_not_shown_as_proven(search: SearchExplorer, mo
 
 
 def test_frames_mark_the_proven_only():
-    batch = grounds.client_of(24, "ReLU", 400)[0]
+    batch = scene("photos", 24, 400).batch
     green = tuple(int(drawing.GREEN[i : i + 2], 16) for i in (1, 3, 5))
 
     def frames(proven: list[bool] | None) -> int:
@@ -379,7 +380,7 @@ def test_static_views(circle: CircleExplorer, wells: WellsExplorer, search: Sear
         data, metadata = widget._repr_mimebundle_()
         assert data["image/png"].startswith(b"\x89PNG")
         assert metadata["image/png"]["alt"] == data["text/plain"] == widget.description
-    data, _ = title_picture()._repr_mimebundle_()
+    data, _ = WellsExplorer.still()._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
 
 

@@ -18,8 +18,9 @@ import ipywidgets as W
 import torch
 import traitlets
 from ipywidgets.widgets.trait_types import CByteMemoryView
+from PIL import Image
 
-from spear_widgets.kit.drawing import captioned, stack_pictures
+from spear_widgets.kit.drawing import captioned, encode, stack_pictures
 
 log = logging.getLogger(__name__)
 MERGE_SECONDS = 0.01  # changes so soon after a run had waited for it: they are merged into one
@@ -88,9 +89,9 @@ class Explorer(W.VBox):
         """The controls' present values by name."""
         return {name: c.value for name, c in self.control.items() if c.has_trait("value")}
 
-    def show(self, picture: str, content: bytes) -> None:
-        """Put an encoded picture on display."""
-        self.picture[picture].value = content
+    def show(self, picture: str, content: bytes | Image.Image) -> None:
+        """Put a picture on display."""
+        self.picture[picture].value = content if isinstance(content, bytes) else encode(content, "jpeg")
 
     def say(self, words: str) -> None:
         """Say in words what the pictures show now (HTML is allowed)."""
@@ -127,6 +128,11 @@ class Explorer(W.VBox):
             for name, value in values.items():
                 self.control[name].value = value
         self.refresh()
+
+    def move(self, control: str, by: int) -> None:
+        """Move a slider by some steps, as far as it goes."""
+        slider = self.control[control]
+        self.set(**{control: min(max(slider.value + by, slider.min), slider.max)})
 
     def reset(self) -> None:
         """All controls back to their first values."""
@@ -170,6 +176,11 @@ class Explorer(W.VBox):
     def static_picture(self) -> bytes:
         """PNG that stands for the explorer where there is no kernel."""
         return stack_pictures([image.value for image in self.picture.values() if image.value])
+
+    @classmethod
+    def still(cls) -> "Picture":
+        """The explorer as it opens, as a picture."""
+        return Picture(cls().static_picture(), cls.description)  # type: ignore[call-arg]  # subclasses take none
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data = dict(super()._repr_mimebundle_(**kwargs) or {})

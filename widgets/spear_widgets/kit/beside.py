@@ -2,21 +2,28 @@
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from spear_core.search import State
 
+T = TypeVar("T")
 
-class Beside(threading.Thread):
-    """Runs `work`, which hands `report` to the attack as its `progress=`.
+
+class Beside(threading.Thread, Generic[T]):
+    """Runs a function, which hands the `report` that it is given to the attack as its `progress=`.
 
     Attributes:
+        result: what it returned, when it has ended.
         latest: the search's latest state.
         stopped: whether it was asked to end with the best so far.
         error: what it raised.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, work: Callable[[Callable[[State], None]], T]) -> None:
         super().__init__(daemon=True)
+        self._work = work
+        self.result: T | None = None
         self.began = time.perf_counter()
         self.latest: State | None = None
         self.stopped = False
@@ -45,14 +52,10 @@ class Beside(threading.Thread):
         if self.stopped:
             raise KeyboardInterrupt  # what `invert` takes as "hand back the best so far"
 
-    def work(self) -> None:
-        """The attack. May raise."""
-        raise NotImplementedError
-
     def run(self) -> None:
         """Work, and keep what is raised."""
         self.began = time.perf_counter()
         try:
-            self.work()
+            self.result = self._work(self.report)
         except Exception as error:
             self.error = error

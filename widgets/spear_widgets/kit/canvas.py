@@ -1,6 +1,7 @@
 """A figure that is updated in place: what moves is drawn on a stored background."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -32,16 +33,24 @@ class Canvas:
         self._moving: list[Artist] = []
         self._background: object | None = None
 
+    def axes(self, left: float, bottom: float, width: float, height: float, **settings: Any) -> Axes:
+        """Axes without a frame above and at the right, at shares of the figure; settings are those of `Axes.set`."""
+        axes = self.figure.add_axes((left, bottom, width, height))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set(**settings)
+        return axes
+
+    def blank(self, left: float, bottom: float, width: float, height: float, **settings: Any) -> Axes:
+        """Axes of which nothing is drawn, for what is put on them."""
+        axes = self.axes(left, bottom, width, height, **settings)
+        axes.axis("off")
+        return axes
+
     def moving(self, *artists: Artist) -> None:
         """Register what changes between two pictures; call `redraw` when anything else has changed."""
         for artist in artists:
             artist.set_animated(True)
         self._moving += artists
-        self._background = None
-
-    def forget(self) -> None:
-        """Nothing moves any more: for axes that were cleared."""
-        self._moving.clear()
         self._background = None
 
     def redraw(self) -> None:

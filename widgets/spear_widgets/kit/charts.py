@@ -32,22 +32,13 @@ class Chart:
 
     def __init__(self, styles: Sequence[Style], height: int = 380, **axes: Any) -> None:
         self._canvas = Canvas(drawing.WIDTH, height)
-        self.axes: Axes = self._canvas.figure.add_axes((0.09, 0.26, 0.89, 0.67))
-        self.axes.set(**axes)
-        self.axes.spines[["top", "right"]].set_visible(False)
+        self.axes: Axes = self._canvas.axes(0.09, 0.26, 0.89, 0.67, **axes)
         self.axes.grid(color="#e6e6e6", linewidth=0.6, zorder=0)
         self._series: dict[str, Line2D] = {}
         self._bars: dict[str, Line2D] = {}
         for style in styles:
-            (line,) = self.axes.plot(
-                [],
-                [],
-                linestyle=style.line,
-                marker=style.marker,
-                color=style.colour,
-                label=style.label,
-                zorder=3,
-            )
+            look: dict[str, Any] = {"linestyle": style.line, "marker": style.marker, "color": style.colour}
+            (line,) = self.axes.plot([], [], label=style.label, zorder=3, **look)
             (bar,) = self.axes.plot([], [], color=style.colour, linewidth=1.2, zorder=2)
             self._series[style.label], self._bars[style.label] = line, bar
         figure = self._canvas.figure

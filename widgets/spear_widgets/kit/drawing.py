@@ -141,6 +141,11 @@ def beside(images: Sequence[Image.Image], gap: int = 16) -> Image.Image:
     return sheet
 
 
+def named(rows: Sequence[tuple[str, Image.Image]], width: int) -> Image.Image:
+    """Pictures below each other, each with its name before it in a column of a given width."""
+    return below([beside([headline(name, 14, width), picture]) for name, picture in rows], gap=2)
+
+
 def below(images: Sequence[Image.Image], gap: int = 6) -> Image.Image:
     """Pictures below each other, flush left."""
     sheet = Image.new(

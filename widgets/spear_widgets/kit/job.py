@@ -17,6 +17,8 @@ class Job(W.HBox):
     Inside a kernel it works in slices, so that the stop button is heard; without an event loop (a script, a
     test) `start` returns when all is done.
 
+    It takes its place below the explorer's controls.
+
     Attributes:
         running: whether work is going on.
         bar: the progress bar.
@@ -30,6 +32,8 @@ class Job(W.HBox):
         self.stop_button = explorer.button("Stop", self.stop, tooltip="End the work and keep what there is")
         self._task: asyncio.Task[None] | None = None
         super().__init__([self.bar, self.stop_button], layout=W.Layout(visibility="hidden"))
+        heading, controls, *rest = explorer.children
+        explorer.children = (heading, controls, self, *rest)
 
     def start(
         self, steps: Iterator[float], then: Callable[[], None] | None = None, *, rest: float = 0.0

@@ -4,6 +4,7 @@ Nothing waits: a notebook that runs by itself goes on, and the reveal stays shut
 """
 
 import html
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,16 +25,19 @@ class Prediction(W.VBox):
         self,
         question: str,
         choices: Sequence[str],
-        measured: str | Callable[[], str],
+        measured: str | Callable[[], str | float],
         why: str,
+        *,
+        limits: Sequence[float] = (),
     ) -> None:
         """Pose a question.
 
         Args:
             question: one sentence.
             choices: the possible answers, all different.
-            measured: the right one of the choices, or a function that computes it when it is asked for.
+            measured: the right one of the choices, or a function that computes it, or a number, when it is asked for.
             why: the reason, in a sentence or two (HTML is allowed).
+            limits: between which choice and the next a measured number changes sides, ascending.
 
         Raises:
             ValueError: fewer than two choices, or the answer is not among them.
@@ -43,7 +47,7 @@ class Prediction(W.VBox):
         if isinstance(measured, str) and measured not in choices:
             raise ValueError(f"measured must be one of the choices, got {measured!r}")
         self.question, self.choices, self.why = question, tuple(choices), why
-        self._measured = measured
+        self._measured, self._limits = measured, limits
         self.committed: str | None = None
         self.choice = W.RadioButtons(
             options=choices, value=None, layout=W.Layout(width="max-content", max_width="100%")
@@ -70,6 +74,8 @@ class Prediction(W.VBox):
             ValueError: if it is not among the choices.
         """
         answer = self._measured if isinstance(self._measured, str) else self._measured()
+        if isinstance(answer, (int, float)):
+            answer = self.choices[bisect_right(self._limits, answer)]
         if answer not in self.choices:
             raise ValueError(f"measured must be one of the choices, got {answer!r}")
         return answer

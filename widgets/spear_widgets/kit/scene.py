@@ -12,12 +12,14 @@ from torch.nn import functional as F
 
 from spear_core import client
 from spear_core.client import data, networks
-from spear_core.problem import LinearLayer
+from spear_core.model.layers import read_problem
+from spear_core.problem import LinearLayer, Problem
 from spear_core.spear import low_rank
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import Forward
 
 DATA = (("photographs", "photos"), ("handwritten digits", "digits"), ("table of tumours", "breast_cancer"))
+ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU, "tanh": nn.Tanh}
 SIDE = 32  # pixels of a photograph
 
 
@@ -27,7 +29,7 @@ class Scene:
 
     Attributes:
         batch: the private batch.
-        model: fully connected, ReLU, `depth` linear layers.
+        model: fully connected, `depth` linear layers.
     """
 
     batch: data.Batch
@@ -37,6 +39,11 @@ class Scene:
     def gradients(self) -> dict[str, Tensor]:
         """What the client sends."""
         return client.gradients(self.model, self.batch.inputs, self.batch.labels)
+
+    @cached_property
+    def problem(self) -> Problem:
+        """What the server reads from the network and what the client sends."""
+        return read_problem(self.model, self.gradients)
 
     @property
     def layer(self) -> LinearLayer:
@@ -90,7 +97,12 @@ class Scene:
 
 @lru_cache(maxsize=16)
 def scene(
-    name: str = "photos", batch_size: int = 4, width: int = 200, seed: int = 3, depth: int = 4
+    name: str = "photos",
+    batch_size: int = 4,
+    width: int = 200,
+    seed: int = 3,
+    depth: int = 4,
+    activation: str = "ReLU",
 ) -> Scene:
     """Make a scene; the same arguments give the same one.
 
@@ -100,8 +112,10 @@ def scene(
         width: m.
         seed: of data and weights.
         depth: number of linear layers.
+        activation: between them, one of `ACTIVATIONS`.
     """
-    return of_batch(_batch(name, batch_size, seed), width=width, seed=seed, depth=depth)
+    batch = _batch(name, batch_size, seed)
+    return Scene(batch, _network(batch.inputs.shape[1], width, depth, batch.classes, seed, activation))
 
 
 @lru_cache(maxsize=16)
@@ -111,11 +125,12 @@ def _batch(name: str, batch_size: int, seed: int) -> data.Batch:
 
 def of_batch(batch: data.Batch, *, width: int = 200, seed: int = 3, depth: int = 4) -> Scene:
     """The scene of a given batch."""
-    return Scene(batch, _network(batch.inputs.shape[1], width, depth, batch.classes, 1000 + seed))
+    return Scene(batch, _network(batch.inputs.shape[1], width, depth, batch.classes, seed, "ReLU"))
 
 
 @lru_cache(maxsize=8)
-def _network(inputs: int, width: int, depth: int, classes: int, seed: int) -> nn.Sequential:
+def _network(inputs: int, width: int, depth: int, classes: int, seed: int, activation: str) -> nn.Sequential:
+    generator = torch.Generator().manual_seed(1000 + seed)
     return networks.fully_connected(
-        inputs, width, depth, classes, generator=torch.Generator().manual_seed(seed)
+        inputs, width, depth, classes, activation=ACTIVATIONS[activation], generator=generator
     )

@@ -37,7 +37,7 @@ def fedavg() -> base.Picture:
     shares = fedavg_shares()
     count, high = len(shares), 100 + 26 * len(shares)
     canvas = Canvas(drawing.WIDTH, high)
-    axes = canvas.figure.add_axes((0.44, 80 / high, 0.53, 1 - 95 / high))
+    axes = canvas.axes(0.44, 80 / high, 0.53, 1 - 95 / high)
     looks = {
         "40 dB or more": (drawing.ORANGE, "^"),
         "90 dB or more": (drawing.BLUE, "o"),
@@ -50,7 +50,6 @@ def fedavg() -> base.Picture:
     least = min(0.9, *(min(case.values()) for case in shares.values()))
     axes.set(xlim=(least - 0.005, 1.005), ylim=(count - 0.4, -0.6), xlabel="share of samples")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.6)
     canvas.figure.legend(*_legend(axes), loc="lower center", ncols=3, fontsize=9, frameon=False)
     words = (

@@ -2,22 +2,23 @@
 
 import html
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from spear_core.client import data
+from spear_core.search import State
 from spear_core.study import metrics
 from spear_core.study.defended import BATCH, DEFENCES, message
 from spear_core.study.outcomes import SECONDS, Outcome, outcome
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
-from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.samples import in_places, sample_pictures
 from spear_widgets.limits.knobs import Curves
 from spear_widgets.limits.rows import shown
 
@@ -48,29 +49,16 @@ class Attempt:
 @lru_cache(maxsize=64)
 def attacked(defence: str, value: Any, kind: str, seed: int) -> Attempt:
     """What comes back of a defended client, for settings that take a fraction of a second on an idle machine."""
+    return _attack((defence, value, kind, seed), time_limit=PATIENCE)
+
+
+def _attack(
+    setting: Setting, report: Callable[[State], None] | None = None, time_limit: float = SECONDS
+) -> Attempt:
+    """Make the message of a setting, and attack it."""
     with base.one_thread():
-        sent = message(defence, value, kind, seed)
-        return Attempt(sent.batch, outcome(sent, time_limit=PATIENCE))
-
-
-class Attack(Beside):
-    """The attack on one setting, beside the page.
-
-    Attributes:
-        attempt: what it gave, when it has ended.
-    """
-
-    def __init__(self, setting: Setting) -> None:
-        super().__init__()
-        self.setting = setting
-        self.attempt: Attempt | None = None
-
-    def work(self) -> None:
-        """Make the message, and attack it."""
-        with base.one_thread():
-            sent = message(*self.setting)
-            found = outcome(sent, time_limit=SECONDS, progress=self.report)
-        self.attempt = Attempt(sent.batch, found)
+        sent = message(*setting)
+        return Attempt(sent.batch, outcome(sent, time_limit=time_limit, progress=report))
 
 
 class DefenceExplorer(base.Explorer):
@@ -92,23 +80,23 @@ class DefenceExplorer(base.Explorer):
 
     def __init__(self) -> None:
         self.attempt: Attempt | None = None
-        self._attack: Attack | None = None
+        self._attack: Beside[Attempt] | None = None
+        self._asked: Setting | None = None  # what it attacks
         self._attempts: dict[Setting, Attempt] = {}
         self._curves: dict[str, Curves] = {}
         defence = controls.dropdown("defence", [(d.name, key) for key, d in DEFENCES.items()], "noise")
-        knob = controls.int_slider("strength", 4, 0, len(DEFENCES["noise"].values) - 1)
+        knob = controls.slider("strength", 4, 0, len(DEFENCES["noise"].values) - 1)
         defence.observe(self._fit_knob, "value")  # before any run: the knob of another defence may be shorter
         super().__init__(
             {
                 "defence": defence,
                 "knob": knob,
                 "kind": controls.dropdown("pictures", KINDS),
-                "seed": controls.int_slider("batch", 0, 0, SEEDS),
+                "seed": controls.slider("batch", 0, 0, SEEDS),
             },
             ("picture", "curves"),
         )
         self.job = Job(self)
-        self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         self._attempts[self.setting] = attacked(*self.setting)  # the page opens with a result
         self.refresh()
 
@@ -129,7 +117,8 @@ class DefenceExplorer(base.Explorer):
 
     def run(self) -> None:
         """Attack the present setting beside the page."""
-        before, self._attack = self._attack, Attack(self.setting)
+        before, self._asked = self._attack, self.setting
+        self._attack = Beside(partial(_attack, self._asked))
         self.job.start(self._watch(self._attack, before), self._finish, rest=LOOK)
 
     def cancel(self) -> None:
@@ -138,7 +127,7 @@ class DefenceExplorer(base.Explorer):
             self._attack.stop()
         self.job.stop()
 
-    def _watch(self, attack: Attack, before: Attack | None) -> Iterator[float]:
+    def _watch(self, attack: Beside[Attempt], before: Beside[Attempt] | None) -> Iterator[float]:
         moved = time.monotonic()
         while time.monotonic() - moved < SETTLED or (before is not None and before.is_alive()):
             yield 0.0
@@ -148,12 +137,12 @@ class DefenceExplorer(base.Explorer):
 
     def _finish(self) -> None:
         attack = self._attack
-        if attack is None or attack.setting != self.setting:
+        if attack is None or self._asked != self.setting:
             return
         attack.end()
-        self.attempt = attack.attempt
+        self.attempt = attack.result
         if self.attempt is not None and not attack.stopped:
-            self._attempts[attack.setting] = self.attempt
+            self._attempts[self.setting] = self.attempt
             if len(self._attempts) > KEPT:
                 del self._attempts[next(iter(self._attempts))]
         self._draw(stopped=attack.stopped or self.attempt is None)
@@ -162,10 +151,10 @@ class DefenceExplorer(base.Explorer):
         key, value, *_ = self.setting
         if self.attempt is not None:
             self._picture = result_picture(self.attempt)
-            self.show("picture", drawing.encode(self._picture, "jpeg"))
+            self.show("picture", self._picture)
         else:
             white = Image.new("RGB", self._picture.size, drawing.PAPER)
-            self.show("picture", drawing.encode(Image.blend(self._picture, white, PALE), "jpeg"))
+            self.show("picture", Image.blend(self._picture, white, PALE))
         if key not in self._curves:
             self._curves[key] = Curves(key)
         psnr = None if self.attempt is None else self.attempt.found.psnr
@@ -215,22 +204,21 @@ def result_picture(attempt: Attempt) -> Image.Image:
     count = min(BATCH, len(attempt.batch.labels))
     private = drawing.picture_grid(sample_pictures(attempt.batch, attempt.batch.inputs[:count]), side=76)
     rows = [("private", private), ("comes back", returned(attempt))]
-    return drawing.below(
-        [drawing.beside([drawing.headline(name, 14, 110), grid]) for name, grid in rows], gap=2
-    )
+    return drawing.named(rows, 110)
 
 
 def returned(attempt: Attempt) -> Image.Image:
     """What came back of the first private pictures, each below its original's place."""
     batch, found = attempt.batch, attempt.found
     count = min(BATCH, len(batch.labels))
-    made = np.full_like(sample_pictures(batch, batch.inputs[:count]), 0.85)
+    places = found.order[:count]
+    inputs = batch.inputs[:0] if found.inversion is None else found.inversion.inputs.cpu()
+    made = in_places(batch, inputs, places)
     labels: list[str] = ["nothing"] * count
     frames: list[str | None] = [None] * count
     for i in range(count):
-        row, proven = int(found.order[i]), bool(found.certified[i])
-        if row >= 0 and found.inversion is not None:
-            made[i] = sample_pictures(batch, found.inversion.inputs[row : row + 1].cpu())[0]
+        proven = bool(found.certified[i])
+        if places[i] >= 0:
             labels[i] = f"{float(found.psnr[i]):.0f} dB{' ✓' if proven else ''}"
         frames[i] = drawing.GREEN if proven else None
     return drawing.picture_grid(made, side=76, labels=labels, frames=frames)
@@ -248,9 +236,7 @@ def title_picture() -> base.Picture:
     ]
     private = drawing.picture_grid(sample_pictures(attempts[0].batch, attempts[0].batch.inputs), side=76)
     rows = [("private", private), *zip(names, map(returned, attempts))]
-    picture = drawing.below(
-        [drawing.beside([drawing.headline(name, 14, 170), grid]) for name, grid in rows], gap=2
-    )
+    picture = drawing.named(rows, 170)
     description = (
         "Eight private photographs, and below them what the attack makes of their gradient under five defences: with "
         "one per cent of noise, with 8 bits a number and with half of the entries the photographs come back, with "

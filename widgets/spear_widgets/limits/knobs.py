@@ -87,7 +87,6 @@ def _frame(axes: Axes, key: str) -> None:
     values = DEFENCES[key].values
     axes.set_xlim(-0.3, len(values) - 0.7)
     axes.set_xticks(range(len(values)), [shown(value) for value in values])
-    axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
 
@@ -102,8 +101,8 @@ class Curves:
     def __init__(self, key: str) -> None:
         self.canvas = Canvas(drawing.WIDTH, 400)
         self._legends = _legends(_ordered(key))
-        above = self.canvas.figure.add_axes((0.08, 0.58, 0.66, 0.38))
-        below = self.canvas.figure.add_axes((0.08, 0.14, 0.66, 0.38))
+        above = self.canvas.axes(0.08, 0.58, 0.66, 0.38)
+        below = self.canvas.axes(0.08, 0.14, 0.66, 0.38)
         draw_shares(above, key)
         draw_decibels(below, key)
         above.tick_params(labelbottom=False)
@@ -160,8 +159,8 @@ def side_by_side(keys: Sequence[str]) -> Canvas:
     left, width = 0.075, 0.925 / len(keys)
     for i, key in enumerate(keys):
         at = left + i * width
-        above = canvas.figure.add_axes((at, 0.63, width - 0.03, 0.29))
-        below = canvas.figure.add_axes((at, 0.29, width - 0.03, 0.29))
+        above = canvas.axes(at, 0.63, width - 0.03, 0.29)
+        below = canvas.axes(at, 0.29, width - 0.03, 0.29)
         draw_shares(above, key)
         draw_decibels(below, key)
         above.set_title(DEFENCES[key].name, fontsize=10)

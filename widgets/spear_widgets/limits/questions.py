@@ -50,9 +50,8 @@ def aggregation() -> Prediction:
     """A sum over ten clients."""
     choices = ["none", "the 8 of one client", "all 80"]
 
-    def answer() -> str:
-        exact = int((attacked("clients", 10, "photos", 0).found.psnr >= metrics.EXACT_DB).sum())
-        return choices[0] if exact < 4 else choices[1] if exact < 40 else choices[2]
+    def answer() -> int:
+        return int((attacked("clients", 10, "photos", 0).found.psnr >= metrics.EXACT_DB).sum())
 
     return Prediction(
         "Ten clients with 8 photographs each; the server sees only the sum of their gradients. m = 400. How many "
@@ -61,6 +60,7 @@ def aggregation() -> Prediction:
         answer,
         "The sum over clients is the gradient of one batch of 80. Below about m/2 samples that is no protection. "
         "What the server no longer knows is which client a photograph belongs to.",
+        limits=(4, 40),
     )
 
 
@@ -79,11 +79,10 @@ def dropout() -> Prediction:
     """Does a failure of one attack protect against another?"""
     choices = ["stays hidden", "comes back in part", "comes back whole, exactly"]
 
-    def answer() -> str:
+    def answer() -> int:
         sent = defended.message("dropout", 0.1)
         found = sparsest.sparsest_batch(sent.gradients["0.weight"], sent.gradients["0.bias"], 8)
-        exact = int(metrics.compare(found, sent.batch.inputs).exact.sum())
-        return choices[0] if exact < 2 else choices[1] if exact < 7 else choices[2]
+        return int(metrics.compare(found, sent.batch.inputs).exact.sum())
 
     return Prediction(
         "With a tenth of the units dropped, the attack brought back not one of 80 photographs. Now on one of these "
@@ -92,4 +91,5 @@ def dropout() -> Prediction:
         answer,
         "A dropped unit is one more zero in its column, and those steps ask for zeros. What failed was a later one, "
         "which expects zeros exactly where the forward pass has them.",
+        limits=(2, 7),
     )

@@ -100,9 +100,9 @@ class GhostExplorer(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA[:2]),
-                "batch_size": controls.int_slider("batch size b", 4, 2, 8),
-                "wrong": controls.int_slider("which wrong Q", 1, 1, 9),
-                "step": controls.int_slider("from wrong (0) to right (100)", 0, 0, STEPS, track=16),
+                "batch_size": controls.slider("batch size b", 4, 2, 8),
+                "wrong": controls.slider("which wrong Q", 1, 1, 9),
+                "step": controls.slider("from wrong (0) to right (100)", 0, 0, STEPS, track=16),
             },
             buttons=(self.button("Right Q", lambda: self.set(step=STEPS)),),
         )
@@ -113,7 +113,7 @@ class GhostExplorer(base.Explorer):
         values = self.values
         self.stage = scene(values["data"], values["batch_size"])
         self.state = ghosts(self.stage, values["wrong"], values["step"])
-        self.show("picture", drawing.encode(ghost_picture(self.stage, self.state), "jpeg"))
+        self.show("picture", ghost_picture(self.stage, self.state))
         m = self.stage.output_grads.shape[1]
         counts = ", ".join(str(int(count)) for count in self.state.zeros)
         says = "rounding only" if self.state.error < 1e-5 else "more than rounding"

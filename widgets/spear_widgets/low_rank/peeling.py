@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from ipywidgets import Button
 from PIL import Image
 from torch import Tensor
 
@@ -76,12 +75,12 @@ class PeelExplorer(base.Explorer):
 
     def __init__(self) -> None:
         self._canvas = Canvas(drawing.WIDTH, 230)
-        self._axes = axes = self._canvas.figure.add_axes((0.075, 0.2, 0.91, 0.76))
-        axes.set(xlim=(0.4, SPECTRUM + 0.6), ylim=(1e-9, 4), yscale="log")
-        axes.set(xlabel="singular value number", ylabel="relative to the largest")
+        self._axes = axes = self._canvas.axes(
+            0.075, 0.2, 0.91, 0.76, xlim=(0.4, SPECTRUM + 0.6), ylim=(1e-9, 4), yscale="log",
+            xlabel="singular value number", ylabel="relative to the largest",
+        )  # fmt: skip
         axes.set_yticks([1, 1e-2, 1e-4, 1e-6, 1e-8])
         axes.set_xticks(range(1, SPECTRUM + 1))
-        axes.spines[["top", "right"]].set_visible(False)
         axes.axhspan(1e-9, 3e-7, color="#eeeeee", zorder=0)
         axes.text(SPECTRUM + 0.5, 1.4e-7, "rounding of 32-bit numbers", ha="right", va="top", color="#555555")
         (self._signal,) = axes.plot([], [], "o", color=drawing.BLUE, markersize=8)
@@ -91,22 +90,17 @@ class PeelExplorer(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", 4, 1, 12),
+                "batch_size": controls.slider("batch size b", 4, 1, 12),
                 "width": controls.dropdown("width m", [50, 100, 200, 400], 200),
-                "terms": controls.int_slider("terms added", 2, 0, 4),
+                "terms": controls.slider("terms added", 2, 0, 4),
             },
             ("matrices", "spectrum"),
-            buttons=(self._step_button("− one term", -1), self._step_button("+ one term", 1)),
+            buttons=(
+                self.button("− one term", lambda: self.move("terms", -1)),
+                self.button("+ one term", lambda: self.move("terms", 1)),
+            ),
         )
         self.refresh()
-
-    def _step_button(self, label: str, by: int) -> Button:
-        return self.button(label, lambda: self.step(by))
-
-    def step(self, by: int) -> None:
-        """Add or take away terms, as far as there are any."""
-        slider = self.control["terms"]
-        self.set(terms=min(max(slider.value + by, 0), slider.max))
 
     def update(self) -> None:
         """Draw the present setting."""
@@ -116,7 +110,7 @@ class PeelExplorer(base.Explorer):
             self.control["terms"].max = values["batch_size"]
         terms = self.control["terms"].value
         self.state = peel(self.stage, terms)
-        self.show("matrices", drawing.encode(peel_picture(self.stage, self.state, terms), "jpeg"))
+        self.show("matrices", peel_picture(self.stage, self.state, terms))
         self._draw_spectrum()
         self.say(self._words(terms))
 
@@ -136,7 +130,7 @@ class PeelExplorer(base.Explorer):
         at = self._canvas.pixel(self._axes, rank + 0.7 if room else rank - 0.1, 0.9)
         note = f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0"
         drawing.write(picture, at, note, 15, anchor="lm" if room else "rm")
-        self.show("spectrum", drawing.encode(picture, "jpeg"))
+        self.show("spectrum", picture)
 
     def _words(self, terms: int) -> str:
         b = self.stage.batch_size

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from spear_core import states
-from spear_core.model.layers import read_problem
 from spear_core.study import collecting, theory
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
@@ -69,9 +68,8 @@ def search_draws(stage: Scene, seed: int) -> int | None:
     Returns:
         None if it takes more than `MOST_SEARCHED`.
     """
-    problem = read_problem(stage.model, stage.gradients)
     generator = torch.Generator().manual_seed(seed)
-    for state in states(problem, method="sampling", max_samples=MOST_SEARCHED, generator=generator):
+    for state in states(stage.problem, method="sampling", max_samples=MOST_SEARCHED, generator=generator):
         if int(state.pool.unique.sum()) >= stage.batch_size:
             return state.samples_drawn
     return None
@@ -98,13 +96,12 @@ class CollectExplorer(base.Explorer):
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
         super().__init__(
-            {"batch_size": controls.int_slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
+            {"batch_size": controls.slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
             buttons=(
                 self.button("Run the real search, too", self.search, tooltip="A few seconds; may be stopped"),
             ),
         )
         self.job = Job(self)
-        self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         self.control["batch_size"].observe(lambda _: self.job.stop(), "value")
         with base.one_thread():
             for kind, size in product(KINDS, SIZES):  # drawn now, so that the slider does not wait for it
@@ -133,13 +130,13 @@ class CollectExplorer(base.Explorer):
         self.say(self._words(b))
 
     def _draw_frame(self) -> None:
-        axes = self._canvas.figure.add_axes((0.17, 0.27, 0.81, 0.65))
-        axes.set(xscale="log", ylim=(-0.6, len(KINDS) - 0.4), xlim=(1, MOST_DRAWS))
+        axes = self._canvas.axes(
+            0.17, 0.27, 0.81, 0.65, xscale="log", ylim=(-0.6, len(KINDS) - 0.4), xlim=(1, MOST_DRAWS)
+        )
         axes.set_yticks(
             range(len(KINDS)), [kind.replace("two photographs", "two photographs\n") for kind in KINDS]
         )
         axes.set_xlabel("draws until all b directions are met")
-        axes.spines[["top", "right"]].set_visible(False)
         lines = [
             axes.plot([], [], "o", color=drawing.BLUE, markersize=4, alpha=0.45, label="one repetition"),
             axes.plot([], [], "D", color=drawing.ORANGE, markersize=10, label="their mean"),

@@ -41,11 +41,11 @@ class DrawExplorer(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", 4, 2, 8),
-                "draw": controls.int_slider("draw number", 1, 1, DRAWS, track=16),
+                "batch_size": controls.slider("batch size b", 4, 2, 8),
+                "draw": controls.slider("draw number", 1, 1, DRAWS, track=16),
             },
             buttons=(
-                self.button("Draw again", self.draw_again),
+                self.button("Draw again", lambda: self.move("draw", 1)),
                 self.button("Next that is kept", self.next_kept, tooltip="The next draw with enough zeros"),
             ),
         )
@@ -55,10 +55,6 @@ class DrawExplorer(base.Explorer):
     def kept(self) -> Tensor:
         """Which draws have enough zeros, shape (DRAWS,)."""
         return self.state.zeros >= self.threshold
-
-    def draw_again(self) -> None:
-        """The next draw; the last one stays."""
-        self.set(draw=min(self.control["draw"].value + 1, DRAWS))
 
     def next_kept(self) -> None:
         """The next draw that is kept; the last one if there is none."""
@@ -76,7 +72,7 @@ class DrawExplorer(base.Explorer):
         plot = self._panels.image(self.state, number, self.threshold)
         first = self.state.first_finds(number)
         picture = drawing.below([plot, met_pictures(self.stage, first)])
-        self.show("picture", drawing.encode(picture, "jpeg"))
+        self.show("picture", picture)
         rows = sorted(self.state.rows[number - 1].tolist())
         kept = bool(self.kept[number - 1])
         self.say(
@@ -104,10 +100,18 @@ class DrawPanels:
     def __init__(self, m: int) -> None:
         """Make the axes for m units; all batches share them."""
         self._canvas = Canvas(drawing.WIDTH, 400)
-        figure = self._canvas.figure
         self._top = TALLEST * m
-        upper = figure.add_axes((0.06, 0.6, 0.92, 0.33))
-        upper.set(xlim=(0, m + 1), ylim=(-1.25, 1.1), yticks=[0], xlabel=f"unit 1 to {m}", ylabel="L q")
+        upper = self._canvas.axes(
+            0.06,
+            0.6,
+            0.92,
+            0.33,
+            xlim=(0, m + 1),
+            ylim=(-1.25, 1.1),
+            yticks=[0],
+            xlabel=f"unit 1 to {m}",
+            ylabel="L q",
+        )
         upper.axhline(0, color=drawing.FAINT, linewidth=0.8)
         (self._nonzero,) = upper.plot([], [], "o", color=drawing.BLUE, markersize=4, label="not zero")
         (self._zero,) = upper.plot([], [], "D", color=drawing.ORANGE, markersize=5, label="zero")
@@ -116,15 +120,21 @@ class DrawPanels:
             loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, borderpad=0
         )
         self._verdict = upper.text(0, 1.18, "", fontsize=12, fontweight="bold", va="bottom")
-        lower = figure.add_axes((0.06, 0.12, 0.92, 0.32))
-        lower.set(xlim=(0, DRAWS + 1), ylim=(0, self._top), xlabel="draw number", ylabel="zeros")
+        lower = self._canvas.axes(
+            0.06,
+            0.12,
+            0.92,
+            0.32,
+            xlim=(0, DRAWS + 1),
+            ylim=(0, self._top),
+            xlabel="draw number",
+            ylabel="zeros",
+        )
         (self._cut,) = lower.plot([], [], "--", color=drawing.INK, linewidth=1)
         (self._rejected,) = lower.plot([], [], "x", color=drawing.FAINT, markersize=5)
         (self._kept,) = lower.plot([], [], "o", color=drawing.ORANGE, markersize=6)
         (self._here,) = lower.plot([], [], color=drawing.BLUE, linewidth=1.5)
         self._limit = lower.text(DRAWS, 0, "", ha="right", va="bottom", fontsize=9)
-        for axes in (upper, lower):
-            axes.spines[["top", "right"]].set_visible(False)
         self._canvas.moving(
             self._nonzero, self._zero, self._own, self._verdict, self._cut, self._rejected, self._kept,
             self._here, self._limit,

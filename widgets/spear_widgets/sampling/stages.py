@@ -35,8 +35,8 @@ class StageExplorer(base.Explorer):
         self._draw_frame()
         super().__init__(
             {
-                "rows": controls.int_slider("rows of the first stage", FIRST_ROWS, 4, 64, track=14),
-                "zeros": controls.int_slider("zeros wanted among them", FIRST_ZEROS, 0, 16, track=14),
+                "rows": controls.slider("rows of the first stage", FIRST_ROWS, 4, 64, track=14),
+                "zeros": controls.slider("zeros wanted among them", FIRST_ZEROS, 0, 16, track=14),
             }
         )
         self.refresh()
@@ -44,7 +44,7 @@ class StageExplorer(base.Explorer):
     def _draw_frame(self) -> None:
         self._bars, self._texts = [], []
         names = ["right candidates lost", "wrong candidates passed", "entries computed per draw"]
-        axes = self._canvas.figure.add_axes((0.25, 0.2, 0.72, 0.76))
+        axes = self._canvas.axes(0.25, 0.2, 0.72, 0.76)
         for line, (name, tint, hatch) in enumerate(
             zip(names, (drawing.ORANGE, drawing.BLUE, drawing.GREEN), ("//", "..", ""))
         ):
@@ -56,7 +56,6 @@ class StageExplorer(base.Explorer):
         axes.text(1.005, -0.45, "one stage", fontsize=9, va="top")
         axes.set(xlim=(0, 1.15), ylim=(2.5, -0.5), yticks=[], xticks=[0, 0.25, 0.5, 0.75, 1])
         axes.set_xticklabels(["0", "25 %", "50 %", "75 %", "100 %"])
-        axes.spines[["top", "right"]].set_visible(False)
         self._canvas.moving(*self._bars, *self._texts)
 
     def update(self) -> None:

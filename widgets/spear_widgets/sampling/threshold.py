@@ -68,11 +68,9 @@ class ThresholdExplorer(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", 6, 3, 10),
+                "batch_size": controls.slider("batch size b", 6, 3, 10),
                 "width": controls.dropdown("width m", WIDTHS, 200),
-                "threshold": controls.float_slider(
-                    "threshold τ", 0.2, THRESHOLDS[0], THRESHOLDS[-1], step=0.01
-                ),
+                "threshold": controls.slider("threshold τ", 0.2, THRESHOLDS[0], THRESHOLDS[-1], step=0.01),
             },
         )
         self.refresh()
@@ -129,8 +127,8 @@ class ThresholdPanels:
     def __init__(self) -> None:
         """Make the axes, which all batches share."""
         self._canvas = Canvas(drawing.WIDTH, 440)
-        left = self._canvas.figure.add_axes((0.08, 0.3, 0.4, 0.63))
-        right = self._canvas.figure.add_axes((0.57, 0.3, 0.41, 0.63))
+        left = self._canvas.axes(0.08, 0.3, 0.4, 0.63)
+        right = self._canvas.axes(0.57, 0.3, 0.41, 0.63)
         self._drawn: Candidates | None = None
         self._stairs = [
             left.stairs(
@@ -152,7 +150,6 @@ class ThresholdPanels:
         (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
         self._title = left.text(0, 1.02, "", transform=left.transAxes, fontsize=11, va="bottom")
         for axes, at in ((left, 0.06), (right, 0.42)):
-            axes.spines[["top", "right"]].set_visible(False)
             self._canvas.figure.legend(
                 *axes.get_legend_handles_labels(), fontsize=9, frameon=False, loc="upper left", ncols=2,
                 bbox_to_anchor=(at, 0.19), columnspacing=0.8,

@@ -13,13 +13,9 @@ from spear_widgets.scale.reach import exact_share, measured
 
 def size_of_a_picture() -> Prediction:
     """Do larger pictures take more draws?"""
-    same, pixels, power = choices = [
-        "about as many",
-        "49 times as many",
-        "2 to the power of 49 times as many",
-    ]
+    choices = ["about as many", "49 times as many", "2 to the power of 49 times as many"]
 
-    def answer() -> str:
+    def answer() -> float:
         expected = []
         for side in (16, 112):
             batch = data.load("photos", 4, size=side, generator=torch.Generator().manual_seed(0))
@@ -28,8 +24,7 @@ def size_of_a_picture() -> Prediction:
                 stage.output_grads, generator=torch.Generator().manual_seed(0)
             )
             expected.append(theory.expected_draws_each(hits))
-        growth = expected[1] / expected[0]
-        return same if growth < 5 else pixels if growth < 500 else power
+        return expected[1] / expected[0]
 
     return Prediction(
         "A photograph of 224 × 224 has 49 times as many pixels as one of 32 × 32. How many times as many draws does "
@@ -38,20 +33,20 @@ def size_of_a_picture() -> Prediction:
         answer,
         "The search works on L, m × b, which does not depend on n. Pixels enter only in the split and in "
         "Q<sup>−1</sup>R: products whose cost grows in proportion to n.",
+        limits=(5, 500),
     )
 
 
 def equal_to_the_eye() -> Prediction:
     """How good are the guesses?"""
-    poor, fair, equal = choices = ["below 20 dB", "between 20 and 60 dB", "above 90 dB"]
+    choices = ["below 20 dB", "between 20 and 60 dB", "above 90 dB"]
 
-    def answer() -> str:
+    def answer() -> float:
         state = race(4, SEED)
-        best = max(
+        return max(
             float(metrics.compare(guess[-1], state.stage.batch.inputs).psnr.median())
             for guess in state.guesses.values()
         )
-        return poor if best < 20 else fair if best < 60 else equal
 
     return Prediction(
         "Four small photographs; the better of the two guessing attacks runs to its end. Its median PSNR is…",
@@ -59,6 +54,7 @@ def equal_to_the_eye() -> Prediction:
         answer,
         "Small errors in every pixel remain: the gradient of a guess is close long before the guess is right, and "
         "the steps end in a minimum near the truth or beside it.",
+        limits=(20, 60),
     )
 
 

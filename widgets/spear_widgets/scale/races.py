@@ -101,7 +101,7 @@ class RaceExplorer(base.Explorer):
         super().__init__(
             {
                 "batch_size": controls.dropdown("batch size b", BATCHES, 4),
-                "progress": controls.int_slider("part of the run (of 20)", FRAMES, 0, FRAMES, track=16),
+                "progress": controls.slider("part of the run (of 20)", FRAMES, 0, FRAMES, track=16),
             },
         )
         self.refresh()
@@ -118,7 +118,7 @@ class RaceExplorer(base.Explorer):
         values = self.values
         self.state = race(values["batch_size"], SEED)
         found = self.psnr()
-        self.show("picture", drawing.encode(race_picture(self.state, values["progress"]), "jpeg"))
+        self.show("picture", race_picture(self.state, values["progress"]))
         medians = [f"{name} {float(psnr.median()):.0f} dB" for name, psnr in found.items()]
         proof = (
             "It is proven, from the gradient alone" if self.state.certified else "It could not be proven here"
@@ -147,11 +147,5 @@ def race_picture(state: Race, frame: int) -> Image.Image:
                 for exact in score.exact.tolist()
             ],
         )
-        pictures.append(drawing.beside([drawing.headline(name, 14, 200), grid]))
-    return drawing.below(pictures, gap=2)
-
-
-def title_picture() -> base.Picture:
-    """Guessed and computed."""
-    explorer = RaceExplorer()
-    return base.Picture(explorer.static_picture(), RaceExplorer.description)
+        pictures.append((name, grid))
+    return drawing.named(pictures, 200)

@@ -55,7 +55,7 @@ class ReachExplorer(base.Explorer):
         for chart in (self._success, self._time):
             chart.ticks((2, 4, 8, 16, 32, 64, 128, 256))
         super().__init__(
-            {"width": controls.int_slider("width m: 50 doubled so many times", 3, 0, 3)}, ("success", "time")
+            {"width": controls.slider("width m: 50 doubled so many times", 3, 0, 3)}, ("success", "time")
         )
         self.refresh()
 

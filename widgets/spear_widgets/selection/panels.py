@@ -26,8 +26,8 @@ class PlotPanels:
         self._first = first
         self._limits: tuple[float, ...] = ()
         self._canvas = Canvas(drawing.WIDTH, 230)
-        self._pool = self._canvas.figure.add_axes((0.07, 0.2, 0.45, 0.66))
-        self._trace = self._canvas.figure.add_axes((0.62, 0.2, 0.36, 0.66))
+        self._pool = self._canvas.axes(0.07, 0.2, 0.45, 0.66)
+        self._trace = self._canvas.axes(0.62, 0.2, 0.36, 0.66)
         looks = (
             ("mixture?", "x", drawing.FAINT, 5),
             ("unique", "o", drawing.BLUE, 6),
@@ -49,7 +49,6 @@ class PlotPanels:
         ]
         for axes in (self._pool, self._trace):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.spines[["top", "right"]].set_visible(False)
         self._canvas.moving(*self._kinds, self._least, self._match, *self._titles)
 
     def image(self, states: list[State]) -> Image.Image:

@@ -2,7 +2,6 @@
 
 import spear_core
 from spear_core.certificate.certify import GRADIENT, ZEROS
-from spear_core.model import layers as tracing
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.study.metrics import compare
 from spear_widgets.kit.predict import Prediction
@@ -60,8 +59,7 @@ def proof_by_lambda() -> Prediction:
 
     def measured() -> str:
         stage = client_with(*TWIN_BATCH)
-        problem = tracing.read_problem(stage.model, stage.gradients)
-        *_, last = spear_core.states(problem, method="sampling", max_samples=4_000)
+        *_, last = spear_core.states(stage.problem, method="sampling", max_samples=4_000)
         assert last.certificate is not None
         parts = last.certificate.parts
         return no if parts[GRADIENT] and parts[ZEROS] and not last.certified else yes

@@ -8,7 +8,6 @@ from functools import lru_cache
 import torch
 
 import spear_core
-from spear_core.model import layers as tracing
 from spear_core.search import State
 from spear_widgets.kit.scene import Scene, of_batch, scene
 
@@ -75,8 +74,7 @@ class Run:
         self.refusal = ""
         self.error: Exception | None = None
         self.frames: dict[int, bytes] = {}
-        problem = tracing.read_problem(stage.model, stage.gradients)
-        self._generator = spear_core.states(problem, method="sampling", max_samples=MOST_SAMPLES)
+        self._generator = spear_core.states(stage.problem, method="sampling", max_samples=MOST_SAMPLES)
         self._worker: threading.Thread | None = None
 
     @property

@@ -14,7 +14,7 @@ from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.selection import greedy
 from spear_core.study.metrics import compare
 from spear_widgets.kit import drawing
-from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.samples import in_places, sample_pictures
 from spear_widgets.kit.scene import Scene
 from spear_widgets.selection.panels import PlotPanels
 
@@ -109,13 +109,9 @@ def state_picture(
     state = states[-1]
     seen = look(stage, state)
     batch, b = stage.batch, len(stage.batch.inputs)
-    private = sample_pictures(batch, batch.inputs)
-    blank = np.full_like(private, 235 if private.dtype == np.uint8 else 0.92)
-    made, wrong = blank.copy(), np.full((b, *private.shape[1:]), 235, dtype=np.uint8)
-    there = (seen.places >= 0).nonzero().flatten()
-    rows = seen.inputs[seen.places[there]]
-    made[there.numpy()] = sample_pictures(batch, rows)
-    wrong[there.numpy()] = error_pictures(batch, rows - batch.inputs[there])
+    private, made = sample_pictures(batch, batch.inputs), in_places(batch, seen.inputs, seen.places)
+    wrong, there = np.full(private.shape, 235, dtype=np.uint8), seen.places >= 0
+    wrong[there.numpy()] = error_pictures(batch, seen.inputs[seen.places[there]] - batch.inputs[there])
     labels = ["none yet" if not np.isfinite(e) else f"off by {_power(e)}" for e in seen.errors.tolist()]
     side = min(84, (drawing.WIDTH - 8) // b - 8)
     pictures = [

@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from spear_core.search import State
 from spear_core.spear.selection import greedy
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.job import Job
-from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.samples import in_places
 from spear_widgets.kit.scene import DATA
 from spear_widgets.selection.panels import PlotPanels
 from spear_widgets.selection.runs import POLL_SECONDS, TWINS, Run, client_with
@@ -56,11 +54,11 @@ class Stepper(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", 12, 2, 12),
+                "batch_size": controls.slider("batch size b", 12, 2, 12),
                 "width": controls.dropdown("width m", WIDTHS, 200),
-                "seed": controls.int_slider("seed", 3, 0, 9, track=7),
+                "seed": controls.slider("seed", 3, 0, 9, track=7),
                 "twins": controls.dropdown("samples", TWINS),
-                "position": controls.int_slider("state", 0, 0, 0, track=14),
+                "position": controls.slider("state", 0, 0, 0, track=14),
             },
             buttons=(
                 self.button("First", self.first, tooltip="Back to the first state"),
@@ -76,7 +74,6 @@ class Stepper(base.Explorer):
         )
         self.job = Job(self)
         self.job.stop_button.description = "Pause"
-        self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         with self.quietly():
             for control, value in first.items():
                 self.control[control].value = value
@@ -200,7 +197,7 @@ class Stepper(base.Explorer):
             self.control["position"].max = max(len(run.states) - 1, 0)
             self.control["position"].value = position
         if not run.states:
-            self.show("picture", drawing.encode(drawing.headline("refused", 14, drawing.WIDTH), "jpeg"))
+            self.show("picture", drawing.headline("refused", 14, drawing.WIDTH))
             self.say(f"<b>Refused</b>, before any search: {html.escape(run.refusal)}")
             return
         position = self.position
@@ -302,9 +299,7 @@ def title_picture() -> base.Picture:
     bands = []
     for k in film_positions(states):
         seen = look(stage, states[k])
-        made = np.full((len(seen.places), *stage.batch.pictures(stage.batch.inputs).shape[1:]), 0.92)
-        there = (seen.places >= 0).nonzero().flatten()
-        made[there.numpy()] = sample_pictures(stage.batch, seen.inputs[seen.places[there]])
+        made = in_places(stage.batch, seen.inputs, seen.places)
         bands += [drawing.headline(seen.title, 14, drawing.WIDTH), drawing.picture_grid(made, side=side)]
     return base.Picture(
         drawing.encode(drawing.below(bands, gap=2)),

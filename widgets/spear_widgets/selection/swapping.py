@@ -6,7 +6,6 @@ from functools import lru_cache
 import torch
 
 import spear_core
-from spear_core.model import layers as tracing
 from spear_core.search import State
 from spear_core.spear.reconstruction import Forward
 from spear_core.spear.selection import select
@@ -27,8 +26,7 @@ def full_pool(stage: Scene) -> State:
     Raises:
         RuntimeError: if the search ends without one.
     """
-    problem = tracing.read_problem(stage.model, stage.gradients)
-    for state in spear_core.states(problem, method="sampling", max_samples=50_000):
+    for state in spear_core.states(stage.problem, method="sampling", max_samples=50_000):
         if state.step == "selection":
             return state
     raise RuntimeError("the search must reach its selection, and it ended before")
@@ -75,13 +73,13 @@ class SwapExplorer(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", SIZES[-1], SIZES[0], SIZES[-1]),
+                "batch_size": controls.slider("batch size b", SIZES[-1], SIZES[0], SIZES[-1]),
                 "ranking": controls.dropdown("start from", RANKINGS, 1),
-                "position": controls.int_slider("swaps made", 0, 0, 0),
+                "position": controls.slider("swaps made", 0, 0, 0),
             },
             buttons=(
-                self.button("− one swap", lambda: self.move(-1)),
-                self.button("+ one swap", lambda: self.move(1)),
+                self.button("− one swap", lambda: self.move("position", -1)),
+                self.button("+ one swap", lambda: self.move("position", 1)),
             ),
         )
         self._key: tuple[object, ...] = ()
@@ -89,11 +87,6 @@ class SwapExplorer(base.Explorer):
             for batch_size in SIZES:  # searched now, so that the slider does not wait for it
                 swaps(scene("photos", batch_size, seed=SEED), 1)
         self.refresh()
-
-    def move(self, by: int) -> None:
-        """Undo or make a swap, as far as there is one."""
-        slider = self.control["position"]
-        self.set(position=min(max(slider.value + by, 0), slider.max))
 
     def update(self) -> None:
         """Draw the present setting; another pool or start begins with no swap."""

@@ -14,7 +14,7 @@ from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, scene
-from spear_widgets.sparsity.directions import look
+from spear_widgets.sparsity.directions import Entries, look
 
 DIAL_UNITS = 60
 
@@ -71,13 +71,13 @@ class DialExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
+        self._drawn_for: Scene | None = None
         self._prepare("photos")
         options = {
             "data": controls.dropdown("data", DATA[:2]),
-            "position": controls.int_slider("turn q", 20, 0, len(self.angles) - 1, track=26),
+            "position": controls.slider("turn q", 20, 0, len(self.angles) - 1, track=26),
         }
         options["position"].readout = False
-        self._draw_frame()
         super().__init__(options, buttons=(self.button("Jump to the next spike", self.jump),))
         self.refresh()
 
@@ -86,34 +86,22 @@ class DialExplorer(base.Explorer):
         self.angles = dial_angles(self.stage)
         self.counts = zero_counts(self.stage.low_rank, self.angles)
 
-    def _draw_frame(self) -> None:
-        self._canvas = Canvas(drawing.WIDTH, 430)
-        figure = self._canvas.figure
-        self._plane = figure.add_axes((0.01, 0.34, 0.3, 0.64), aspect="equal")
-        self._plane.set(xlim=(-1.35, 1.35), ylim=(-1.35, 1.35))
-        self._plane.axis("off")
-        self._bars = figure.add_axes((0.37, 0.42, 0.42, 0.53))
-        self._curve = figure.add_axes((0.075, 0.12, 0.715, 0.17))
-        self._photo = figure.add_axes((0.82, 0.5, 0.17, 0.38))
-        self._photo.axis("off")
-        self._drawn_for: Scene | None = None
-
     def _draw_background(self) -> None:
         """What does not move while the dial is turned: once for each batch."""
+        self._canvas = Canvas(drawing.WIDTH, 430)
+        plane = self._canvas.blank(
+            0.01, 0.34, 0.3, 0.64, aspect="equal", xlim=(-1.2, 1.2), ylim=(-1.62, 1.15)
+        )
+        curve = self._canvas.axes(0.075, 0.12, 0.715, 0.17, xlabel="angle of q in degrees", ylabel="zeros")
+        photo = self._canvas.blank(0.82, 0.5, 0.17, 0.38)
+        plane.add_patch(Circle((0, 0), 1, fill=False, color=drawing.FAINT))
         low_rank = self.stage.low_rank
-        for axes in (self._plane, self._bars, self._curve, self._photo):
-            axes.clear()
-        self._plane.set(xlim=(-1.2, 1.2), ylim=(-1.62, 1.15))
-        self._plane.axis("off")
-        self._plane.add_patch(Circle((0, 0), 1, fill=False, color=drawing.FAINT))
         rows = low_rank.factor[live_rows(low_rank.factor)]
         across = torch.stack([-rows[:, 1], rows[:, 0]], dim=1)
         across = (across / across.norm(dim=1, keepdim=True)).numpy()
         segments = np.stack([-across, across], axis=1)
-        self._plane.add_collection(
-            LineCollection(list(segments), colors="#777777", linewidths=0.9, alpha=0.35)
-        )
-        self._plane.text(
+        plane.add_collection(LineCollection(list(segments), colors="#777777", linewidths=0.9, alpha=0.35))
+        plane.text(
             0,
             -1.6,
             "a line for each row of L:\nq on it makes that entry zero",
@@ -121,40 +109,25 @@ class DialExplorer(base.Explorer):
             va="bottom",
             fontsize=9,
         )
-        k = len(rows)
-        limit = 1.05 * float(rows.norm(dim=1).max())
-        self._bars.set(xlim=(-1, k), ylim=(-limit, limit), yticks=[0], xticks=[])
-        self._bars.set_xlabel(f"entries of L q, {k} units that are not always silent")
-        self._bars.axhline(0, color=drawing.FAINT, linewidth=0.8)
-        self._bars.spines[["top", "right", "bottom"]].set_visible(False)
-        self._curve.plot(self.angles, self.counts.numpy(), color=drawing.BLUE, linewidth=1.5)
+        self._entries = Entries(self._canvas.axes(0.37, 0.42, 0.42, 0.53), rows)
+        curve.plot(self.angles, self.counts.numpy(), color=drawing.BLUE, linewidth=1.5)
         for i, q in enumerate(self.stage.true_directions.T):
             at = angle_of(q)
             top = float(self.counts[self.angles.index(at)])
-            self._curve.plot([at], [top], drawing.marker(i), color=drawing.colour(i), markersize=8)
-            self._curve.annotate(
-                f"q of sample {i + 1}", (at, top), (8, -3), textcoords="offset points", fontsize=9
-            )
-        self._curve.set(xlim=(0, 180), ylim=(0, 1.2 * float(self.counts.max())), xticks=range(0, 181, 30))
-        self._curve.set(xlabel="angle of q in degrees", ylabel="zeros")
-        self._curve.spines[["top", "right"]].set_visible(False)
-        (self._needle,) = self._plane.plot(
-            [], [], color=drawing.ORANGE, linewidth=3, marker="o", markevery=[1]
+            curve.plot([at], [top], drawing.marker(i), color=drawing.colour(i), markersize=8)
+            curve.annotate(f"q of sample {i + 1}", (at, top), (8, -3), textcoords="offset points", fontsize=9)
+        curve.set(xlim=(0, 180), ylim=(0, 1.2 * float(self.counts.max())), xticks=range(0, 181, 30))
+        (self._needle,) = plane.plot([], [], color=drawing.ORANGE, linewidth=3, marker="o", markevery=[1])
+        bars = self._entries.axes
+        self._count = bars.text(
+            len(rows) / 2, bars.get_ylim()[1], "", ha="center", va="bottom", fontsize=12, fontweight="bold"
         )
-        (self._nonzero,) = self._bars.plot([], [], "o", color=drawing.BLUE, markersize=4)
-        (self._zero,) = self._bars.plot([], [], "D", color=drawing.ORANGE, markersize=6)
-        self._count = self._bars.text(
-            k / 2, limit, "", ha="center", va="bottom", fontsize=12, fontweight="bold"
-        )
-        (self._here,) = self._curve.plot([], [], color=drawing.ORANGE, linewidth=2)
-        self._photo.set(xlim=(0, 1), ylim=(0, 1))
-        self._photo.axis("off")
-        self._ghost = self._photo.imshow(
+        (self._here,) = curve.plot([], [], color=drawing.ORANGE, linewidth=2)
+        self._ghost = photo.imshow(
             np.zeros((2, 2, 3)), extent=(0, 1, 0, 1), interpolation="nearest", aspect="auto"
         )
-        self._photo.set_title("what q makes of\nthe other sample", fontsize=9)
-        self._canvas.forget()
-        self._canvas.moving(self._needle, self._nonzero, self._zero, self._count, self._here, self._ghost)
+        photo.set_title("what q makes of\nthe other sample", fontsize=9)
+        self._canvas.moving(self._needle, *self._entries.artists, self._count, self._here, self._ghost)
         self._drawn_for = self.stage
 
     def jump(self) -> None:
@@ -171,11 +144,9 @@ class DialExplorer(base.Explorer):
             self._draw_background()
         angle = self.angles[values["position"]]
         self.state = look(self.stage, at_angle(angle))
-        q, entries, zero = self.state.direction.numpy(), self.state.entries.numpy(), self.state.zero.numpy()
-        numbers = np.arange(len(entries))
+        q = self.state.direction.numpy()
         self._needle.set_data([-1.1 * q[0], 1.1 * q[0]], [-1.1 * q[1], 1.1 * q[1]])
-        self._nonzero.set_data(numbers[~zero], entries[~zero])
-        self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
+        self._entries.put(self.state)
         self._count.set_text(f"{self.state.zeros} zeros")
         self._here.set_data([angle, angle], [0, 1.2 * float(self.counts.max())])
         self._ghost.set_data(
@@ -190,5 +161,5 @@ class DialExplorer(base.Explorer):
             f"and the picture is sample {2 - self.state.sample}"
         )
         self.say(
-            f"q at {where}: <b>{self.state.zeros}</b> of {len(entries)} entries of L q are zero; {verdict}."
+            f"q at {where}: <b>{self.state.zeros}</b> of {len(self.state.entries)} entries of L q are zero; {verdict}."
         )

@@ -5,7 +5,6 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from ipywidgets import Checkbox
 from PIL import Image, ImageDraw
 from torch import Tensor
 
@@ -81,12 +80,10 @@ class PatternExplorer(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", 4, 2, 24),
-                "width": controls.int_slider("width m", 120, 40, 200, step=20),
-                "seed": controls.int_slider("seed of data and weights", 3, 0, 9),
-                "duplicate": Checkbox(
-                    False, description="sample 2 is nearly sample 1", indent=False, layout={"width": "auto"}
-                ),
+                "batch_size": controls.slider("batch size b", 4, 2, 24),
+                "width": controls.slider("width m", 120, 40, 200, step=20),
+                "seed": controls.slider("seed of data and weights", 3, 0, 9),
+                "duplicate": controls.checkbox("sample 2 is nearly sample 1", False),
             },
         )
         self.refresh()
@@ -98,7 +95,7 @@ class PatternExplorer(base.Explorer):
         if values["duplicate"]:
             self.stage = with_near_duplicate(self.stage, values["width"])
         self.state = patterns(self.stage)
-        self.show("picture", drawing.encode(pattern_picture(self.stage, self.state), "jpeg"))
+        self.show("picture", pattern_picture(self.stage, self.state))
         share = self.state.zero_share
         i, j, units = self.state.most_alike
         same = "exactly" if torch.equal(self.state.silent, self.state.zero) else "not always"

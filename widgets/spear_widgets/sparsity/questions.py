@@ -9,17 +9,12 @@ MANY = 10  # zeros at once
 
 def share_of_zeros() -> Prediction:
     """How much of ∂L/∂Z is zero?"""
-    none, half, nearly_all = choices = ["none", "about one half", "nearly all"]
-
-    def measured() -> str:
-        share = float((scene().output_grads == 0).double().mean())
-        return none if share == 0 else half if 0.4 < share < 0.6 else nearly_all
-
     return Prediction(
         "A fresh network gets photographs. Which share of the entries of ∂L/∂Z is zero?",
-        choices,
-        measured,
+        ["none", "about one half", "nearly all"],
+        lambda: float((scene().output_grads == 0).double().mean()),
         "The weights are as often positive as negative, so the sign of each z is like the toss of a coin.",
+        limits=(0.4, 0.6),
     )
 
 
@@ -31,16 +26,16 @@ def angles_with_many_zeros() -> Prediction:
         "over a range of some degrees around each sample",
     ]
 
-    def measured() -> str:
+    def measured() -> int:
         stage = scene("photos", 2, DIAL_UNITS)
-        many = int((zero_counts(stage.low_rank, dial_angles(stage)) >= MANY).sum())
-        return choices[0] if many == 0 else choices[1] if many == 2 else choices[2]
+        return int((zero_counts(stage.low_rank, dial_angles(stage)) >= MANY).sum())
 
     return Prediction(
         f"b = 2. You turn q by 180 degrees. At how many angles are {MANY} or more entries of L q zero?",
         choices,
         measured,
         "One for each sample. Beside them, even by a hundredth of a degree, the zeros are gone.",
+        limits=(2, 3),
     )
 
 

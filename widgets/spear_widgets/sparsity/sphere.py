@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ipywidgets import Checkbox
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle
 from PIL import Image
@@ -15,29 +14,16 @@ from spear_core.spear.sampling import live_rows
 from spear_core.spear.sparsity import zero_tolerance
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
+from spear_widgets.kit.eye import view
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import Scene, scene
-from spear_widgets.sparsity.directions import look
+from spear_widgets.sparsity.directions import Entries, look
 
 SPHERE_UNITS = 80
 CIRCLE_POINTS = 91  # odd, so that every second one closes the circle, too
 
 
 # ---------------------------------------------------------------- b = 3: the sphere
-def view(turn: float, tilt: float) -> Tensor:
-    """Axes of an eye that looks at the sphere: right, up and towards the eye, as rows, shape (3, 3).
-
-    Args:
-        turn: degrees around the vertical axis.
-        tilt: degrees above the equator, −90 to 90.
-    """
-    a, t = np.deg2rad(turn), np.deg2rad(tilt)
-    towards = [np.cos(t) * np.cos(a), np.cos(t) * np.sin(a), np.sin(t)]
-    right = [-np.sin(a), np.cos(a), 0.0]
-    up = [-np.sin(t) * np.cos(a), -np.sin(t) * np.sin(a), np.cos(t)]
-    return torch.tensor([right, up, towards], dtype=torch.float64)
-
-
 def facing(direction: Tensor) -> tuple[float, float]:
     """Turn and tilt, in degrees, that bring a direction to the middle of the view."""
     x, y, z = (direction / direction.norm()).tolist()
@@ -98,12 +84,10 @@ class SphereExplorer(base.Explorer):
         self.buttons = [self.button(f"Sample {i + 1} to the middle", partial(self.face, i)) for i in range(3)]
         super().__init__(
             {
-                "turn": controls.int_slider("turn", round(first[0]) + 10, -180, 180, step=2, track=16),
-                "tilt": controls.int_slider("tilt", round(first[1]) - 8, -90, 90, step=2, track=16),
-                "circles": controls.int_slider("circles (rows of L)", len(live), 2, len(live), track=16),
-                "marked": Checkbox(
-                    True, description="mark the samples", indent=False, layout={"width": "auto"}
-                ),
+                "turn": controls.slider("turn", round(first[0]) + 10, -180, 180, step=2, track=16),
+                "tilt": controls.slider("tilt", round(first[1]) - 8, -90, 90, step=2, track=16),
+                "circles": controls.slider("circles (rows of L)", len(live), 2, len(live), track=16),
+                "marked": controls.checkbox("mark the samples", True),
             },
             buttons=self.buttons,
         )
@@ -112,9 +96,9 @@ class SphereExplorer(base.Explorer):
     def _draw_frame(self) -> None:
         self._canvas = Canvas(drawing.WIDTH, 540)
         figure = self._canvas.figure
-        self._sphere = axes = figure.add_axes((0.0, 0.0, 0.56, 1.0), aspect="equal")
-        axes.set(xlim=(-1.1, 1.1), ylim=(-1.1, 1.1))
-        axes.axis("off")
+        self._sphere = axes = self._canvas.blank(
+            0.0, 0.0, 0.56, 1.0, aspect="equal", xlim=(-1.1, 1.1), ylim=(-1.1, 1.1)
+        )
         across = np.linspace(-1, 1, 160)
         height = np.clip(1 - across[None] ** 2 - across[:, None] ** 2, 0, None) ** 0.5
         light = np.clip(0.55 * height - 0.25 * across[None] + 0.3 * across[:, None], 0, 1)[..., None]
@@ -142,15 +126,8 @@ class SphereExplorer(base.Explorer):
             [0], [0], "+", color=drawing.INK, markersize=26, markeredgewidth=1.6, zorder=9
         )
         axes.text(-1.08, 1.05, "the cross in the middle is q", fontsize=10, va="top")
-        self._panel = figure.add_axes((0.63, 0.34, 0.35, 0.5))
-        k = len(self._live)
-        limit = 1.02 * float(self.stage.low_rank.factor.norm(dim=1).max())
-        self._panel.set(xlim=(-1, k), ylim=(-limit, limit), yticks=[0], xticks=[])
-        self._panel.axhline(0, color=drawing.FAINT, linewidth=0.8)
-        self._panel.spines[["top", "right", "bottom"]].set_visible(False)
-        self._panel.set_xlabel(f"entries of L q, {k} units that are not always silent")
-        (self._nonzero,) = self._panel.plot([], [], "o", color=drawing.BLUE, markersize=4)
-        (self._zero,) = self._panel.plot([], [], "D", color=drawing.ORANGE, markersize=6)
+        rows = self.stage.low_rank.factor[self._live]
+        self._entries = Entries(self._canvas.axes(0.63, 0.34, 0.35, 0.5), rows)
         photos = sample_pictures(self.stage.batch, self.stage.batch.inputs)
         for i, photo in enumerate(photos):
             thumb = figure.add_axes((0.64 + 0.115 * i, 0.04, 0.1, 0.18))
@@ -161,7 +138,7 @@ class SphereExplorer(base.Explorer):
             )
             for spine in thumb.spines.values():
                 spine.set(color=drawing.colour(i), linewidth=3)
-        self._canvas.moving(self._back, self._front, *self._marks, self._aim, rim, self._nonzero, self._zero)
+        self._canvas.moving(self._back, self._front, *self._marks, self._aim, rim, *self._entries.artists)
 
     def face(self, sample: int) -> None:
         """Bring a sample's direction exactly to the middle, between the sliders' whole degrees."""
@@ -181,17 +158,14 @@ class SphereExplorer(base.Explorer):
         self.state = look(self.stage, eye[2])
         self._draw_circles(eye, values["circles"], values["marked"])
         places = self._draw_marks(eye, values["marked"])
-        entries, zero = self.state.entries.numpy(), self.state.zero.numpy()
-        numbers = np.arange(len(entries))
-        self._nonzero.set_data(numbers[~zero], entries[~zero])
-        self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
-        self.show("picture", drawing.encode(self._written(places), "jpeg"))
+        self._entries.put(self.state)
+        self.show("picture", self._written(places))
         verdict = (
             "no sample" if self.state.sample is None else f"<b>exactly sample {self.state.sample + 1}</b>"
         )
         near = int((self.state.entries.abs() <= np.sin(np.deg2rad(3)) * self._row_norms).sum())
         self.say(
-            f"In the middle: {verdict}. Of {len(entries)} great circles, <b>{self.state.zeros}</b> pass "
+            f"In the middle: {verdict}. Of {len(self._live)} great circles, <b>{self.state.zeros}</b> pass "
             f"exactly through q and {near} within 3°; {values['circles']} are drawn."
         )
 
@@ -235,12 +209,6 @@ class SphereExplorer(base.Explorer):
         for i, (x, y) in enumerate(places):
             at = self._canvas.pixel(self._sphere, x + 0.06, y + 0.05)
             drawing.write(picture, at, f"sample {i + 1}", 15, bold=True, paper="#ffffffd8")
-        top = self._canvas.pixel(self._panel, len(self._live) / 2, self._panel.get_ylim()[1])
+        top = self._canvas.pixel(self._entries.axes, len(self._live) / 2, self._entries.axes.get_ylim()[1])
         drawing.write(picture, top, f"{self.state.zeros} zeros", 17, bold=True, anchor="md")
         return picture
-
-
-def title_picture() -> base.Picture:
-    """The sphere with the circles of 80 units and its three crossings."""
-    explorer = SphereExplorer()
-    return base.Picture(explorer.static_picture(), SphereExplorer.description)

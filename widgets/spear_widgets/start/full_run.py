@@ -1,19 +1,22 @@
 """The whole attack at once: choose a client, run `spear_core.invert`, see what comes back and what is proven."""
 
 import html
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 import spear_core
 from spear_core import Inversion
+from spear_core.search import State
 from spear_core.study.metrics import Score, compare
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
-from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.samples import in_places, sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, scene
 
 WIDTHS = (100, 200, 400, 800)
@@ -39,30 +42,15 @@ class Outcome:
     refusal: str = ""
 
 
-class Attack(Beside):
-    """`spear_core.invert` beside the page, so that the clock runs and the stop button is heard.
-
-    Attributes:
-        outcome: what it gave, when it has ended.
-    """
-
-    def __init__(self, stage: Scene, time_limit: float = TIME_LIMIT) -> None:
-        super().__init__()
-        self.stage = stage
-        self.time_limit = time_limit
-        self.outcome: Outcome | None = None
-
-    def work(self) -> None:
-        """Attack; a refusal is an outcome, too."""
-        try:
-            inversion = spear_core.invert(
-                self.stage.model, self.stage.gradients, time_limit=self.time_limit, progress=self.report
-            )
-        except ValueError as refusal:
-            self.outcome = Outcome(None, None, self.seconds, str(refusal))
-        else:
-            seconds = self.seconds
-            self.outcome = Outcome(inversion, compare(inversion.inputs, self.stage.batch.inputs), seconds)
+def attack(stage: Scene, report: Callable[[State], None]) -> Outcome:
+    """Run `spear_core.invert` on a scene; a refusal is an outcome, too."""
+    began = time.perf_counter()
+    try:
+        inversion = spear_core.invert(stage.model, stage.gradients, time_limit=TIME_LIMIT, progress=report)
+    except ValueError as refusal:
+        return Outcome(None, None, time.perf_counter() - began, str(refusal))
+    seconds = time.perf_counter() - began
+    return Outcome(inversion, compare(inversion.inputs, stage.batch.inputs), seconds)
 
 
 class FullRun(base.Explorer):
@@ -84,24 +72,23 @@ class FullRun(base.Explorer):
 
     def __init__(self) -> None:
         self.outcomes: dict[tuple[object, ...], Outcome] = {}
-        self.attack: Attack | None = None
+        self.attack: Beside[Outcome] | None = None
         self.run_button = self.button(
             "Run the attack", self.run, tooltip="Recover the batch from the gradient"
         )
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.int_slider("batch size b", 8, 1, 24),
+                "batch_size": controls.slider("batch size b", 8, 1, 24),
                 "width": controls.dropdown("width m", WIDTHS, 200),
-                "depth": controls.int_slider("linear layers", 4, 2, 8),
-                "seed": controls.int_slider("seed of data and weights", 3, 0, 9),
+                "depth": controls.slider("linear layers", 4, 2, 8),
+                "seed": controls.slider("seed of data and weights", 3, 0, 9),
             },
             ("client", "result"),
             buttons=(self.run_button,),
         )
         self.run_button.button_style = "primary"
         self.job = Job(self)
-        self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         for control in self.control.values():
             control.observe(lambda _: self.cancel(), "value")
         self.refresh()
@@ -121,7 +108,7 @@ class FullRun(base.Explorer):
     def run(self) -> None:
         """Run the attack beside the page; a setting that was run already is run again."""
         self.cancel()
-        self.attack = Attack(self.stage)
+        self.attack = Beside(partial(attack, self.stage))
         self.job.start(self._watch(self.attack), then=self._finish)
 
     def run_now(self) -> None:
@@ -131,7 +118,7 @@ class FullRun(base.Explorer):
             Exception: what the attack raised.
         """
         self.cancel()
-        self.attack = Attack(self.stage)
+        self.attack = Beside(partial(attack, self.stage))
         self.attack.run()
         self._finish()
 
@@ -142,20 +129,20 @@ class FullRun(base.Explorer):
             self.attack = None
         self.job.stop()
 
-    def _watch(self, attack: Attack) -> Iterator[float]:
+    def _watch(self, attack: Beside[Outcome]) -> Iterator[float]:
         attack.start()
         while attack.is_alive():
             attack.join(0.03)
             self.status.value = html.escape(_progress(attack))
-            yield min(attack.seconds / attack.time_limit, 1.0)
+            yield min(attack.seconds / TIME_LIMIT, 1.0)
 
     def _finish(self) -> None:
         attack = self.attack
         if attack is None:  # the setting has changed meanwhile
             return
         attack.end()
-        assert attack.outcome is not None
-        self.outcomes[self.key] = attack.outcome
+        assert attack.result is not None
+        self.outcomes[self.key] = attack.result
         self.refresh()
 
     def update(self) -> None:
@@ -164,12 +151,12 @@ class FullRun(base.Explorer):
         self.stage = scene(
             values["data"], values["batch_size"], values["width"], values["seed"], values["depth"]
         )
-        self.show("client", drawing.encode(client_picture(self.stage), "jpeg"))
-        self.show("result", drawing.encode(result_picture(self.stage, self.outcome), "jpeg"))
+        self.show("client", client_picture(self.stage))
+        self.show("result", result_picture(self.stage, self.outcome))
         self.say(words(self.stage, self.outcome))
 
 
-def _progress(attack: Attack) -> str:
+def _progress(attack: Beside[Outcome]) -> str:
     state = attack.latest
     drawn = "" if state is None or not state.samples_drawn else f", {state.samples_drawn:,} draws or starts"
     step = "splitting the gradient" if state is None else f"{state.method}{drawn}"
@@ -205,14 +192,11 @@ def result_picture(stage: Scene, outcome: Outcome | None) -> Image.Image:
         what = "not run yet: press Run the attack" if outcome is None else "the attack refused this gradient"
         return drawing.headline(f"recovered: {what}", 14, drawing.WIDTH)
     inversion, order = outcome.inversion, outcome.score.order.tolist()
-    pictures = sample_pictures(stage.batch, stage.batch.inputs)
-    pictures = np.full_like(pictures, 230 if pictures.dtype == np.uint8 else 0.9)
+    pictures = in_places(stage.batch, inversion.inputs, outcome.score.order)
     labels, frames = ["missing"] * b, [drawing.FAINT] * b
-    recovered = sample_pictures(stage.batch, inversion.inputs) if len(inversion.inputs) else pictures
     for place, row in enumerate(order):
         if row >= 0:
             proven = bool(inversion.certified_rows[row])
-            pictures[place] = recovered[row]
             labels[place] = "✓ proven" if proven else "? not proven"
             frames[place] = drawing.GREEN if proven else drawing.ORANGE
     heading = f"recovered from the gradient alone ({inversion.method})"
@@ -248,9 +232,3 @@ def words(stage: Scene, outcome: Outcome | None) -> str:
         f"{inversion.sparsity_match:.4f}, labels {labels}. Compared with the private batch, which the server cannot "
         f"do: {int(outcome.score.exact.sum())} of {b} are equal to 90 dB or more.{notes}"
     )
-
-
-def title_picture() -> base.Picture:
-    """What the notebook is about: private, sent, recovered."""
-    explorer = FullRun()
-    return base.Picture(explorer.static_picture(), FullRun.description)

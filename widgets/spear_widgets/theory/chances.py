@@ -73,9 +73,9 @@ class OddsExplorer(base.Explorer):
         super().__init__(
             {
                 "kind": controls.dropdown("data", KINDS),
-                "batch_size": controls.int_slider("batch size b", 6, 2, 10),
-                "width": controls.int_slider("width m", 200, 50, 400, step=50),
-                "seed": controls.int_slider("seed", 0, 0, 9),
+                "batch_size": controls.slider("batch size b", 6, 2, 10),
+                "width": controls.slider("width m", 200, 50, 400, step=50),
+                "seed": controls.slider("seed", 0, 0, 9),
             }
         )
         self.refresh()

@@ -55,9 +55,9 @@ class FailureExplorer(base.Explorer):
         self._chart.ticks((25, 50, 100, 200, 400))
         super().__init__(
             {
-                "batch_size": controls.int_slider("batch size b", 6, 4, 8, step=2),
-                "doublings": controls.int_slider("doublings of the draws", 1, 0, 6),
-                "threshold": controls.float_slider("threshold τ", 0.2, 0.0, 0.48, step=0.02),
+                "batch_size": controls.slider("batch size b", 6, 4, 8, step=2),
+                "doublings": controls.slider("doublings of the draws", 1, 0, 6),
+                "threshold": controls.slider("threshold τ", 0.2, 0.0, 0.48, step=0.02),
             }
         )
         self.refresh()

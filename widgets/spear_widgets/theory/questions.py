@@ -8,16 +8,11 @@ from spear_widgets.theory.wall import YEAR, mean_by_batch_size
 
 def one_sample_more() -> Prediction:
     """What does one sample more cost?"""
-    same, double, square = choices = [
-        "about as many draws",
-        "about twice as many draws",
-        "about a hundred times as many",
-    ]
+    choices = ["about as many draws", "about twice as many draws", "about a hundred times as many"]
 
-    def measured() -> str:
+    def measured() -> float:
         found = mean_by_batch_size("draws", "mean", lambda row: row["kind"] == "gaussian")
-        growth = (found[16] / found[8]) ** (1 / 8)
-        return double if 1.5 < growth < 3 else same if growth < 1.5 else square
+        return float((found[16] / found[8]) ** (1 / 8))
 
     return Prediction(
         "A batch of gaussian noise gets one sample more. How many draws does it take now?",
@@ -25,6 +20,7 @@ def one_sample_more() -> Prediction:
         measured,
         "One row more must be silent, which halves the chance of a hit. Measured from b = 8 to 16 it is a factor of "
         "2.2 for each sample: the exact chance falls a little faster than 2<sup>−(b−1)</sup>.",
+        limits=(1.5, 3),
     )
 
 
@@ -32,10 +28,9 @@ def limit_and_truth() -> Prediction:
     """Which way does the limit err?"""
     choices = ["too few draws", "about right", "too many draws"]
 
-    def measured() -> str:
+    def measured() -> float:
         rows = [r for r in results("theory", "draws") if r["kind"] == "gaussian" and r["b"] == 16]
-        ratio = sum(row["mean"] for row in rows) / len(rows) / theory.expected_draws(16)
-        return choices[0] if ratio > 1.5 else choices[2] if ratio < 0.67 else choices[1]
+        return theory.expected_draws(16) * len(rows) / sum(row["mean"] for row in rows)
 
     return Prediction(
         "b = 16, m = 400, gaussian inputs. H<sub>b</sub>·2<sup>b−1</sup> is 110,780 draws. Compared with the "
@@ -44,17 +39,17 @@ def limit_and_truth() -> Prediction:
         measured,
         "Rows are drawn without replacement, and the sample with the fewest zeros is waited for. Both cost more "
         "draws, and the more the larger b is beside m.",
+        limits=(1 / 1.5, 1 / 0.67),
     )
 
 
 def width_and_failure() -> Prediction:
     """Is a wide layer safer?"""
-    wide, same, narrow = choices = ["the wide layer", "both the same", "the narrow layer"]
+    choices = ["the wide layer", "both the same", "the narrow layer"]
 
-    def measured() -> str:
-        draws = 2 * theory.expected_draws(8)
-        few, many = (collecting.coin_failure(8, draws, m, 0.2) for m in (50, 400))
-        return wide if many < few / 1.2 else narrow if few < many / 1.2 else same
+    def measured() -> float:
+        narrow, wide = (collecting.coin_failure(8, 2 * theory.expected_draws(8), m, 0.2) for m in (50, 400))
+        return wide / narrow
 
     return Prediction(
         "b = 8, a fixed number of draws. In which layer is the attack less likely to miss a direction: in one of 50 "
@@ -63,6 +58,7 @@ def width_and_failure() -> Prediction:
         measured,
         "The share of zeros of a column scatters by 1/(2√m). In a narrow layer, some column is likely to have few "
         "zeros and is hit rarely, or rejected. Width helps the attacker.",
+        limits=(1 / 1.2, 1.2),
     )
 
 

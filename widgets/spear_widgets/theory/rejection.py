@@ -71,7 +71,7 @@ class RejectionExplorer(base.Explorer):
         super().__init__(
             {
                 "kind": controls.dropdown("data", KINDS),
-                "threshold": controls.float_slider("threshold τ", 0.4, 0.2, 0.48, step=0.02, track=16),
+                "threshold": controls.slider("threshold τ", 0.4, 0.2, 0.48, step=0.02, track=16),
             }
         )
         self.refresh()

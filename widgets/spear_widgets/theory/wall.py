@@ -73,8 +73,8 @@ class WallExplorer(base.Explorer):
             self._chart.axes.text(112, span * 3, name, ha="right", va="bottom", fontsize=9)
         super().__init__(
             {
-                "batch_size": controls.int_slider("batch size b", 24, 2, 128, track=16),
-                "speed": controls.int_slider("draws a second: 10 to the power of", 6, 3, 12),
+                "batch_size": controls.slider("batch size b", 24, 2, 128, track=16),
+                "speed": controls.slider("draws a second: 10 to the power of", 6, 3, 12),
             }
         )
         self.refresh()
@@ -99,9 +99,3 @@ class WallExplorer(base.Explorer):
             f"a second <b>{duration(self.seconds)}</b>. Without draws, b = {last} took "
             f"{duration(road[last])} of one core."
         )
-
-
-def title_picture() -> base.Picture:
-    """The wall."""
-    explorer = WallExplorer()
-    return base.Picture(explorer.static_picture(), WallExplorer.description)

@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from torch import Tensor
 
 from spear_core.study.landscape import paths
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
+from spear_widgets.kit.scene import ACTIVATIONS
 from spear_widgets.two_shadows.grounds import (
-    ACTIVATIONS,
     MAP,
     NEAR_DEGREES,
     Ground,
@@ -109,7 +108,7 @@ class CircleExplorer(base.Explorer):
         super().__init__(
             {
                 "activation": controls.dropdown("activation", list(ACTIVATIONS)),
-                "start": controls.int_slider("start of the search, degrees", 174, 0, 359, track=20),
+                "start": controls.slider("start of the search, degrees", 174, 0, 359, track=20),
                 "seen": seen_slider(2),
             },
         )
@@ -118,18 +117,18 @@ class CircleExplorer(base.Explorer):
     def _draw_frame(self) -> None:
         self._canvas = Canvas(drawing.WIDTH, 500)
         figure = self._canvas.figure
-        ring = figure.add_axes((0.0, 0.36, 0.29, 0.62), aspect="equal")
-        ring.set(xlim=(-1.32, 1.32), ylim=(-1.32, 1.32))
-        ring.axis("off")
+        ring = self._canvas.blank(
+            0.0, 0.36, 0.29, 0.62, aspect="equal", xlim=(-1.32, 1.32), ylim=(-1.32, 1.32)
+        )
         around = at_degrees(torch.arange(0, 361, 2.0, dtype=torch.float64))
         ends = around.T.numpy()
         self._around = around[:, :-1]
         self._ring = LineCollection(list(np.stack([ends[:-1], ends[1:]], axis=1)), linewidths=11)
         ring.add_collection(self._ring)
-        self._curve = curve = figure.add_axes((0.37, 0.46, 0.605, 0.5))
-        curve.set(xlim=(0, 360), ylim=(FLOOR / 2, 8), yscale="log", xticks=range(0, 361, 60))
-        curve.set(xlabel="angle of the direction in degrees", ylabel="misfit")
-        curve.spines[["top", "right"]].set_visible(False)
+        self._curve = curve = self._canvas.axes(
+            0.37, 0.46, 0.605, 0.5, xlim=(0, 360), ylim=(FLOOR / 2, 8), yscale="log", xticks=range(0, 361, 60),
+            xlabel="angle of the direction in degrees", ylabel="misfit",
+        )  # fmt: skip
         curve.axhspan(FLOOR / 2, 2e-6, color="#eeeeee", zorder=0)
         curve.text(357, 1.2e-8, "rounding of 32-bit numbers", ha="right", color="#555555", fontsize=9)
         (self._line,) = curve.plot([], [], color=drawing.INK, linewidth=1.3)
@@ -140,12 +139,11 @@ class CircleExplorer(base.Explorer):
             "markeredgewidth": 1.5,
             "zorder": 6,
         }
-        marks: list[tuple[Axes, dict[str, Any]]] = [
-            (axes, {"marker": drawing.marker(i), "color": drawing.colour(i), **look})
+        self._marks = [
+            axes.plot([], [], drawing.marker(i), color=drawing.colour(i), **look)[0]
             for i in range(2)
             for axes in (ring, curve)
         ]
-        self._marks = [axes.plot([], [], **mark)[0] for axes, mark in marks]
         path: dict[str, Any] = {"color": drawing.PURPLE, "zorder": 7}
         (self._needle,) = ring.plot([], [], linewidth=2, **path)
         (self._steps,) = ring.plot([], [], "o-", linewidth=1, markersize=5, **path)
@@ -186,7 +184,7 @@ class CircleExplorer(base.Explorer):
         ghosts_ = ghost_pictures(self.stage, self.state.points)
         for frame, ghost in zip(self._frames, ghosts_, strict=True):
             self._canvas.inset(picture, frame, ghost)
-        self.show("picture", drawing.encode(picture, "jpeg"))
+        self.show("picture", picture)
         self.say(self._words(values["start"]))
 
     def _draw_ground(self) -> list[float]:

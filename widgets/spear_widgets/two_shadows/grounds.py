@@ -7,19 +7,13 @@ import ipywidgets as W
 import matplotlib
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from spear_core import client
-from spear_core.client import data, networks
-from spear_core.model.layers import read_problem
-from spear_core.problem import Problem
-from spear_core.spear.low_rank import LowRank, split
 from spear_core.study.landscape import Landscape, landscape
 from spear_widgets.kit import controls
 from spear_widgets.kit.samples import sample_pictures
-from spear_widgets.kit.scene import SIDE
+from spear_widgets.kit.scene import ACTIVATIONS, Scene, scene
 
-ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU, "tanh": nn.Tanh}
 WIDTH, DEPTH, SEED = 100, 4, 3
 NEAR_DEGREES = 1.0  # a walker so close to a sample's direction is said to have arrived
 FIRST_AT = 140  # degrees on the page, from the middle, where the first of three samples is
@@ -28,26 +22,16 @@ MAP = matplotlib.colormaps["viridis"]
 
 # ---------------------------------------------------------------- the stage
 @dataclass(frozen=True, eq=False)
-class Ground:
-    """A batch, what the server sees of it, and the landscape over directions.
+class Ground(Scene):
+    """A client with photographs, what the server sees of it, and the landscape over directions.
 
     Attributes:
-        batch: the client's samples.
-        model: the network.
-        gradients: what the client sends.
-        problem: what the server reads from both.
-        low_rank: the split of the first layer's gradient.
         landscape: the misfit over directions, on the units that are seen.
         samples: where the true samples lie, as unit columns, shape (b, b). Only the client knows them.
         home: orthonormal rows, shape (b, b): the axes of the pictures, in which the samples' middle is in
             front whatever basis the split came in.
     """
 
-    batch: data.Batch
-    model: nn.Sequential
-    gradients: dict[str, Tensor]
-    problem: Problem
-    low_rank: LowRank
     landscape: Landscape
     samples: Tensor
     home: Tensor
@@ -82,13 +66,11 @@ def _ground(batch_size: int, activation: str, seen: int, width: int, seed: int) 
         units = torch.randperm(width, generator=torch.Generator().manual_seed(seed))[:seen]
         part = whole.landscape.seeing(units)
         return replace(whole, landscape=part)
-    batch, model, gradients = client_of(batch_size, activation, width, seed)
-    problem = read_problem(model, gradients)
-    low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
-    everything = landscape(problem, low_rank)
-    true = torch.linalg.lstsq(low_rank.rows.T, batch.inputs.to(torch.float64).T).solution.T
-    samples = everything.directions(true)
-    return Ground(batch, model, gradients, problem, low_rank, everything, samples, _home(samples))
+    stage = scene("photos", batch_size, width, seed, DEPTH, activation)
+    everything = landscape(stage.problem, stage.low_rank)
+    inputs = stage.batch.inputs.to(torch.float64)
+    samples = everything.directions(torch.linalg.lstsq(stage.low_rank.rows.T, inputs.T).solution.T)
+    return Ground(stage.batch, stage.model, everything, samples, _home(samples))
 
 
 def _home(samples: Tensor) -> Tensor:
@@ -103,23 +85,6 @@ def _home(samples: Tensor) -> Tensor:
     a = np.deg2rad(FIRST_AT)
     right = np.cos(a) * across[0] - np.sin(a) * across[1]
     return torch.stack([middle, right, np.sin(a) * across[0] + np.cos(a) * across[1]])
-
-
-@lru_cache(maxsize=8)
-def client_of(
-    batch_size: int, activation: str, width: int, seed: int = SEED
-) -> tuple[data.Batch, nn.Sequential, dict[str, Tensor]]:
-    """Photographs, a fresh network, and the gradients that the client sends."""
-    batch = data.load("photos", batch_size, size=SIDE, generator=torch.Generator().manual_seed(seed))
-    model = networks.fully_connected(
-        batch.inputs.shape[1],
-        width,
-        DEPTH,
-        batch.classes,
-        activation=ACTIVATIONS[activation],
-        generator=torch.Generator().manual_seed(1000 + seed),
-    )
-    return batch, model, client.gradients(model, batch.inputs, batch.labels)
 
 
 def ghosts(stage: Ground, points: Tensor) -> Tensor:
@@ -149,13 +114,7 @@ def seen_slider(batch_size: int) -> W.SelectionSlider:
     """How many units of the next layer the server sees, from none to all."""
     b = batch_size
     options = sorted({0, b, b + 1, 2 * b - 1, 2 * b + 1, 10, 15, 25, 50, WIDTH})
-    return W.SelectionSlider(
-        options=options,
-        value=WIDTH,
-        description="units of layer 2 that the server sees",
-        style=controls.LABELLED,
-        layout=W.Layout(width="38em", max_width="100%"),
-    )
+    return controls.stops("units of layer 2 that the server sees", options, WIDTH, track=20)
 
 
 def counted(equations: int) -> str:

@@ -38,17 +38,12 @@ def rows_of_the_next_gradient() -> Prediction:
 
 def wells_on_the_circle() -> Prediction:
     """How many directions fit both layers?"""
-    choices = ["none", "exactly two", "a whole range"]
-
-    def measured() -> str:
-        count = wells(2)
-        return choices[0] if count == 0 else choices[1] if count == 2 else choices[2]
-
     return Prediction(
         "b = 2. At how many directions of the circle does the misfit go down to rounding?",
-        choices,
-        measured,
+        ["none", "exactly two", "a whole range"],
+        lambda: wells(2),
         "One for each sample. A blend of the two has a z of the right kind, but its relu leaves 𝒴.",
+        limits=(2, 3),
     )
 
 
@@ -63,17 +58,12 @@ def wells(batch_size: int, activation: str = "ReLU") -> int:
 
 def starts_that_arrive() -> Prediction:
     """How many of twenty random starts find a sample?"""
-    choices = ["one or two", "about half", "all"]
-
-    def measured() -> str:
-        count = arrivals("ReLU")
-        return choices[2] if count == WALKERS else choices[1] if count > WALKERS / 4 else choices[0]
-
     return Prediction(
         f"b = 3. {WALKERS} searches start at random directions. How many end at a sample?",
-        choices,
-        measured,
+        ["one or two", "about half", "all"],
+        lambda: arrivals("ReLU"),
         "The wells are wide: from every start the way leads down into one of the three.",
+        limits=(WALKERS / 4, WALKERS),
     )
 
 

@@ -11,12 +11,12 @@ from torch import Tensor
 from spear_core.attack.inversion import Inversion
 from spear_core.attack.invert import as_inversion, states
 from spear_core.client import data
-from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
 from spear_core.search import State
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.job import Job
-from spear_widgets.two_shadows.grounds import client_of
+from spear_widgets.kit.scene import scene
+from spear_widgets.two_shadows.grounds import DEPTH, SEED
 
 BATCHES = {24: 400, 50: 500, 100: 1000}  # b and the width m that goes with it
 SECONDS = 60  # limit of one search
@@ -53,7 +53,6 @@ class SearchExplorer(base.Explorer):
             buttons=(self.button("Run the search", self.run, tooltip="Invert this batch, with a clock"),),
         )
         self.job = Job(self)
-        self.children = (*self.children[:2], self.job, *self.children[2:])  # type: ignore[has-type]
         self.refresh()
         for _ in self._search(self.problem):  # at once: the page shall open with a result
             pass
@@ -64,10 +63,9 @@ class SearchExplorer(base.Explorer):
         if hasattr(self, "job"):
             self.job.stop()
         values = self.values
-        self.batch, model, gradients = client_of(
-            values["batch_size"], values["activation"], BATCHES[values["batch_size"]]
-        )
-        self.problem = read_problem(model, gradients)
+        b = values["batch_size"]
+        stage = scene("photos", b, BATCHES[b], SEED, DEPTH, values["activation"])
+        self.batch, self.problem = stage.batch, stage.problem
         self._forget()
         self.show("picture", drawing.encode(result_picture(self.batch, None)))
         self.say("Nothing found yet: run the search.")

@@ -31,15 +31,6 @@ def heat(stage: Ground) -> np.ndarray:
     return values
 
 
-def eye_of(turn: float, tilt: float) -> Tensor:
-    """Axes of an eye that looks at the sphere: right, up and towards the eye, as rows, shape (3, 3)."""
-    a, t = np.deg2rad(turn), np.deg2rad(tilt)
-    towards = [np.cos(t) * np.cos(a), np.cos(t) * np.sin(a), np.sin(t)]
-    right = [-np.sin(a), np.cos(a), 0.0]
-    up = [-np.sin(t) * np.cos(a), -np.sin(t) * np.sin(a), np.cos(t)]
-    return torch.tensor([right, up, towards], dtype=torch.float64)
-
-
 def sphere_picture(values: np.ndarray, eye: Tensor, pixels: int = PIXELS) -> np.ndarray:
     """The sphere as an eye sees it, coloured by a grid as `heat` makes it; white around it, (p, p, 3)."""
     inside, seen = _half_sphere(pixels)

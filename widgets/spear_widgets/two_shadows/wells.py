@@ -4,7 +4,6 @@ import io
 from functools import lru_cache
 from typing import Any
 
-import ipywidgets as W
 import numpy as np
 import torch
 from matplotlib.collections import LineCollection
@@ -15,9 +14,10 @@ from torch import Tensor
 from spear_core.study.landscape import paths
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas, Pixels
+from spear_widgets.kit.eye import view
 from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.scene import ACTIVATIONS
 from spear_widgets.two_shadows.grounds import (
-    ACTIVATIONS,
     MAP,
     NEAR_DEGREES,
     Ground,
@@ -27,7 +27,7 @@ from spear_widgets.two_shadows.grounds import (
     nearest,
     seen_slider,
 )
-from spear_widgets.two_shadows.sphere import eye_of, heat, sphere_picture
+from spear_widgets.two_shadows.sphere import heat, sphere_picture
 
 SPHERE_COUNTS = (0, 1, 2, 3, 4, 6, 8, 11, 15, 20, 27, 36, 48, 64, 80)
 WALKERS = 20
@@ -92,15 +92,9 @@ class WellsExplorer(base.Explorer):
         super().__init__(
             {
                 "activation": controls.dropdown("activation", list(ACTIVATIONS)),
-                "turn": controls.int_slider("turn", 0, -180, 180, step=2, track=14),
-                "tilt": controls.int_slider("tilt", 0, -90, 90, step=2, track=14),
-                "steps": W.SelectionSlider(
-                    options=options,
-                    value=len(SPHERE_COUNTS),
-                    description="steps of the search",
-                    style=controls.LABELLED,
-                    layout=W.Layout(width="30em", max_width="100%"),
-                ),
+                "turn": controls.slider("turn", 0, -180, 180, step=2, track=14),
+                "tilt": controls.slider("tilt", 0, -90, 90, step=2, track=14),
+                "steps": controls.stops("steps of the search", options, len(SPHERE_COUNTS), track=14),
                 "seen": seen_slider(3),
             },
         )
@@ -109,9 +103,9 @@ class WellsExplorer(base.Explorer):
     def _draw_frame(self) -> None:
         self._canvas = Canvas(drawing.WIDTH, 520)
         figure = self._canvas.figure
-        self._sphere = axes = figure.add_axes((0.0, 0.0, 0.54, 1.0), aspect="equal")
-        axes.set(xlim=(-1.06, 1.06), ylim=(-1.06, 1.06))
-        axes.axis("off")
+        self._sphere = axes = self._canvas.blank(
+            0.0, 0.0, 0.54, 1.0, aspect="equal", xlim=(-1.06, 1.06), ylim=(-1.06, 1.06)
+        )
         left, bottom = axes.transData.transform((-1, -1))
         self._across = round(axes.transData.transform((1, -1))[0] - left)
         self._ball = Pixels(round(left), round(bottom), zorder=1)
@@ -123,14 +117,10 @@ class WellsExplorer(base.Explorer):
         (self._walkers,) = axes.plot(
             [], [], "o", color="white", markeredgecolor=drawing.INK, markersize=6, zorder=5
         )
-        look: dict[str, Any] = {
-            "color": "white",
-            "markersize": 15,
-            "fillstyle": "none",
-            "markeredgewidth": 2.6,
-            "zorder": 4,
-        }
-        self._marks = [axes.plot([], [], drawing.marker(i), **look)[0] for i in range(3)]
+        look: dict[str, Any] = {"color": "white", "markersize": 15, "markeredgewidth": 2.6}
+        self._marks = [
+            axes.plot([], [], drawing.marker(i), fillstyle="none", zorder=4, **look)[0] for i in range(3)
+        ]
         bar = figure.add_axes((0.6, 0.11, 0.37, 0.035))
         bar.imshow(np.linspace(0, 1, 200)[None], cmap=MAP, aspect="auto", extent=(0, 1, 0, 1))
         bar.set(yticks=[], xticks=[0, 0.5, 1], xlabel="misfit: 0 fits both layers, 1 not at all")
@@ -161,14 +151,14 @@ class WellsExplorer(base.Explorer):
         """Draw the present setting."""
         values = self.values
         self.stage = ground(3, values["activation"], values["seen"])
-        eye = eye_of(values["turn"], values["tilt"]) @ self.stage.home
+        eye = view(values["turn"], values["tilt"]) @ self.stage.home
         whole = descents(self.stage)
         self.points = whole[values["steps"]]
         self.followed = followed(self.stage, whole)
         ball = Image.fromarray(sphere_picture(heat(self.stage), eye))
         self._ball.picture = ball.resize((self._across, self._across), Image.Resampling.BILINEAR)
         self._draw_paths(whole[: values["steps"] + 1], eye)
-        self.show("picture", drawing.encode(self._image(), "jpeg"))
+        self.show("picture", self._image())
         self.say(self._words())
 
     def _draw_paths(self, walked: Tensor, eye: Tensor) -> None:
@@ -216,9 +206,3 @@ class WellsExplorer(base.Explorer):
             f"{len(ground_.units)} units seen, {counted(ground_.equations)}: "
             f"<b>{sum(counts)} of {WALKERS}</b> walkers are within {NEAR_DEGREES:g}° of a sample ({there})."
         )
-
-
-# ---------------------------------------------------------------- still pictures
-def title_picture() -> base.Picture:
-    """The sphere with three wells and twenty paths."""
-    return base.Picture(WellsExplorer().static_picture(), WellsExplorer.description)
