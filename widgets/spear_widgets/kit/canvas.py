@@ -17,7 +17,6 @@ from spear_widgets.kit.drawing import PAPER, WIDTH, as_bytes, encode
 DPI = 100  # pixels of an inch
 
 
-# ---------------------------------------------------------------- figures
 class Canvas:
     """A matplotlib figure without a window that lives as long as its explorer.
 

@@ -12,7 +12,6 @@ from spear_widgets.kit import drawing
 from spear_widgets.kit.canvas import Canvas, plain_ticks
 
 
-# ---------------------------------------------------------------- lines and dots
 @dataclass(frozen=True)
 class Style:
     """How one series is drawn: a line without marker, or markers with error bars."""

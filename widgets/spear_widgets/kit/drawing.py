@@ -1,8 +1,8 @@
-"""Drawing for the explorers: a figure that is updated in place, grids of small pictures, safe colours.
+"""Drawing for the explorers: grids of small pictures, text, safe colours.
 
 All functions take arrays and return pictures (PIL images or encoded bytes). Pictures bring their own white
-background, so they read the same in light and dark themes. Samples are told apart by colour *and* marker
-or hatching: the colours are Okabe and Ito's, which stay apart in all common kinds of colour blindness.
+background, so they read the same in light and dark themes. Samples are told apart by colour *and* marker:
+the colours are Okabe and Ito's, which stay apart in all common kinds of colour blindness.
 """
 
 import io
@@ -19,7 +19,6 @@ BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY = "#0072B2", "#D55E00", "#009E73", "#CC
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 WIDTH = 960  # pixels of a whole-width picture
-HATCHES = ("///", "\\\\\\", "xxx", "...", "|||", "---")
 
 
 def colour(sample: int) -> str:
@@ -30,11 +29,6 @@ def colour(sample: int) -> str:
 def marker(sample: int) -> str:
     """Marker of a sample; with the colour, a dozen samples stay apart."""
     return MARKERS[sample % len(MARKERS)]
-
-
-def hatch(sample: int) -> str:
-    """Hatching of a sample's bar."""
-    return HATCHES[sample % len(HATCHES)]
 
 
 def encode(image: Image.Image, format: str = "png") -> bytes:
@@ -65,7 +59,6 @@ def stack_pictures(pictures: Sequence[bytes]) -> bytes:
     return buffer.getvalue()
 
 
-# ---------------------------------------------------------------- arrays as pictures
 def signed_colours(values: np.ndarray, limit: float | None = None) -> np.ndarray:
     """Signed numbers as colours, uint8 (…, 3): blue below zero, white at zero, orange above.
 

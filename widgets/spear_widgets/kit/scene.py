@@ -17,6 +17,7 @@ from spear_core.problem import LinearLayer, Problem
 from spear_core.spear import low_rank
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import Forward
+from spear_core.spear.sparsity import zero_tolerance
 
 DATA = (("photographs", "photos"), ("handwritten digits", "digits"), ("table of tumours", "breast_cancer"))
 ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU, "tanh": nn.Tanh}
@@ -94,6 +95,10 @@ class Scene:
         Q = self.true_q / self.true_q.norm(dim=0)
         return Q * torch.where(Q[-1] < 0, -1.0, 1.0)
 
+    def zero(self, directions: Tensor) -> Tensor:
+        """Which entries of L q are zero to rounding, for unit columns q, shape (m, k)."""
+        return (self.low_rank.factor @ directions).abs() <= zero_tolerance(self.low_rank, directions)
+
 
 @lru_cache(maxsize=16)
 def scene(
@@ -134,3 +139,11 @@ def _network(inputs: int, width: int, depth: int, classes: int, seed: int, activ
     return networks.fully_connected(
         inputs, width, depth, classes, activation=ACTIVATIONS[activation], generator=generator
     )
+
+
+def silent_units(inputs: Tensor, units: int, generator: torch.Generator) -> Tensor:
+    """Which units of a fresh layer are silent for which input, shape (b, units)."""
+    model = networks.fully_connected(inputs.shape[1], units, 2, generator=generator)
+    with torch.no_grad():
+        silent: Tensor = model[0](inputs) <= 0
+    return silent

@@ -1,84 +1,13 @@
 """The Q that the split leaves open: every Q gives a batch, one Q gives the batch."""
 
-from dataclasses import dataclass
-
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from spear_core.spear.reconstruction import Reconstruction, reconstruct
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.study.ghosts import STEPS, Ghosts, ghosts
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, scene
 from spear_widgets.low_rank.peeling import _on_width
-
-STEPS = 100  # of the way from a wrong Q to the right one
-BLEND = 1.6  # how far the first Q of that way mixes the samples
-
-
-# ---------------------------------------------------------------- ghosts
-@dataclass(frozen=True)
-class Ghosts:
-    """What one Q makes of the split.
-
-    Attributes:
-        found: the batch that belongs to this Q.
-        zeros: exact zeros in each column of L Q, shape (b,).
-        error: largest entry of (L Q)(Q⁻¹ R) − G, relative to the largest of G.
-        mixing: the samples' shares in each ghost, shape (b, b), rows add up to 1.
-    """
-
-    found: Reconstruction
-    zeros: Tensor
-    error: float
-    mixing: Tensor
-
-    @property
-    def right(self) -> bool:
-        """Whether this is the right Q."""
-        return bool(torch.equal(self.mixing, torch.eye(len(self.mixing), dtype=self.mixing.dtype)))
-
-
-def mixing(batch_size: int, wrong: int, step: int) -> Tensor:
-    """Shares in which a wrong Q mixes the samples, shape (b, b): non-negative, rows add up to 1, invertible.
-
-    A smooth way through invertible matrices: exp(u A) for a random A with rows that add up to zero.
-
-    Args:
-        batch_size: b.
-        wrong: which way.
-        step: from 0, far off, to `STEPS`, the identity.
-
-    Raises:
-        ValueError: if the step is out of range.
-    """
-    if not 0 <= step <= STEPS:
-        raise ValueError(f"step must be 0 to {STEPS}, got {step}")
-    generator = torch.Generator().manual_seed(wrong)
-    shares = torch.rand(batch_size, batch_size, generator=generator, dtype=torch.float64) ** 3
-    shares = shares / shares.sum(dim=1, keepdim=True)
-    away = BLEND * (1 - step / STEPS)
-    if away == 0:
-        return torch.eye(batch_size, dtype=torch.float64)
-    return torch.linalg.matrix_exp(away * (shares - torch.eye(batch_size, dtype=torch.float64)))
-
-
-def ghosts(stage: Scene, wrong: int, step: int) -> Ghosts:
-    """The batch that a Q on the way from a wrong one to the right one gives.
-
-    X̃ = M X needs Q̃ = Q M⁻¹, and reproduces G as well as X does.
-    """
-    M = mixing(stage.batch_size, wrong, step)
-    Q = stage.true_q @ torch.linalg.inv(M)
-    directions = Q / Q.norm(dim=0)
-    found = reconstruct(stage.forward, directions)
-    G = stage.layer.weight_grad.to(torch.float64)
-    error = float((found.output_grads.T @ found.inputs - G).abs().max() / G.abs().max())
-    entries = (stage.low_rank.factor @ directions).abs()
-    zeros = (entries <= zero_tolerance(stage.low_rank, directions)).sum(dim=0)
-    return Ghosts(found, zeros, error, M)
 
 
 class GhostExplorer(base.Explorer):
@@ -112,7 +41,7 @@ class GhostExplorer(base.Explorer):
         """Draw the present setting."""
         values = self.values
         self.stage = scene(values["data"], values["batch_size"])
-        self.state = ghosts(self.stage, values["wrong"], values["step"])
+        self.state = ghosts(self.stage.forward, self.stage.true_q, values["wrong"], values["step"])
         self.show("picture", ghost_picture(self.stage, self.state))
         m = self.stage.output_grads.shape[1]
         counts = ", ".join(str(int(count)) for count in self.state.zeros)
@@ -132,9 +61,7 @@ def ghost_picture(stage: Scene, state: Ghosts) -> Image.Image:
     labels = [f"row {i + 1} of Q⁻¹ R" for i in range(b)]
     top = drawing.picture_grid(pictures, side=side, labels=labels)
     entries = (stage.low_rank.factor @ state.found.directions).T.numpy()
-    exact = entries.copy()
-    tolerance = zero_tolerance(stage.low_rank, state.found.directions).T.numpy()
-    exact[np.abs(entries) <= tolerance] = 0
+    exact = np.where(stage.zero(state.found.directions).T.numpy(), 0, entries)
     tiles = np.stack([zero_tiles(column) for column in exact])
     labels = [f"L q{i + 1}: {int(count)} zeros" for i, count in enumerate(state.zeros)]
     return _on_width(drawing.below([top, drawing.picture_grid(tiles, side=side, labels=labels)], gap=2))

@@ -22,7 +22,6 @@ SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
 MOST_SEARCHED = 10_000  # draws after which one of them gives up
 
 
-# ---------------------------------------------------------------- collecting all directions
 KINDS = ("unrelated noise", "photographs", "digits", "two photographs alike")
 ALIKE = 0.1  # noise on the copy of a photograph, in standard deviations: some dozen units tell the two apart
 

@@ -19,7 +19,6 @@ DRAWS = 200  # that the first explorer scrubs through
 TALLEST = 0.75  # share of zeros at which the axis ends; right directions have about a half
 
 
-# ---------------------------------------------------------------- one draw after the other
 class DrawExplorer(base.Explorer):
     """One draw: b − 1 rows, their null vector q, the entries of L q, and the verdict.
 

@@ -12,7 +12,6 @@ from spear_widgets.sampling.threshold import share
 STAGE_BATCH, STAGE_WIDTH = 8, 200
 
 
-# ---------------------------------------------------------------- two stages
 class StageExplorer(base.Explorer):
     """How many rows should the first stage look at, and how many zeros should it ask for?
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spear_core.client import data, networks
+from spear_core.client import data
 from spear_core.spear.sparsity import default_threshold
 from spear_core.study import theory
 from spear_core.study.candidates import Candidates
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas, plain_ticks
-from spear_widgets.kit.scene import DATA, scene
+from spear_widgets.kit.scene import DATA, scene, silent_units
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
 
 LAYER_UNITS = 100_000  # units of fresh layers in which rejections are counted
@@ -23,7 +23,6 @@ THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(5, 61))
 LEAST_COUNT = 0.5  # where the logarithmic axis of counts begins
 
 
-# ---------------------------------------------------------------- the two errors
 @lru_cache(maxsize=16)
 def fresh_shares(name: str, width: int) -> Tensor:
     """Shares of silent units of a few samples in many fresh layers of one width, shape (layers · samples,).
@@ -40,10 +39,7 @@ def _silent_units(name: str) -> Tensor:
     """Which of many units are silent for a few samples, shape (samples, units): layers of any width are cut from it."""
     generator = torch.Generator().manual_seed(0)
     batch = data.load(name, LAYER_SAMPLES, size=SMALL_SIDE, generator=generator)
-    model = networks.fully_connected(batch.inputs.shape[1], LAYER_UNITS, 2, generator=generator)
-    with torch.no_grad():
-        silent: Tensor = model[0](batch.inputs) <= 0
-    return silent
+    return silent_units(batch.inputs, LAYER_UNITS, generator)
 
 
 class ThresholdExplorer(base.Explorer):

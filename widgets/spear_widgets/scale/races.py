@@ -1,6 +1,5 @@
 """Guesses that are moved until their gradient fits, beside the batch computed from the gradient."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -22,7 +21,6 @@ BATCHES = (1, 2, 4)
 SEED = 2  # every run gets near its batch in the first steps, in which rounding has not grown yet
 
 
-# ---------------------------------------------------------------- guesses and the exact batch
 @dataclass(frozen=True)
 class Race:
     """Three attacks on one gradient.
@@ -47,40 +45,16 @@ def race(batch_size: int, seed: int) -> Race:
     stage = of_batch(batch, width=SMALL_WIDTH, seed=seed)
     assert batch.shape is not None
     bounds = -batch.shift / batch.scale, (1 - batch.shift) / batch.scale
-    runs = {
-        "DLG, L-BFGS": approximate.deep_leakage(
-            stage.model,
-            stage.gradients,
-            tuple(batch.inputs.shape),
-            batch.classes,
-            steps=DLG_STEPS,
-            generator=torch.Generator().manual_seed(seed),
-        ),
-        "cosine + TV, Adam": approximate.inverting_gradients(
-            stage.model,
-            stage.gradients,
-            batch.labels,
-            batch.shape,
-            bounds=bounds,
-            steps=ADAM_STEPS,
-            generator=torch.Generator().manual_seed(seed),
-        ),
-    }
-    guesses = {name: _best_so_far(run) for name, run in runs.items()}
+    client, shape = (stage.model, stage.gradients), tuple(batch.inputs.shape)
+    start = torch.Generator().manual_seed(seed)
+    dlg = approximate.deep_leakage(*client, shape, batch.classes, steps=DLG_STEPS, generator=start)
+    runs = {"DLG, L-BFGS": approximate.best_so_far(dlg, FRAMES)}
+    adam = approximate.inverting_gradients(
+        *client, batch.labels, batch.shape, bounds=bounds, steps=ADAM_STEPS, generator=start.manual_seed(seed)
+    )
+    runs["cosine + TV, Adam"] = approximate.best_so_far(adam, FRAMES)
     found = spear_core.invert(stage.model, stage.gradients)
-    return Race(stage, guesses, found.inputs, found.certified)
-
-
-def _best_so_far(run: Iterable[approximate.Guess]) -> Tensor:
-    """Of the guesses up to each of `FRAMES` + 1 even steps the one whose gradient fits best, shape (frames, b, n).
-
-    The attacker sees how well a gradient fits. Steps of a fixed size may leave a good guess for a far worse one, and
-    whether they do hangs on the rounding of the machine.
-    """
-    best: list[approximate.Guess] = []
-    for guess in run:
-        best.append(guess if not best else min(best[-1], guess, key=lambda found: found.objective))
-    return torch.stack([best[round(i * (len(best) - 1) / FRAMES)].inputs for i in range(FRAMES + 1)])
+    return Race(stage, runs, found.inputs, found.certified)
 
 
 class RaceExplorer(base.Explorer):

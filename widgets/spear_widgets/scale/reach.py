@@ -13,7 +13,6 @@ WIDTHS = (50, 100, 200, 400)
 METHODS = {"sampling": (drawing.ORANGE, "o"), "consistency": (drawing.BLUE, "s")}
 
 
-# ---------------------------------------------------------------- success and time
 def measured(method: str, width: int) -> dict[int, list[dict[str, Any]]]:
     """Stored runs of a method at one width, by batch size: photo crops of 32 × 32, six layers."""
     rows = results("scale", "grid") if method == "sampling" else results("success_map", "map")

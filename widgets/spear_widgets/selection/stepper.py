@@ -22,7 +22,6 @@ PLAY_SECONDS = 0.8  # for each state
 STAGES = ("low rank", "sampling", "selection", "certificate")
 
 
-# ---------------------------------------------------------------- the explorer
 class Stepper(base.Explorer):
     """Steps through the attack on a batch of the reader's choice.
 

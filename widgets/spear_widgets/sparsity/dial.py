@@ -6,10 +6,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle
 from torch import Tensor
 
-from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.sampling import live_rows
-from spear_core.spear.sparsity import zero_tolerance
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.samples import sample_pictures
@@ -19,7 +17,6 @@ from spear_widgets.sparsity.directions import Entries, look
 DIAL_UNITS = 60
 
 
-# ---------------------------------------------------------------- b = 2: the dial
 def angle_of(direction: Tensor) -> float:
     """Angle of a direction in the plane in degrees, 0 ≤ angle < 180: q and −q are the same."""
     return float(torch.rad2deg(torch.atan2(direction[1], direction[0]))) % 180
@@ -36,12 +33,10 @@ def dial_angles(stage: Scene) -> list[float]:
     return sorted([*(float(degrees) for degrees in range(180)), *exact])
 
 
-def zero_counts(low_rank: LowRank, angles: list[float]) -> Tensor:
+def zero_counts(stage: Scene, angles: list[float]) -> Tensor:
     """Zeros of L q among the live rows at each angle, shape (len(angles),)."""
     directions = torch.stack([at_angle(degrees) for degrees in angles], dim=1)
-    rows = live_rows(low_rank.factor)
-    small = (low_rank.factor[rows] @ directions).abs() <= zero_tolerance(low_rank, directions)[rows]
-    return small.sum(dim=0)
+    return stage.zero(directions)[live_rows(stage.low_rank.factor)].sum(dim=0)
 
 
 def dial_ghost(stage: Scene, direction: Tensor) -> Tensor:
@@ -84,7 +79,7 @@ class DialExplorer(base.Explorer):
     def _prepare(self, data: str) -> None:
         self.stage = scene(data, 2, DIAL_UNITS)
         self.angles = dial_angles(self.stage)
-        self.counts = zero_counts(self.stage.low_rank, self.angles)
+        self.counts = zero_counts(self.stage, self.angles)
 
     def _draw_background(self) -> None:
         """What does not move while the dial is turned: once for each batch."""

@@ -7,12 +7,10 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from spear_core.spear.sampling import live_rows
-from spear_core.spear.sparsity import zero_tolerance
 from spear_widgets.kit import drawing
 from spear_widgets.kit.scene import Scene
 
 
-# ---------------------------------------------------------------- one direction
 @dataclass(frozen=True)
 class Look:
     """One direction q, and what it does to the live rows of L.
@@ -79,7 +77,7 @@ def look(stage: Scene, direction: Tensor) -> Look:
     q = (direction / norm)[:, None]
     rows = live_rows(stage.low_rank.factor)
     entries = stage.low_rank.factor[rows] @ q
-    zero = entries.abs() <= zero_tolerance(stage.low_rank, q)[rows]
+    zero = stage.zero(q)[rows]
     alike = (stage.true_directions.T @ q).abs().flatten()
     best = int(alike.argmax())
     return Look(q[:, 0], entries[:, 0], zero[:, 0], best if float(alike[best]) > 1 - 1e-9 else None)

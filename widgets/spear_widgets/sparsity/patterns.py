@@ -1,55 +1,18 @@
 """Activation patterns: which unit is silent for which sample."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
 
+from spear_core.study.patterns import Patterns
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, of_batch, scene
 
 NEAR_DUPLICATE = 0.02  # noise on the copy of a sample, in standard deviations of the data
-
-
-# ---------------------------------------------------------------- activation patterns
-@dataclass(frozen=True)
-class Patterns:
-    """Which unit is silent for which sample.
-
-    Attributes:
-        silent: Z ≤ 0, shape (b, m).
-        zero: ∂L/∂Z = 0, shape (b, m).
-    """
-
-    silent: Tensor
-    zero: Tensor
-
-    @property
-    def zero_share(self) -> Tensor:
-        """Share of zeros in each sample's ∂L/∂z, shape (b,)."""
-        return self.zero.to(torch.float64).mean(dim=1)
-
-    @property
-    def silent_for_all(self) -> int:
-        """Units that no sample activates."""
-        return int(self.silent.all(dim=0).sum())
-
-    @property
-    def most_alike(self) -> tuple[int, int, int]:
-        """The two samples whose patterns differ least, and in how many units."""
-        differ = (self.silent[:, None] != self.silent).sum(dim=2)
-        differ.fill_diagonal_(self.silent.shape[1] + 1)  # no sample is compared with itself
-        i, j = divmod(int(differ.argmin()), len(differ))
-        return i, j, int(differ[i, j])
-
-
-def patterns(stage: Scene) -> Patterns:
-    """Both patterns of a scene."""
-    return Patterns(stage.preactivations <= 0, stage.output_grads == 0)
 
 
 @lru_cache(maxsize=16)
@@ -94,7 +57,7 @@ class PatternExplorer(base.Explorer):
         self.stage = scene(values["data"], values["batch_size"], values["width"], values["seed"])
         if values["duplicate"]:
             self.stage = with_near_duplicate(self.stage, values["width"])
-        self.state = patterns(self.stage)
+        self.state = Patterns(self.stage.preactivations <= 0, self.stage.output_grads == 0)
         self.show("picture", pattern_picture(self.stage, self.state))
         share = self.state.zero_share
         i, j, units = self.state.most_alike
@@ -129,13 +92,8 @@ def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
         sheet.paste(line, (left, top))
         draw.rectangle((left - 1, top - 1, left + cell * m, top + side), outline=drawing.FAINT)
         draw.rectangle((right, top + 3, right + shares[i] * bars, top + side - 3), fill=drawing.BLUE)
-        draw.text(
-            (right + bars + 6, top + side / 2),
-            f"{100 * shares[i]:.0f} %",
-            fill=drawing.INK,
-            font=small,
-            anchor="lm",
-        )
+        at = right + bars + 6, top + side / 2
+        draw.text(at, f"{100 * shares[i]:.0f} %", fill=drawing.INK, font=small, anchor="lm")
     half = right + bars / 2
     draw.line((half, 20, half, 20 + b * height), fill=drawing.ORANGE, width=3)
     return sheet

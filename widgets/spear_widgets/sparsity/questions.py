@@ -28,7 +28,7 @@ def angles_with_many_zeros() -> Prediction:
 
     def measured() -> int:
         stage = scene("photos", 2, DIAL_UNITS)
-        return int((zero_counts(stage.low_rank, dial_angles(stage)) >= MANY).sum())
+        return int((zero_counts(stage, dial_angles(stage)) >= MANY).sum())
 
     return Prediction(
         f"b = 2. You turn q by 180 degrees. At how many angles are {MANY} or more entries of L q zero?",

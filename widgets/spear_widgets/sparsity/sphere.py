@@ -11,19 +11,17 @@ from PIL import Image
 from torch import Tensor
 
 from spear_core.spear.sampling import live_rows
-from spear_core.spear.sparsity import zero_tolerance
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.eye import view
 from spear_widgets.kit.samples import sample_pictures
-from spear_widgets.kit.scene import Scene, scene
+from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity.directions import Entries, look
 
 SPHERE_UNITS = 80
 CIRCLE_POINTS = 91  # odd, so that every second one closes the circle, too
 
 
-# ---------------------------------------------------------------- b = 3: the sphere
 def facing(direction: Tensor) -> tuple[float, float]:
     """Turn and tilt, in degrees, that bring a direction to the middle of the view."""
     x, y, z = (direction / direction.norm()).tolist()
@@ -40,18 +38,6 @@ def great_circles(rows: Tensor) -> Tensor:
     second = torch.linalg.cross(normals, first)
     phase = torch.linspace(0, 2 * np.pi, CIRCLE_POINTS, dtype=rows.dtype)
     return first[:, None] * phase.cos()[:, None] + second[:, None] * phase.sin()[:, None]
-
-
-def passes_through(stage: Scene, rows: Tensor) -> Tensor:
-    """Which great circle passes through which sample's direction, shape (k, b).
-
-    Args:
-        stage: a scene.
-        rows: positions of rows of L, shape (k,).
-    """
-    Q = stage.true_directions
-    small = (stage.low_rank.factor @ Q).abs() <= zero_tolerance(stage.low_rank, Q)
-    return small[rows]
 
 
 class SphereExplorer(base.Explorer):
@@ -76,7 +62,7 @@ class SphereExplorer(base.Explorer):
         self.stage = scene("photos", 3, SPHERE_UNITS)
         live = live_rows(self.stage.low_rank.factor)
         self._circles = great_circles(self.stage.low_rank.factor[live])
-        self._through = passes_through(self.stage, live)
+        self._through = self.stage.zero(self.stage.true_directions)[live]
         self._live = live
         first = facing(self.stage.true_directions.sum(dim=1))
         self._exact: tuple[float, float] | None = None

@@ -163,7 +163,6 @@ def _progress(attack: Beside[Outcome]) -> str:
     return f"Searching for {attack.seconds:.1f} s: {step}."
 
 
-# ---------------------------------------------------------------- pictures and words
 def client_picture(stage: Scene) -> Image.Image:
     """The private batch, and a corner of the gradient as the server sees it."""
     G = stage.layer.weight_grad

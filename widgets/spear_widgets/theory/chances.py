@@ -17,7 +17,6 @@ RUNS = 60  # repetitions of one collection
 POINTS = 9  # measured points on a curve
 
 
-# ---------------------------------------------------------------- draws
 @lru_cache(maxsize=64)
 def private_grads(kind: str, batch_size: int, width: int, seed: int) -> Tensor:
     """(∂L/∂Z)ᵀ of a batch of a kind, as its client knows it, shape (b, m)."""

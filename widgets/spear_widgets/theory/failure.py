@@ -10,7 +10,6 @@ from spear_widgets.kit.stored import results
 FAILURE_WIDTHS = (25, 35, 50, 70, 100, 140, 200, 280, 400)
 
 
-# ---------------------------------------------------------------- failure
 @lru_cache(maxsize=256)
 def failures(batch_size: int, width: int, draws: float, threshold: float) -> tuple[int, int]:
     """Of the stored clients, how many had a direction that was not drawn or too few zeros; of how many."""

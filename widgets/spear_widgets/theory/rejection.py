@@ -6,17 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from spear_core.client import data, networks
+from spear_core.client import data
 from spear_core.study import metrics, theory
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.charts import Chart, Style
+from spear_widgets.kit.scene import silent_units
 
 KINDS = (("gaussian noise", "gaussian"), ("photographs", "photos"), ("handwritten digits", "digits"))
 LAYER_UNITS = 80_000  # of all fresh layers of one width together
 REJECTION_WIDTHS = (20, 40, 80, 160, 320, 640)
 
 
-# ---------------------------------------------------------------- rejection
 @lru_cache(maxsize=64)
 def fresh_zeros(kind: str, width: int) -> Tensor:
     """Zeros of one sample in each of many fresh layers of a width, shape (layers,)."""
@@ -26,10 +26,7 @@ def fresh_zeros(kind: str, width: int) -> Tensor:
     else:
         x = data.load(kind, 2, size=8, generator=generator).inputs[:1]
     layers = LAYER_UNITS // width
-    model = networks.fully_connected(x.shape[1], layers * width, 2, generator=generator)
-    with torch.no_grad():
-        silent = model[0](x)[0] <= 0
-    return silent.reshape(layers, width).sum(dim=1)
+    return silent_units(x, layers * width, generator).reshape(layers, width).sum(dim=1)
 
 
 def rejected(kind: str, width: int, threshold: float) -> tuple[int, int]:

@@ -13,7 +13,6 @@ YEAR = 365.25 * 86400
 SPANS = (("second", 1.0), ("day", 86400.0), ("year", YEAR), ("age of the universe", 13.8e9 * YEAR))
 
 
-# ---------------------------------------------------------------- the wall
 def duration(seconds: float) -> str:
     """Seconds in words that one can imagine."""
     for name, span in (("years", YEAR), ("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):

@@ -28,7 +28,6 @@ CIRCLE_COUNTS = (0, 1, 2, 4, 8, 16, 40)  # steps of the search whose ghosts are 
 FLOOR = 1e-8  # below what 32-bit gradients resolve
 
 
-# ---------------------------------------------------------------- b = 2: the circle
 def at_degrees(degrees: Tensor | float) -> Tensor:
     """Unit columns at angles in degrees, shape (2, k)."""
     radians = torch.deg2rad(torch.as_tensor(degrees, dtype=torch.float64)).reshape(-1)

@@ -20,7 +20,6 @@ FIRST_AT = 140  # degrees on the page, from the middle, where the first of three
 MAP = matplotlib.colormaps["viridis"]
 
 
-# ---------------------------------------------------------------- the stage
 @dataclass(frozen=True, eq=False)
 class Ground(Scene):
     """A client with photographs, what the server sees of it, and the landscape over directions.

@@ -22,7 +22,6 @@ BATCHES = {24: 400, 50: 500, 100: 1000}  # b and the width m that goes with it
 SECONDS = 60  # limit of one search
 
 
-# ---------------------------------------------------------------- the whole search
 class SearchExplorer(base.Explorer):
     """The attack itself on batches of 24 to 100 photographs, with the clock running.
 

@@ -14,7 +14,6 @@ PIXELS = 260  # of the sphere's diameter
 SHADES = (MAP(np.arange(256))[:, :3] * 255).astype(np.uint8)
 
 
-# ---------------------------------------------------------------- b = 3: the sphere
 @lru_cache(maxsize=32)
 def heat(stage: Ground) -> np.ndarray:
     """Misfit on a grid of latitudes (rows, −90 to 90) and longitudes (columns, a full turn, closed)."""
