@@ -26,9 +26,8 @@ from spear_core.client import data, defences
 from spear_core.client.networks import fully_connected
 from spear_core.study import metrics
 from spear_core.study.defended import BATCH, CLIP, DEFENCES, FORMATS, HIDDEN, message
-from spear_core.study.outcomes import outcome
+from spear_core.study.outcomes import SECONDS, Measured, outcome
 from spear_core.study.sparsest import sparsest_batch
-from widgets.limits_rows import SECONDS, Measured
 
 PATH = RESULTS / "defences.json"
 TRAINED, EPOCHS, MINIBATCH, WIDTH, DEPTH = 1200, 5, 24, 100, 3

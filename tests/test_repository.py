@@ -109,12 +109,12 @@ def test_wheel_contains_both_packages(tmp_path: Path):
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     skipped = {".pyc", ".pyo"}
-    for package in ("spear_core", "widgets"):
+    for package in ("spear_core", "widgets/spear_widgets"):
         files = [p for p in (ROOT / package).rglob("*") if p.is_file() and p.suffix not in skipped]
         assert files
-        assert {p.relative_to(ROOT).as_posix() for p in files} <= names
+        assert {p.relative_to((ROOT / package).parent).as_posix() for p in files} <= names
     assert {name.split("/")[0] for name in names} == {
         "spear_core",
-        "widgets",
+        "spear_widgets",
         f"spear_tutorial-{PROJECT['version']}.dist-info",
     }

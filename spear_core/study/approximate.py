@@ -13,7 +13,7 @@ parameter name with L the mean cross-entropy; a CPU `generator` gives their star
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -118,6 +118,18 @@ def inverting_gradients(
             with torch.no_grad():
                 inputs.clamp_(*bounds)
         yield Guess(inputs.detach().clone(), labels, float(objective.detach()), step)
+
+
+def best_so_far(run: Iterable[Guess], frames: int) -> Tensor:
+    """Of the guesses up to each of some even steps the one whose gradient fits best, shape (frames + 1, b, n).
+
+    The attacker sees how well a gradient fits. Steps of a fixed size may leave a good guess for a far worse one, and
+    whether they do hangs on the rounding of the machine.
+    """
+    best: list[Guess] = []
+    for guess in run:
+        best.append(guess if not best else min(best[-1], guess, key=lambda found: found.objective))
+    return torch.stack([best[round(i * (len(best) - 1) / frames)].inputs for i in range(frames + 1)])
 
 
 def total_variation(inputs: Tensor, pictures: tuple[int, int, int]) -> Tensor:

@@ -9,6 +9,7 @@ Letters throughout: output_grads = (∂L/∂Z)ᵀ of shape (b, m), batch_size = 
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import combinations
 
@@ -128,6 +129,39 @@ def completed(draws: float, probabilities: Sequence[float]) -> float:
     (0.0, 1.0)
     """
     return math.prod(-math.expm1(-p * draws) for p in probabilities)
+
+
+# ---------------------------------------------------------------- both
+@dataclass(frozen=True)
+class Collection:
+    """One batch, drawn from again and again until all directions were met.
+
+    Attributes:
+        draws: of each repetition that was completed, ascending, shape (≤ runs,).
+        hits: p_i, predicted from the zeros of the batch.
+        expected: the mean number of draws that follows from them.
+    """
+
+    draws: Tensor
+    hits: list[float]
+    expected: float
+
+    @property
+    def mean(self) -> float:
+        """Mean number of draws; infinite if no repetition was completed."""
+        return float(self.draws.to(torch.float64).mean()) if len(self.draws) else math.inf
+
+    @property
+    def error(self) -> float:
+        """Standard error of the mean."""
+        return float(self.draws.to(torch.float64).std()) / math.sqrt(len(self.draws))
+
+
+def collect(output_grads: Tensor, runs: int, *, generator: torch.Generator, limit: int = 10**8) -> Collection:
+    """Draw from a batch until all directions are met, again and again; the arguments are those of `first_hits`."""
+    hits = hit_probabilities(output_grads, generator=generator)
+    taken = first_hits(output_grads, runs, generator=generator, limit=limit).amax(dim=1)
+    return Collection(taken.sort().values, hits, theory.expected_draws_each(hits))
 
 
 # ---------------------------------------------------------------- predicted before the batch is known

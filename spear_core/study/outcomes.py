@@ -1,5 +1,7 @@
-"""The attack on a defended message, and what it gave, seen by one who has the private batch."""
+"""The attack on a defended message, and what it gave, once or in many runs, seen by one who has the private batch."""
 
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +11,9 @@ from torch import Tensor, nn
 from spear_core import Inversion, invert, invert_layer
 from spear_core.study import metrics
 from spear_core.study.defended import Message
+
+Row = Mapping[str, Any]
+SECONDS = 2.0  # after which a stored attack was stopped
 
 
 @dataclass(frozen=True)
@@ -60,3 +65,70 @@ def outcome(sent: Message, **limits: Any) -> Outcome:
     certified = (score.order >= 0) & rows[score.order.clamp_min(0)] if len(rows) else none[2]
     false = int(rows.sum()) - int((certified & score.exact).sum())
     return Outcome(score.psnr, score.order, certified, false, "", found)
+
+
+# ---------------------------------------------------------------- many runs
+@dataclass(frozen=True)
+class Measured:
+    """Stored runs of one defence at one value.
+
+    Attributes:
+        attacks: as `benchmarks/defences.py` stores them.
+        networks: trained with the defence; empty where that was not measured.
+    """
+
+    attacks: tuple[Row, ...]
+    networks: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, attacks: Iterable[Row], networks: Iterable[Row], defence: str, value: Any) -> "Measured":
+        """Those of the rows that belong to a defence and a value."""
+        groups = [
+            tuple(row for row in rows if (row["defence"], row["value"]) == (defence, value))
+            for rows in (attacks, networks)
+        ]
+        return cls(*groups)
+
+    @property
+    def psnr(self) -> list[float]:
+        """Of every private sample of every run, in dB; −99 where nothing came back."""
+        return [decibel for row in self.attacks for decibel in row["psnr"]]
+
+    def count(self, decibel: float = metrics.EXACT_DB) -> tuple[int, int]:
+        """Samples at or above a PSNR, and how many there were."""
+        return sum(p >= decibel for p in self.psnr), len(self.psnr)
+
+    def share(self, decibel: float = metrics.EXACT_DB) -> float:
+        """Share of the samples at or above a PSNR."""
+        found, of = self.count(decibel)
+        return found / of
+
+    @property
+    def median(self) -> float:
+        """Median PSNR over all samples."""
+        return statistics.median(self.psnr)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean share of unseen digits that the networks are right about; None where it was not measured."""
+        return statistics.mean(row["accuracy"] for row in self.networks) if self.networks else None
+
+    @property
+    def certified(self) -> int:
+        """Samples that were proven, in all."""
+        return sum(row["certified"] for row in self.attacks)
+
+    @property
+    def false(self) -> int:
+        """Certified rows that were not exact."""
+        return sum(row["false"] for row in self.attacks)
+
+    @property
+    def refused(self) -> int:
+        """Runs in which the attack did not begin, or no inputs of the first layer came back."""
+        return sum(bool(row["refused"]) for row in self.attacks)
+
+    @property
+    def seconds(self) -> float:
+        """Median CPU seconds of an attack."""
+        return statistics.median(row["seconds"] for row in self.attacks)

@@ -5,7 +5,13 @@ import torch
 from torch import nn
 
 from spear_core import client
-from spear_core.study.approximate import deep_leakage, inverting_gradients, total_variation
+from spear_core.study.approximate import (
+    Guess,
+    best_so_far,
+    deep_leakage,
+    inverting_gradients,
+    total_variation,
+)
 from spear_core.study.metrics import compare
 from tests.core.zoo import seeded
 
@@ -80,3 +86,12 @@ def test_total_variation_is_that_of_the_loops():
     ]
     expected = sum(down) / len(down) + sum(across) / len(across)
     assert float(total_variation(x, (2, 3, 4))) == pytest.approx(expected)
+
+
+def test_the_best_so_far_is_kept_where_the_run_leaves_it():
+    guesses = [
+        Guess(torch.full((1, 2), float(k)), torch.zeros(1), objective, k)
+        for k, objective in enumerate([5.0, 3.0, 4.0, 9.0, 1.0])
+    ]
+    assert best_so_far(iter(guesses), 4)[:, 0, 0].tolist() == [0, 1, 1, 1, 4]
+    assert best_so_far(iter(guesses), 2)[:, 0, 0].tolist() == [0, 1, 4]

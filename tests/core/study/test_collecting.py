@@ -8,7 +8,7 @@ import torch
 
 from spear_core.spear.zeros import null_space
 from spear_core.study import collecting, metrics, theory
-from widgets.scene import scene
+from spear_widgets.kit.scene import scene
 
 
 def random_grads(b: int, m: int, seed: int = 0) -> torch.Tensor:

@@ -1,0 +1,177 @@
+"""Candidates of step 2 with all their zeros, and what the client knows about them: which mix how many samples.
+
+The search throws a candidate away after a look at a few rows (`spear_core.spear.sparsity`); here all are kept, so that
+the errors and the savings of the filter can be counted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from spear_core.spear.low_rank import LowRank
+from spear_core.spear.sampling import draw_directions, live_rows
+from spear_core.spear.sparsity import zero_tolerance
+from spear_core.study import theory
+
+IN_CACHE = 500  # candidates whose entries are looked at together
+NEGLIGIBLE = 1e-5  # share in a direction below which a sample is not in it: float32 gradients leave less
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Directions drawn from rows of L, with all their zeros, and what the client knows about them.
+
+    Attributes:
+        rows: the b − 1 units that each comes from, shape (k, b − 1).
+        directions: unit vectors as rows, shape (k, b).
+        factor: L, shape (m, b).
+        zero: which entries of L q are zero to rounding, shape (k, m).
+        mixed: how many samples are mixed in q, from 1 (right) to b; only the client can tell, shape (k,).
+        sample: the sample that has the largest part in q, shape (k,).
+    """
+
+    rows: Tensor
+    directions: Tensor
+    factor: Tensor
+    zero: Tensor
+    mixed: Tensor
+    sample: Tensor
+
+    @cached_property
+    def entries(self) -> Tensor:
+        """L q for each candidate, shape (k, m)."""
+        return self.directions @ self.factor.T
+
+    @cached_property
+    def zeros(self) -> Tensor:
+        """Number of zeros, shape (k,)."""
+        return self.zero.sum(dim=1)
+
+    @property
+    def right(self) -> Tensor:
+        """Which candidates are a column of Q, shape (k,)."""
+        return self.mixed == 1
+
+    def __len__(self) -> int:
+        return len(self.directions)
+
+    def first_finds(self, draws: int) -> list[int | None]:
+        """For each sample the number of the draw, from 1, that first gave its direction; None if none did.
+
+        Args:
+            draws: how many to look at.
+        """
+        first: list[int | None] = [None] * self.directions.shape[1]
+        for k in reversed(self.right[:draws].nonzero().flatten().tolist()):
+            first[int(self.sample[k])] = k + 1
+        return first
+
+    def errors(self, shares: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
+        """At each threshold τ the share of right directions rejected, and of wrong candidates kept.
+
+        Args:
+            shares: of zeros of right directions, whole multiples of 1 / m; these candidates have too few of them.
+            thresholds: τ.
+        """
+        m = self.zero.shape[1]
+        least = torch.tensor([theory.least_zeros(m, threshold) for threshold in thresholds])
+        right = (shares * m).round().to(torch.int64).sort().values
+        wrong = self.zeros[~self.right].sort().values
+        rejected = torch.searchsorted(right, least) / len(right)
+        return rejected, 1 - torch.searchsorted(wrong, least) / max(len(wrong), 1)
+
+
+def draw_candidates(
+    low_rank: LowRank, true_q: Tensor, count: int, *, generator: torch.Generator
+) -> Candidates:
+    """Draw candidates, one from each set of rows, so that they are independent draws.
+
+    Args:
+        low_rank: of a batch of b ≥ 2.
+        true_q: the Q with ∂L/∂Z = L Q, shape (b, b), which only the client knows.
+        count: how many.
+        generator: source of the draws.
+    """
+    L, b = low_rank.factor, low_rank.batch_size
+    live = live_rows(L)
+    unit_rows = L[live] / L[live].norm(dim=1, keepdim=True)
+    draw = draw_directions(unit_rows, b * count, generator=generator)
+    directions, rows = draw.directions[b - 1 :: b], live[draw.sets[:, : b - 1]]
+    usable = directions.isfinite().all(dim=1).nonzero().flatten()[:count]
+    directions = directions[usable] / directions[usable].norm(dim=1, keepdim=True)
+    # ∂L/∂Z (Q⁻¹ q) = L q: the coordinates of q in the client's columns, each weighed by its column
+    shares = torch.linalg.solve(true_q, directions.T) * true_q.norm(dim=0)[:, None]
+    shares = shares.abs() / shares.abs().amax(dim=0)
+    return Candidates(
+        rows=rows[usable],
+        directions=directions,
+        factor=L,
+        zero=torch.cat([_zero(low_rank, part) for part in directions.split(IN_CACHE)]),
+        mixed=(shares > NEGLIGIBLE).sum(dim=0),
+        sample=shares.argmax(dim=0),
+    )
+
+
+def _zero(low_rank: LowRank, directions: Tensor) -> Tensor:
+    """Which entries of L q are zero, one row for each direction."""
+    size = (directions @ low_rank.factor.T).abs_()
+    # null vectors of ill-conditioned rows are blurred by as much as a negligible sample
+    blur = NEGLIGIBLE * size.mean(dim=1, keepdim=True)
+    return size <= torch.maximum(zero_tolerance(low_rank, directions.T).T, blur)
+
+
+# ---------------------------------------------------------------- the filter in two stages
+@dataclass(frozen=True)
+class Stages:
+    """What a first look at a few rows costs, loses and saves.
+
+    Attributes:
+        lost: share of right candidates that it rejects.
+        passed: share of wrong candidates that go on to all rows.
+        entries: entries of L q that are computed for each draw, on average.
+        single: the same without a first stage: m.
+    """
+
+    lost: float
+    passed: float
+    entries: float
+    single: int
+
+
+def two_stages(found: Candidates, rows: int, zeros: int) -> Stages:
+    """Test candidates on a few random rows first.
+
+    Args:
+        found: candidates.
+        rows: of the first stage.
+        zeros: that a candidate needs among them, beside the rows that it was made from.
+
+    Raises:
+        ValueError: unless 0 ≤ zeros ≤ rows and 1 ≤ rows.
+    """
+    if not 0 <= zeros <= rows or rows < 1:
+        raise ValueError(f"zeros must be 0 to the number of rows, got {zeros} of {rows}")
+    counts = zeros_in_order(found)
+    passes = counts[:, min(rows, counts.shape[1]) - 1] >= zeros
+    right, m = found.right, found.zero.shape[1]
+    return Stages(
+        lost=float((~passes[right]).double().mean()) if right.any() else 0.0,
+        passed=float(passes[~right].double().mean()) if (~right).any() else 0.0,
+        entries=rows + float(passes.double().mean()) * m,
+        single=m,
+    )
+
+
+@lru_cache(maxsize=4)
+def zeros_in_order(found: Candidates) -> Tensor:
+    """Zeros of each candidate among its first 1, 2, 3, … rows, its own rows not counted, shape (k, live rows).
+
+    Every candidate has its own random order of rows, so that the shares do not hang on one choice of rows.
+    """
+    live = live_rows(found.factor)
+    keys = torch.rand(len(found), len(live), generator=torch.Generator().manual_seed(0))
+    counted = found.zero.scatter(1, found.rows, False)[:, live]
+    return counted.gather(1, keys.argsort(dim=1)).cumsum(dim=1)

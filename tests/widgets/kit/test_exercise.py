@@ -1,0 +1,148 @@
+"""Exercises: the reference passes, each listed mistake fails with its own hint, slips are explained."""
+
+import copy
+import math
+from importlib import import_module
+
+import pytest
+import torch
+
+from spear_widgets.kit.exercise import Exercise, Mistake, close, shape_hint
+
+FOLDERS = ("low_rank", "sparsity", "sampling", "selection", "scale", "theory", "two_shadows", "limits")
+EXERCISES = {
+    name: value
+    for folder in FOLDERS
+    for name, value in vars(import_module(f"spear_widgets.{folder}.exercises")).items()
+    if isinstance(value, Exercise)
+}
+MISTAKES = [
+    pytest.param(exercise, mistake, id=f"{name}-{mistake.hint[:30]}")
+    for name, exercise in EXERCISES.items()
+    for mistake in exercise.mistakes
+]
+each_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+
+
+@each_exercise
+def test_the_reference_passes(exercise: Exercise):
+    assert exercise.check(exercise.reference).passed
+
+
+@pytest.mark.parametrize(("exercise", "mistake"), MISTAKES)
+def test_a_listed_mistake_fails_with_its_own_hint(exercise: Exercise, mistake: Mistake):
+    verdict = exercise.check(mistake.function)
+    assert not verdict.passed
+    assert verdict.hint == mistake.hint
+    assert [label for label, _ in verdict.details] == ["case", "wanted", "yours", "difference"]
+
+
+@each_exercise
+def test_hints_of_mistakes_differ(exercise: Exercise):
+    hints = [mistake.hint for mistake in exercise.mistakes]
+    assert len(set(hints)) == len(hints) >= 3
+
+
+@each_exercise
+def test_the_solution_that_is_shown_is_one(exercise: Exercise):
+    scope = {"math": math, "torch": torch}
+    exec(exercise.solution, scope)
+    assert "Tensor" not in exercise.solution and "type: ignore" not in exercise.solution
+    assert exercise.check(scope[exercise.reference.__name__]).passed
+    assert exercise.reference.__name__ in exercise.task
+
+
+@each_exercise
+@pytest.mark.parametrize("nothing", [None, ...])
+def test_an_empty_answer_is_no_error(exercise: Exercise, nothing):
+    verdict = exercise.check(lambda *arguments: nothing)
+    assert not verdict.passed
+    assert "Not answered yet" in verdict.words
+
+
+@each_exercise
+def test_an_answer_that_raises_is_explained(exercise: Exercise):
+    def raises(*arguments):
+        raise IndexError("index 9 is out of bounds")
+
+    verdict = exercise.check(raises)
+    assert not verdict.passed
+    assert "IndexError: index 9" in verdict.hint
+
+
+@each_exercise
+@pytest.mark.parametrize("answer", ["a text", [1, 2], torch.zeros(0), torch.zeros(2, 2, 2), {}, float("nan")])
+def test_strange_answers_fail_without_an_exception(exercise: Exercise, answer):
+    verdict = exercise.check(lambda *arguments: answer)
+    assert not verdict.passed
+    assert verdict.hint
+
+
+@each_exercise
+def test_an_answer_that_writes_into_its_arguments_spoils_nothing(exercise: Exercise):
+    def vandal(*arguments):
+        result = exercise.reference(*copy.deepcopy(arguments))
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                argument.zero_()
+        return result
+
+    assert exercise.check(vandal).passed
+    assert exercise.check(exercise.reference).passed
+
+
+@each_exercise
+def test_cases_differ(exercise: Exercise):
+    """In shape where arguments are tensors: a function that is written for one shape must not pass."""
+    cases = {
+        tuple(a.shape if isinstance(a, torch.Tensor) else str(a) for a in arguments)
+        for _, arguments in exercise.cases()
+    }
+    assert len(cases) >= 3
+
+
+@each_exercise
+def test_hints_come_in_three_steps_before_the_solution(exercise: Exercise):
+    page = exercise._repr_html_()
+    places = [page.index(text) for text in ("Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "Solution")]
+    assert places == sorted(places)
+    assert page.count("<details>") == 4 == page.count("</details>")
+
+
+def test_minus_q_is_q():
+    exercise = EXERCISES["DIRECTION_FROM"]
+    assert exercise.check(lambda rows: -exercise.reference(rows)).passed
+    assert not exercise.check(lambda rows: 2 * exercise.reference(rows)).passed
+
+
+def test_a_verdict_in_words():
+    verdict = EXERCISES["BATCH_FROM"].check(lambda rows, Q: rows)
+    assert "Hint: " in repr(verdict) and "wanted: shape (3, 7)" in repr(verdict)
+    assert "<b>Hint.</b>" in verdict._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "yours", "hint"),
+    [
+        (torch.zeros(2, 3), torch.zeros(3, 2), "transposed"),
+        (torch.zeros(6), torch.zeros(2, 3), "arranged otherwise"),
+        (torch.zeros(6), torch.zeros(5), r"must be \(6,\), yours is \(5,\)"),
+        (3, "three", "Return a number; yours is of type str"),
+        (torch.zeros(2), torch.zeros(2), None),
+    ],
+)
+def test_shape_slips_become_hints(wanted, yours, hint):
+    found = shape_hint(wanted, yours)
+    if hint is None:
+        assert found is None
+    else:
+        import re
+
+        assert re.search(hint, found)
+
+
+def test_close_follows_the_coarser_dtype():
+    third = torch.tensor([1 / 3], dtype=torch.float64)
+    assert close(third, third.to(torch.float32))
+    assert not close(third, third + 1e-6)
+    assert not close(third, torch.tensor([float("nan")]))

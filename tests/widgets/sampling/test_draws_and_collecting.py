@@ -1,0 +1,220 @@
+"""Explorers of step 2 against the arrays of spear_core: one draw, collecting all directions; their exercises."""
+
+import numpy as np
+import pytest
+from traitlets import TraitError
+
+from spear_core.spear.sparsity import default_threshold
+from spear_core.study import theory
+from spear_widgets.sampling import exercises, questions
+from spear_widgets.sampling.candidate import candidates
+from spear_widgets.sampling.collecting import (
+    KINDS,
+    RUNS,
+    SEARCH_RUNS,
+    CollectExplorer,
+    batch_of_kind,
+    collect,
+    search_draws,
+)
+from spear_widgets.sampling.draws import DRAWS, DrawExplorer, title_picture
+
+
+@pytest.fixture(scope="module")
+def shared_draw() -> DrawExplorer:
+    return DrawExplorer()
+
+
+@pytest.fixture
+def draw(shared_draw):
+    shared_draw.reset()
+    return shared_draw
+
+
+# ---------------------------------------------------------------- one draw after the other
+def test_every_draw_says_what_it_is(draw):
+    m = len(draw.stage.low_rank.factor)
+    assert draw.threshold == theory.least_zeros(m, default_threshold(draw.stage.low_rank))
+    for number in [1, 2, 3, 50, 199, 200, 1]:
+        draw.control["draw"].value = number
+        assert draw.status.value == ""
+        zeros = int(draw.state.zero[number - 1].sum())
+        assert f"<b>{zeros} zeros</b> of {m}" in draw.caption.value
+        assert ("<b>kept</b>" in draw.caption.value) == (zeros >= draw.threshold)
+
+
+def test_drawing_again_ends_at_the_last_draw(draw):
+    draw.move("draw", 1)
+    assert draw.values["draw"] == 2
+    draw.set(draw=DRAWS)
+    draw.move("draw", 1)
+    assert draw.values["draw"] == DRAWS
+
+
+def test_next_kept_goes_from_one_to_the_next(draw):
+    draw.set(batch_size=6)
+    wanted = [int(k) + 1 for k in (draw.state.zeros >= draw.threshold).nonzero().flatten() if k > 0]
+    visited = []
+    for _ in range(len(wanted)):
+        draw.next_kept()
+        visited.append(draw.values["draw"])
+    assert visited == wanted
+    draw.next_kept()
+    assert draw.values["draw"] == DRAWS
+
+
+@pytest.mark.parametrize("data", ["photos", "digits", "breast_cancer"])
+@pytest.mark.parametrize("b", [2, 8])
+def test_draws_follow_batch_and_data(draw, data: str, b: int):
+    draw.set(data=data, batch_size=b, draw=200)
+    assert draw.state.directions.shape[1] == b
+    assert draw.stage.batch_size == b
+    assert draw.status.value == ""
+
+
+def test_bad_values_of_a_draw_are_refused(draw):
+    with pytest.raises(TraitError):
+        draw.set(data="faces")
+    with pytest.raises(KeyError):
+        draw.set(drawn=3)
+    draw.set(draw=0)
+    assert draw.values["draw"] == 1
+
+
+def test_a_failing_draw_is_told_in_words(draw, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no rows left")
+
+    monkeypatch.setattr("spear_widgets.sampling.draws.candidates", fail)
+    draw.control["batch_size"].value = 7
+    assert draw.status.value == "Error: no rows left"
+    with pytest.raises(RuntimeError, match="no rows left"):
+        draw.refresh()
+    monkeypatch.undo()
+    draw.reset()
+    assert draw.status.value == ""
+
+
+# ---------------------------------------------------------------- collecting
+@pytest.mark.parametrize("kind", KINDS)
+def test_hits_are_the_draws_whose_direction_is_right(kind: str):
+    stage = batch_of_kind(kind, 4)
+    hits = collect(kind, 4).hits
+    share = sum(hits)
+    found = candidates(stage, 4000)
+    # an estimate from 4000 draws, and one from 400 sets a sample; six standard deviations
+    assert abs(share - float(found.right.double().mean())) < 6 * (2 * 0.25 * share / 4000 + 1e-4) ** 0.5
+    assert len(hits) == 4 and min(hits) > 0
+    assert share < 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_collection_is_complete(kind: str):
+    found = collect(kind, 4)
+    assert len(found.draws) == RUNS
+    assert min(found.draws) >= 4
+    assert found.mean == pytest.approx(np.mean(found.draws.tolist()))
+    assert abs(found.mean - found.expected) < 5 * found.error
+
+
+def test_alike_samples_take_more_draws():
+    noise, photos, digits, twins = (collect(kind, 6) for kind in KINDS)
+    assert noise.mean < photos.mean < twins.mean
+    assert noise.mean < digits.mean
+    assert theory.expected_draws(6) < noise.expected < photos.expected < digits.expected
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="kind must be one of"):
+        batch_of_kind("music", 3)
+
+
+def test_the_real_search_finds_every_direction():
+    assert search_draws(batch_of_kind("photographs", 4), 0) is not None
+
+
+def test_the_real_search_gives_up(monkeypatch):
+    monkeypatch.setattr("spear_widgets.sampling.collecting.MOST_SEARCHED", 4)
+    assert search_draws(batch_of_kind("digits", 8), 0) is None
+
+
+def test_collecting_explorer_at_every_batch_size():
+    collecting = CollectExplorer()
+    for b in (8, 4, 5, 6):
+        collecting.control["batch_size"].value = b
+        assert collecting.status.value == ""
+        assert collecting.state == {kind: collect(kind, b) for kind in KINDS}
+        assert f"{theory.expected_draws(b):,.0f}" in collecting.caption.value
+    collecting.reset()
+    assert collecting.values == {"batch_size": 6}
+
+
+def test_the_real_search_runs_once_for_each_setting(monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "spear_widgets.sampling.collecting.search_draws", lambda stage, seed: calls.append(seed) or 10
+    )
+    collecting = CollectExplorer()
+    collecting.set(batch_size=4)
+    collecting.search()
+    assert len(calls) == len(KINDS) * SEARCH_RUNS
+    collecting.search()
+    assert len(calls) == len(KINDS) * SEARCH_RUNS
+    assert collecting.searched[KINDS[0], 4] == [10] * SEARCH_RUNS
+    assert not collecting.job.running
+
+
+def test_a_search_stopped_midway_keeps_what_it_has_and_goes_on(monkeypatch):
+    collecting = CollectExplorer()
+
+    def stop_at_second(stage, seed):
+        if seed == 1:
+            collecting.job.stop()
+        return 10
+
+    monkeypatch.setattr("spear_widgets.sampling.collecting.search_draws", stop_at_second)
+    collecting.search()
+    assert collecting.searched == {(KINDS[0], 6): [10, 10]}
+    monkeypatch.setattr("spear_widgets.sampling.collecting.search_draws", lambda stage, seed: None)
+    collecting.search()
+    assert collecting.searched[KINDS[0], 6] == [10, 10, None]
+    assert len(collecting.searched) == len(KINDS)
+    assert collecting.status.value == ""
+
+
+def test_a_search_that_fails_is_told_in_words(monkeypatch):
+    def fail(stage, seed):
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr("spear_widgets.sampling.collecting.search_draws", fail)
+    collecting = CollectExplorer()
+    collecting.guard(collecting.search)
+    assert collecting.status.value == "Error: no kernel"
+    assert not collecting.job.running
+
+
+def test_the_title_picture_is_described():
+    data, metadata = title_picture()._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == data["text/plain"]
+    assert data["image/png"].startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------- questions and exercises
+QUESTIONS = [
+    questions.chance_of_a_hit,
+    questions.zeros_of_a_mixture,
+    questions.width_and_rejection,
+    questions.cost_of_similar_samples,
+]
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.__name__)
+def test_questions_measure_one_of_their_choices(question):
+    posed = question()
+    assert posed.measure() in posed.choices
+    assert posed.reveal.value == ""
+
+
+def test_the_reference_agrees_with_theory():
+    for m, tau in [(20, 0.25), (30, 0.3125), (64, 0.375)]:
+        assert exercises.false_rejection(m, tau) == pytest.approx(theory.false_rejection(m, tau))

@@ -1,0 +1,148 @@
+"""The explorers of the attack at scale: guesses are guesses, what is called exact is exact, shares are counted."""
+
+import pytest
+import torch
+from traitlets import TraitError
+
+from spear_core.study import metrics
+from spear_widgets.kit import stored
+from spear_widgets.scale import questions
+from spear_widgets.scale.races import BATCHES, FRAMES, RaceExplorer
+from spear_widgets.scale.reach import WIDTHS, ReachExplorer
+
+
+@pytest.fixture(scope="module")
+def race() -> RaceExplorer:
+    return RaceExplorer()
+
+
+@pytest.fixture(scope="module")
+def reach() -> ReachExplorer:
+    return ReachExplorer()
+
+
+@pytest.fixture(autouse=True)
+def from_the_start(request: pytest.FixtureRequest):
+    for name in ("race", "reach"):
+        if name in request.fixturenames:
+            request.getfixturevalue(name).reset()
+
+
+# ---------------------------------------------------------------- stored results
+def test_photographs_of_imagenets_size_come_back_from_large_batches():
+    rows = stored.results("scale", "imagenet")
+    assert max(row["b"] for row in rows) >= 256
+    assert all(row["exact"] == row["b"] and row["psnr"] >= metrics.EXACT_DB for row in rows)
+    assert sum(row["false"] for row in rows) == 0
+    assert {row["method"] for row in rows} == {"sampling", "consistency"}
+
+
+@pytest.mark.parametrize("script", [("scale", "grid"), ("success_map", "map")])
+def test_no_stored_certificate_is_false(script: tuple[str, str]):
+    assert sum(row["false"] for row in stored.results(*script)) == 0
+
+
+def test_stored_guesses_are_never_exact_and_inversion_always():
+    for row in stored.results("scale", "approximate"):
+        assert row["exact"] == (row["b"] if row["method"] == "exact" else 0)
+        assert len(row["psnr"]) == row["b"]
+
+
+# ---------------------------------------------------------------- guesses
+@pytest.mark.parametrize("b", BATCHES)
+def test_frames_of_a_race_lead_from_start_to_end(race, b: int):
+    race.set(batch_size=b)
+    state = race.state
+    _, n = state.stage.batch.inputs.shape
+    for guess in state.guesses.values():
+        assert guess.shape == (FRAMES + 1, b, n)
+        first, last = (metrics.compare(guess[i], state.stage.batch.inputs).psnr.median() for i in (0, FRAMES))
+        assert first < 20 < last
+
+
+@pytest.mark.parametrize("b", BATCHES)
+def test_exact_inversion_is_exact_and_shown_as_such(race, b: int):
+    race.set(batch_size=b)
+    psnr = race.psnr()
+    assert race.state.certified
+    assert bool((psnr["exact inversion"] >= metrics.EXACT_DB).all())
+    assert set(psnr) == {"DLG, L-BFGS", "cosine + TV, Adam", "exact inversion"}
+    assert f"exact inversion {float(psnr['exact inversion'].median()):.0f} dB" in race.caption.value
+
+
+def test_every_part_of_the_run_first_last_and_reset(race):
+    first = race.picture["picture"].value
+    for progress in (0, 20, 7, 13, 1):
+        race.control["progress"].value = progress
+        assert race.status.value == ""
+        wanted = metrics.compare(
+            race.state.guesses["DLG, L-BFGS"][progress], race.state.stage.batch.inputs
+        ).psnr
+        assert torch.equal(race.psnr()["DLG, L-BFGS"], wanted)
+    with pytest.raises(TraitError):
+        race.set(batch_size=3)
+    race.reset()
+    assert race.picture["picture"].value == first
+
+
+def test_a_failing_attack_is_shown_and_raised(race, monkeypatch):
+    def fail(*arguments):
+        raise FloatingPointError("no guess")
+
+    monkeypatch.setattr("spear_widgets.scale.races.race", fail)
+    race.control["progress"].value = 3
+    assert race.status.value == "Error: no guess"
+    with pytest.raises(FloatingPointError):
+        race.refresh()
+    monkeypatch.undo()
+    race.reset()
+    assert race.status.value == ""
+
+
+# ---------------------------------------------------------------- success
+@pytest.mark.parametrize("width", range(4))
+def test_shares_are_counted_from_the_stored_runs(reach, width: int):
+    reach.set(width=width)
+    m = WIDTHS[width]
+    assert reach.status.value == ""
+    assert f"m = {m}:" in reach.caption.value
+    sampling = [row for row in stored.results("scale", "grid") if row["m"] == m]
+    consistency = [row for row in stored.results("success_map", "map") if row["m"] == m]
+    for method, rows in (("sampling", sampling), ("consistency", consistency)):
+        assert set(reach.state[method]) == {row["b"] for row in rows}
+        for b, (exact, of) in reach.state[method].items():
+            own = [row for row in rows if row["b"] == b]
+            assert (exact, of) == (sum(row["exact"] for row in own), b * len(own))
+
+
+def test_consistency_reaches_further_with_the_width_and_sampling_does_not(reach):
+    ends = {}
+    for width in range(4):
+        reach.set(width=width)
+        for method, counts in reach.state.items():
+            ends.setdefault(method, []).append(max(b for b, (found, of) in counts.items() if found == of))
+    assert ends["consistency"] == sorted(ends["consistency"])
+    assert ends["consistency"][3] > 5 * ends["consistency"][0]
+    assert ends["sampling"][3] < 2 * ends["sampling"][0]
+
+
+def test_reach_out_of_order_and_reset(reach):
+    first = reach.picture["success"].value
+    for width in (0, 3, 1):
+        reach.control["width"].value = width
+        assert reach.status.value == ""
+    reach.reset()
+    assert reach.values == {"width": 3}
+    assert reach.picture["success"].value == first
+
+
+# ---------------------------------------------------------------- questions and exercises
+@pytest.mark.parametrize(
+    "make", [questions.size_of_a_picture, questions.equal_to_the_eye, questions.where_it_ends]
+)
+def test_questions_know_their_answer(make):
+    question = make()
+    measured = question.measure()
+    assert [question.commit(choice) for choice in question.choices] == [
+        choice == measured for choice in question.choices
+    ]

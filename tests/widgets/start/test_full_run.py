@@ -1,0 +1,211 @@
+"""The full run shows what `spear_core.invert` returns, never more: refused, stopped, failed, changed meanwhile."""
+
+import asyncio
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+import torch
+from traitlets import TraitError
+
+import spear_core
+from spear_core.study.metrics import compare
+from spear_widgets.kit import drawing
+from spear_widgets.kit.scene import scene
+from spear_widgets.start import full_run, questions
+
+SMALL = {"batch_size": 4, "width": 100}
+
+
+@pytest.fixture
+def full() -> full_run.FullRun:
+    made = full_run.FullRun()
+    made.set(**SMALL)
+    return made
+
+
+def test_it_begins_with_a_result():
+    full = full_run.FullRun()
+    assert full.outcome is not None
+    assert full.outcome.inversion.certified
+    assert "all proven exact" in full.caption.value
+    assert full.status.value == ""
+
+
+def test_a_new_setting_has_no_result_until_it_is_run(full):
+    assert full.outcome is None
+    assert "Run the attack" in full.caption.value
+    full.run()
+    wanted = spear_core.invert(full.stage.model, full.stage.gradients)
+    assert torch.equal(full.outcome.inversion.inputs, wanted.inputs)
+    assert full.outcome.score.exact.tolist() == compare(wanted.inputs, full.stage.batch.inputs).exact.tolist()
+    assert full.status.value == ""
+    assert not full.job.running
+
+
+def test_a_result_is_kept_for_its_setting_only(full):
+    full.run()
+    outcome = full.outcome
+    full.set(seed=4)
+    assert full.outcome is None
+    full.set(seed=3)
+    assert full.outcome is outcome
+    full.reset()
+    assert full.values["batch_size"] == 8
+    assert full.outcome is not None
+
+
+@pytest.mark.parametrize("data", ["photos", "digits", "breast_cancer"])
+@pytest.mark.parametrize(("b", "depth"), [(1, 2), (24, 8), (12, 3)])
+def test_every_data_first_and_last_setting(full, data: str, b: int, depth: int):
+    full.set(data=data, batch_size=b, depth=depth, width=400)
+    full.run()
+    assert full.status.value == ""
+    outcome = full.outcome
+    if outcome.inversion is not None and outcome.inversion.certified:
+        assert outcome.score.exact.all()
+
+
+def test_bad_values(full):
+    with pytest.raises(TraitError):
+        full.set(width=3)
+    with pytest.raises(KeyError):
+        full.set(layers=2)
+    full.set(batch_size=1000)
+    assert full.values["batch_size"] == 24
+
+
+# ---------------------------------------------------------------- never exact unless certified
+def marked(picture) -> set[tuple[int, ...]]:
+    """Colours of the frames that are in a picture."""
+    colours = {tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (drawing.GREEN, drawing.ORANGE)}
+    pixels = np.asarray(picture).reshape(-1, 3)
+    return {colour for colour in colours if (pixels == colour).all(axis=1).sum() > 50}
+
+
+def test_frames_tell_proven_rows_from_others():
+    stage = scene("digits", 3, 100)
+    inversion = spear_core.invert(stage.model, stage.gradients)
+    score = compare(inversion.inputs, stage.batch.inputs)
+    proven = full_run.Outcome(inversion, score, 0.1)
+    doubted = dataclasses.replace(inversion, certified=False, certified_rows=torch.zeros(3, dtype=torch.bool))
+    guessed = full_run.Outcome(doubted, score, 0.1)
+    assert len(marked(full_run.result_picture(stage, proven))) == 1
+    assert len(marked(full_run.result_picture(stage, guessed))) == 1
+    assert marked(full_run.result_picture(stage, proven)) != marked(full_run.result_picture(stage, guessed))
+    assert "all proven exact" in full_run.words(stage, proven)
+    assert "0 of 3 proven exact" in full_run.words(stage, guessed)
+    assert "all proven" not in full_run.words(stage, guessed)
+
+
+def test_missing_rows_are_left_out():
+    stage = scene("digits", 3, 100)
+    inversion = spear_core.invert(stage.model, stage.gradients)
+    short = dataclasses.replace(
+        inversion, inputs=inversion.inputs[:0], certified=False, certified_rows=inversion.certified_rows[:0]
+    )
+    outcome = full_run.Outcome(short, compare(short.inputs, stage.batch.inputs), 0.1)
+    assert marked(full_run.result_picture(stage, outcome)) == set()
+    assert "0 of 3 samples came back" in full_run.words(stage, outcome)
+
+
+# ---------------------------------------------------------------- refused, stopped, failed
+def test_a_refusal_is_told_in_words(full, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ValueError("weight must be a <matrix>")
+
+    monkeypatch.setattr(spear_core, "invert", refuse)
+    full.run()
+    assert full.outcome.inversion is None
+    assert "<b>Refused</b>" in full.caption.value
+    assert "&lt;matrix&gt;" in full.caption.value
+    assert full.status.value == ""
+
+
+def test_a_failure_is_told_in_words(full, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(spear_core, "invert", fail)
+    full.guard(full.run)
+    assert full.status.value == "Error: out of memory"
+    assert full.outcome is None
+    with pytest.raises(RuntimeError, match="out of memory"):
+        full.run_now()
+
+
+def slow_invert(inversion, steps: int = 400):
+    """An attack that takes its time, reports, and hands back what it has when it is interrupted."""
+
+    def invert(*arguments, progress, **options):
+        stopped = dataclasses.replace(
+            inversion, certified=False, certified_rows=torch.zeros_like(inversion.certified_rows)
+        )
+        state = next(iter(STATES))
+        try:
+            for _ in range(steps):
+                time.sleep(0.005)
+                progress(state)
+        except KeyboardInterrupt:
+            return stopped
+        return inversion
+
+    return invert
+
+
+STATES: list = []
+
+
+@pytest.fixture
+def slow(full, monkeypatch):
+
+    problem = full.stage.problem
+    STATES[:] = [next(spear_core.states(problem))]
+    inversion = spear_core.invert(full.stage.model, full.stage.gradients)
+    monkeypatch.setattr(spear_core, "invert", slow_invert(inversion))
+    return full
+
+
+def test_stopped_midway_the_rest_is_not_proven(slow):
+    async def page() -> None:
+        slow.run()
+        while slow.attack.latest is None:
+            await asyncio.sleep(0.01)
+        assert "Searching for" in slow.status.value
+        slow.job.stop_button.click()
+        while slow.outcome is None:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(page())
+    assert "0 of 4 proven exact" in slow.caption.value
+    assert slow.attack.seconds < 60
+    assert slow.status.value == ""
+
+
+def test_a_change_midway_drops_the_old_result(slow):
+    async def page() -> None:
+        slow.run()
+        attack = slow.attack
+        while attack.latest is None:
+            await asyncio.sleep(0.01)
+        slow.control["seed"].value = 5
+        while attack.is_alive() or slow.job.running:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+
+    asyncio.run(page())
+    assert slow.outcome is None
+    assert "Run the attack" in slow.caption.value
+    assert slow.key[-1] == 5
+
+
+def test_the_page_without_a_kernel():
+    data, metadata = full_run.FullRun()._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == data["text/plain"] == full_run.FullRun.description
+
+
+def test_the_question_measures_one_of_its_choices():
+    question = questions.what_comes_back()
+    assert question.measure() == "all eight, exactly"

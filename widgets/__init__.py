@@ -1,7 +1,0 @@
-"""Explorers of the notebooks: state, layout and drawing. Every number shown comes from `spear_core`."""
-
-import os
-
-# ipywidgets sends each value that the page sets back to it, for pages that several people share; that costs
-# every slider move some 7 ms. It looks at this when it is imported.
-os.environ.setdefault("JUPYTER_WIDGETS_ECHO", "0")

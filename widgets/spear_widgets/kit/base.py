@@ -1,0 +1,236 @@
+"""What all explorers share: a box of controls, pictures, a sentence that says what they show, a status line.
+
+A subclass names its controls and pictures and writes `update`: read `self.values`, compute, `self.show` the
+pictures and `self.say` what they show. The rest is here: quick slider moves are merged, an error is shown in
+the status line, and without a kernel the explorer is a picture with its description.
+"""
+
+import asyncio
+import base64
+import html
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import ipywidgets as W
+import torch
+import traitlets
+from ipywidgets.widgets.trait_types import CByteMemoryView
+from PIL import Image
+
+from spear_widgets.kit.drawing import captioned, encode, stack_pictures
+
+log = logging.getLogger(__name__)
+MERGE_SECONDS = 0.01  # changes so soon after a run had waited for it: they are merged into one
+ALIVE = "Run all cells, and it has controls."  # said below the picture that stands in for an explorer
+
+
+class Explorer(W.VBox):
+    """A box of controls and pictures that follows its controls.
+
+    Attributes:
+        name: the box gets the class `spear-<name>`.
+        title: heading of the box.
+        description: what the pictures show, in one fixed sentence; the text alternative.
+        control: the controls by name.
+        picture: the pictures by name, `ipywidgets.Image`.
+        caption: what the pictures show at the present setting, in words.
+        status: errors and progress, in words.
+    """
+
+    name = "explorer"
+    title = ""
+    description = ""
+
+    def __init__(
+        self,
+        controls: Mapping[str, W.Widget],
+        pictures: Sequence[str] = ("picture",),
+        *,
+        buttons: Sequence[W.Widget] = (),
+    ) -> None:
+        """Lay out the box. Call `self.refresh()` at the end of the subclass's own `__init__`.
+
+        Args:
+            controls: by name; each one with a `value` is watched.
+            pictures: names.
+            buttons: shown beside the controls, for example from `self.button`.
+        """
+        self.control = dict(controls)
+        self.picture = {name: _image(self.description) for name in pictures}
+        self.caption = W.HTML().add_class("spear-caption")
+        self.status = W.HTML(layout=W.Layout(min_height="1.6em")).add_class("spear-status")
+        self._first = self.values
+        self._listening = True
+        self._ended = 0.0
+        self._scheduled: asyncio.TimerHandle | None = None
+        self.runs = 0
+        reset = self.button("Reset", self.reset, tooltip="All controls back to where they were at first")
+        row = W.Box(
+            [*self.control.values(), W.HBox([*buttons, reset])],  # buttons stay together where the row breaks
+            layout=W.Layout(display="flex", flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
+        )
+        heading = W.HTML(f"<b style='font-size:1.1em'>{html.escape(self.title)}</b>")
+        super().__init__([heading, row, *self.picture.values(), self.caption, self.status])
+        self.add_class(f"spear-{self.name}")
+        for control in self.control.values():
+            if control.has_trait("value"):
+                control.observe(self._on_change, "value")
+
+    # ---------------------------------------------------------------- for subclasses
+    def update(self) -> None:
+        """Compute from `self.values`, then `show` and `say`. May raise: the error is shown."""
+        raise NotImplementedError
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The controls' present values by name."""
+        return {name: c.value for name, c in self.control.items() if c.has_trait("value")}
+
+    def show(self, picture: str, content: bytes | Image.Image) -> None:
+        """Put a picture on display."""
+        self.picture[picture].value = content if isinstance(content, bytes) else encode(content, "jpeg")
+
+    def say(self, words: str) -> None:
+        """Say in words what the pictures show now (HTML is allowed)."""
+        self.caption.value = words
+
+    def button(self, label: str, handler: Callable[[], None], *, tooltip: str = "") -> W.Button:
+        """A button whose errors go to the status line."""
+        button = W.Button(description=label, tooltip=tooltip or label, layout=W.Layout(width="auto"))
+        button.on_click(lambda _: self.guard(handler))
+        return button
+
+    # ---------------------------------------------------------------- for readers and tests
+    def refresh(self) -> None:
+        """Compute and draw now. Raises what `update` raises."""
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+        self.runs += 1
+        try:
+            with one_thread():
+                self.update()
+            self.status.value = ""
+        finally:
+            self._ended = time.monotonic()
+
+    def set(self, **values: Any) -> None:
+        """Set several controls and draw once.
+
+        Raises:
+            KeyError: no such control.
+            traitlets.TraitError: a value that the control does not take.
+        """
+        with self.quietly():
+            for name, value in values.items():
+                self.control[name].value = value
+        self.refresh()
+
+    def move(self, control: str, by: int) -> None:
+        """Move a slider by some steps, as far as it goes."""
+        slider = self.control[control]
+        self.set(**{control: min(max(slider.value + by, slider.min), slider.max)})
+
+    def reset(self) -> None:
+        """All controls back to their first values."""
+        self.set(**self._first)
+
+    @contextmanager
+    def quietly(self) -> Iterator[None]:
+        """Controls that are set inside do not start a run."""
+        before, self._listening = self._listening, False
+        try:
+            yield
+        finally:
+            self._listening = before
+
+    def guard(self, handler: Callable[[], None]) -> None:
+        """Call a handler; an error goes to the status line in words, and to the log with its traceback."""
+        try:
+            handler()
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Show an error."""
+        log.error("%s: %s", self.name, error, exc_info=error)
+        self.status.value = f"Error: {html.escape(str(error) or type(error).__name__)}"
+
+    # ---------------------------------------------------------------- inside
+    def _on_change(self, change: object) -> None:
+        """Draw at once, unless this change came while another was being drawn: those wait and are merged."""
+        if not self._listening or self._scheduled is not None:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None or time.monotonic() - self._ended > MERGE_SECONDS:
+            self.guard(self.refresh)
+        else:
+            self._scheduled = loop.call_later(MERGE_SECONDS, self.guard, self.refresh)
+
+    def static_picture(self) -> bytes:
+        """PNG that stands for the explorer where there is no kernel."""
+        return stack_pictures([image.value for image in self.picture.values() if image.value])
+
+    @classmethod
+    def still(cls) -> "Picture":
+        """The explorer as it opens, as a picture."""
+        return Picture(cls().static_picture(), cls.description)  # type: ignore[call-arg]  # subclasses take none
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = dict(super()._repr_mimebundle_(**kwargs) or {})
+        data["text/plain"] = self.description
+        data["image/png"] = captioned(self.static_picture(), f"{self.description} {ALIVE}")
+        return data, {"image/png": {"alt": self.description}}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Small arrays on one core: waiting for a second one costs more, and far more where others use it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class DescribedImage(W.Image):
+    """An image with a text alternative that reaches the page as a data URL.
+
+    The front end makes a tooltip the picture's title, which screen readers read, but looks for a description
+    first, and stumbles over images, which have none. A data URL is on the page some 10 ms before the blob
+    that the front end would make of the bytes.
+    """
+
+    description = traitlets.Unicode("").tag(sync=True)
+    format = traitlets.Unicode("url").tag(sync=True)
+    value = CByteMemoryView().tag(sync=True, to_json=lambda value, _: _data_url(value))
+
+
+def _data_url(picture: memoryview) -> bytes:
+    kind = b"png" if bytes(picture[:4]) == b"\x89PNG" else b"jpeg"
+    return b"data:image/" + kind + b";base64," + base64.b64encode(picture)
+
+
+def _image(alt: str) -> W.Image:
+    # an <img> is as wide as its pixels; on a narrow page it shrinks, and never loses its shape
+    layout = W.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
+    return DescribedImage(layout=layout, tooltip=alt)
+
+
+class Picture:
+    """A picture with its description, for the end of a cell."""
+
+    def __init__(self, content: bytes, description: str) -> None:
+        self.content = content
+        self.description = description
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data = {"image/png": self.content, "text/plain": self.description}
+        return data, {"image/png": {"alt": self.description}}

@@ -1,0 +1,42 @@
+"""Samples of a batch as pictures."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spear_core.client.data import Batch
+from spear_widgets.kit import base, drawing
+
+
+def sample_pictures(batch: Batch, inputs: Tensor) -> np.ndarray:
+    """Samples as pictures, shape (b, H, W, 3); rows of a table as coloured squares."""
+    if batch.shape is not None:
+        return batch.pictures(inputs.to(torch.float32))
+    n = inputs.shape[1]
+    side = -(-n // 6)
+    padded = torch.zeros(len(inputs), 6 * side).index_copy_(1, torch.arange(n), inputs.to(torch.float32))
+    return drawing.signed_colours(padded.reshape(-1, 6, side).numpy(), 3.0)
+
+
+def in_places(batch: Batch, inputs: Tensor, places: Tensor) -> np.ndarray:
+    """Samples as pictures in the places of the private ones; plain grey where none came back.
+
+    Args:
+        batch: the private one.
+        inputs: rows, shape (k, n).
+        places: for each private sample the row that belongs to it, −1 for none.
+    """
+    private = sample_pictures(batch, batch.inputs[: len(places)])
+    pictures = np.full_like(private, 235 if private.dtype == np.uint8 else 0.92)
+    there = places >= 0
+    if there.any():
+        pictures[there.numpy()] = sample_pictures(batch, inputs[places[there]])
+    return pictures
+
+
+def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[str] = ()) -> base.Picture:
+    """Samples as pictures, for the end of a cell."""
+    grid = drawing.picture_grid(sample_pictures(batch, inputs), side=112, labels=labels)
+    return base.Picture(drawing.encode(grid), description)

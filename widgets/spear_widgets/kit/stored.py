@@ -1,0 +1,41 @@
+"""Measurements that took too long for a notebook: written by a script in benchmarks/, read here."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
+
+
+@cache
+def results(script: str, part: str) -> list[dict[str, Any]]:
+    """The rows that `python benchmarks/<script>.py` has stored for one of its parts.
+
+    Raises:
+        FileNotFoundError: if they are not there; the message names the command that makes them.
+    """
+    return list(_rows(script, part).values())
+
+
+@cache
+def cases(script: str, part: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The same rows by case, for parts whose keys are [case, seed] in JSON.
+
+    Raises:
+        FileNotFoundError: as `results`.
+    """
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for key, row in _rows(script, part).items():
+        groups.setdefault(json.dumps(json.loads(key)[0]), []).append(row)
+    return [(json.loads(case), runs) for case, runs in groups.items()]
+
+
+def _rows(script: str, part: str) -> dict[str, dict[str, Any]]:
+    path = RESULTS / f"{script}.json"
+    rows = json.loads(path.read_text(encoding="utf-8")).get(part) if path.exists() else None
+    if not rows:
+        raise FileNotFoundError(
+            f"{path.name} must hold the part {part!r}, got none: run python benchmarks/{script}.py --part {part}"
+        )
+    return dict(rows)

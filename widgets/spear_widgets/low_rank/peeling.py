@@ -1,0 +1,201 @@
+"""The gradient as a sum of b outer products, one for each sample."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from spear_core.spear import low_rank
+from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit.canvas import Canvas
+from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.scene import DATA, Scene, scene
+
+UNITS, INPUTS = 40, 96  # the corner of the gradient that is drawn
+SPECTRUM = 24  # singular values that are drawn
+
+
+# ---------------------------------------------------------------- peeling
+@dataclass(frozen=True)
+class Peel:
+    """The sum of the first k of the b outer products of a gradient.
+
+    Attributes:
+        partial: the sum, shape (m, n).
+        gradient: G, shape (m, n), as the client sends it.
+        rank: numerical rank of the sum.
+        singular_values: of the sum, relative to the largest, at most `SPECTRUM`; empty if there is no term.
+        remainder: largest entry of what is missing, relative to the largest of G.
+    """
+
+    partial: Tensor
+    gradient: Tensor
+    rank: int
+    singular_values: Tensor
+    remainder: float
+
+
+@lru_cache(maxsize=64)  # so that the slider scrubs
+def peel(stage: Scene, terms: int) -> Peel:
+    """Add up the first terms of a gradient.
+
+    Raises:
+        ValueError: if there are not so many terms.
+    """
+    b = stage.batch_size
+    if not 0 <= terms <= b:
+        raise ValueError(f"terms must be 0 to {b}, got {terms}")
+    gradient = stage.layer.weight_grad
+    # the sum of outer products ∂L/∂z_i x_iᵀ is one matrix product
+    partial = stage.output_grads[:terms].T @ stage.batch.inputs[:terms]
+    remainder = float((gradient - partial).abs().max() / gradient.abs().max())
+    if terms == 0:
+        return Peel(partial, gradient, 0, torch.zeros(0), remainder)
+    parts = low_rank.split(partial, generator=torch.Generator().manual_seed(0))
+    values = parts.singular_values[:SPECTRUM]
+    return Peel(partial, gradient, parts.batch_size, values / values[0], remainder)
+
+
+class PeelExplorer(base.Explorer):
+    """The gradient peeled term by term, with the singular values of what there is so far.
+
+    Attributes:
+        stage: client and server of the present batch.
+        state: the present sum.
+    """
+
+    name = "peel"
+    title = "A gradient is a sum of outer products, one for each sample"
+    description = (
+        "Left, the sum of the outer products of some samples as a coloured matrix, beside the client's "
+        "gradient and what is missing; below, singular values, which fall off a cliff after one a term."
+    )
+
+    def __init__(self) -> None:
+        self._canvas = Canvas(drawing.WIDTH, 230)
+        self._axes = axes = self._canvas.axes(
+            0.075, 0.2, 0.91, 0.76, xlim=(0.4, SPECTRUM + 0.6), ylim=(1e-9, 4), yscale="log",
+            xlabel="singular value number", ylabel="relative to the largest",
+        )  # fmt: skip
+        axes.set_yticks([1, 1e-2, 1e-4, 1e-6, 1e-8])
+        axes.set_xticks(range(1, SPECTRUM + 1))
+        axes.axhspan(1e-9, 3e-7, color="#eeeeee", zorder=0)
+        axes.text(SPECTRUM + 0.5, 1.4e-7, "rounding of 32-bit numbers", ha="right", va="top", color="#555555")
+        (self._signal,) = axes.plot([], [], "o", color=drawing.BLUE, markersize=8)
+        (self._floor,) = axes.plot([], [], "x", color=drawing.ORANGE, markersize=7, markeredgewidth=1.8)
+        (self._cliff,) = axes.plot([], [], "--", color=drawing.INK, linewidth=1.2)
+        self._canvas.moving(self._signal, self._floor, self._cliff)
+        super().__init__(
+            {
+                "data": controls.dropdown("data", DATA),
+                "batch_size": controls.slider("batch size b", 4, 1, 12),
+                "width": controls.dropdown("width m", [50, 100, 200, 400], 200),
+                "terms": controls.slider("terms added", 2, 0, 4),
+            },
+            ("matrices", "spectrum"),
+            buttons=(
+                self.button("− one term", lambda: self.move("terms", -1)),
+                self.button("+ one term", lambda: self.move("terms", 1)),
+            ),
+        )
+        self.refresh()
+
+    def update(self) -> None:
+        """Draw the present setting."""
+        values = self.values
+        self.stage = scene(values["data"], values["batch_size"], values["width"])
+        with self.quietly():
+            self.control["terms"].max = values["batch_size"]
+        terms = self.control["terms"].value
+        self.state = peel(self.stage, terms)
+        self.show("matrices", peel_picture(self.stage, self.state, terms))
+        self._draw_spectrum()
+        self.say(self._words(terms))
+
+    def set(self, **values: object) -> None:
+        """As in `Explorer`; a batch size makes room for its terms first."""
+        with self.quietly():
+            self.control["terms"].max = values.get("batch_size", self.control["batch_size"].value)
+        super().set(**values)
+
+    def _draw_spectrum(self) -> None:
+        values, rank = self.state.singular_values.clamp_min(1.5e-9).tolist(), self.state.rank
+        numbers = list(range(1, len(values) + 1))
+        self._signal.set_data(numbers[:rank], values[:rank])
+        self._floor.set_data(numbers[rank:], values[rank:])
+        self._cliff.set_data([rank + 0.5] * 2, [1e-9, 4])
+        picture, room = self._canvas.image(), rank < SPECTRUM - 6
+        at = self._canvas.pixel(self._axes, rank + 0.7 if room else rank - 0.1, 0.9)
+        note = f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0"
+        drawing.write(picture, at, note, 15, anchor="lm" if room else "rm")
+        self.show("spectrum", picture)
+
+    def _words(self, terms: int) -> str:
+        b = self.stage.batch_size
+        left = (
+            "nothing is missing: the sum <b>is</b> the gradient, to rounding"
+            if self.state.remainder < 1e-5
+            else f"{100 * self.state.remainder:.0f} % of the gradient's largest entry is still missing"
+        )
+        return f"{terms} of {b} outer products added: <b>rank {self.state.rank}</b>; {left}."
+
+
+def peel_picture(stage: Scene, state: Peel, terms: int) -> Image.Image:
+    """Samples, with those in the sum framed; the sum, the gradient and their difference as matrices."""
+    limit = float(state.gradient[:UNITS, :INPUTS].abs().max())
+    panels = [
+        _matrix(state.partial, limit, f"sum of {terms} outer product{'' if terms == 1 else 's'}"),
+        _matrix(state.gradient, limit, "the client's gradient"),
+        _matrix(state.gradient - state.partial, limit, "what is missing"),
+    ]
+    b = stage.batch_size
+    labels = [f"{i + 1}{' ✓' if i < terms else ''}" for i in range(b)]
+    frames = [drawing.colour(i) if i < terms else None for i in range(b)]
+    samples = sample_pictures(stage.batch, stage.batch.inputs)
+    side = 64
+    top = drawing.picture_grid(samples, side=side, labels=labels, frames=frames)
+    return _on_width(drawing.below([top, drawing.beside(panels)]))
+
+
+def _matrix(values: Tensor, limit: float, title: str) -> Image.Image:
+    corner = values[:UNITS, :INPUTS].numpy()
+    picture = Image.fromarray(drawing.signed_colours(corner, limit)).resize(
+        (300, 125), Image.Resampling.NEAREST
+    )
+    framed = Image.new("RGB", (302, 127), drawing.FAINT)
+    framed.paste(picture, (1, 1))
+    return drawing.below([drawing.headline(title, 13, 302), framed], gap=0)
+
+
+def _on_width(image: Image.Image) -> Image.Image:
+    """On a sheet of the usual width, so that the page does not jump when a picture is narrower."""
+    sheet = Image.new("RGB", (max(drawing.WIDTH, image.width), image.height), drawing.PAPER)
+    sheet.paste(image, (0, 0))
+    return sheet
+
+
+# ---------------------------------------------------------------- still pictures
+def title_picture() -> base.Picture:
+    """Private photographs, and rows of the gradient shown as if they were photographs."""
+    stage = scene("photos", 4)
+    photos = drawing.picture_grid(sample_pictures(stage.batch, stage.batch.inputs), side=100)
+    G = stage.layer.weight_grad
+    rows = G[G.norm(dim=1).argsort(descending=True)[:8]]
+    rows = rows / rows.std(dim=1, keepdim=True)
+    mixed = drawing.picture_grid(sample_pictures(stage.batch, rows), side=100)
+    sheet = drawing.below(
+        [
+            drawing.headline("a private batch of four photographs"),
+            photos,
+            drawing.headline("eight of the 200 rows of the gradient, drawn as pictures"),
+            mixed,
+        ],
+        gap=0,
+    )
+    return base.Picture(
+        drawing.encode(sheet),
+        "Four private photographs, and below them eight rows of the gradient drawn as pictures: "
+        "each is a mixture of the four photographs, some of them as negatives.",
+    )

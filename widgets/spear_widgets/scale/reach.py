@@ -1,0 +1,83 @@
+"""Success and time over batch size and width, as the benchmarks have stored them."""
+
+from typing import Any
+
+import numpy as np
+
+from spear_core.study import metrics
+from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit.charts import Chart, Style
+from spear_widgets.kit.stored import results
+
+WIDTHS = (50, 100, 200, 400)
+METHODS = {"sampling": (drawing.ORANGE, "o"), "consistency": (drawing.BLUE, "s")}
+
+
+def measured(method: str, width: int) -> dict[int, list[dict[str, Any]]]:
+    """Stored runs of a method at one width, by batch size: photo crops of 32 × 32, six layers."""
+    rows = results("scale", "grid") if method == "sampling" else results("success_map", "map")
+    cells: dict[int, list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["m"] == width and row.get("method", method) == method:
+            cells.setdefault(row["b"], []).append(row)
+    return dict(sorted(cells.items()))
+
+
+def exact_share(runs: list[dict[str, Any]]) -> tuple[int, int]:
+    """Samples that came back exactly, and how many there were."""
+    return sum(run["exact"] for run in runs), sum(run["b"] for run in runs)
+
+
+class ReachExplorer(base.Explorer):
+    """Success and time over the batch size, at one width: sampling and consistency in one picture.
+
+    Attributes:
+        state: (exact, of how many samples) by method and batch size.
+    """
+
+    name = "reach"
+    title = "Success and time over batch size and width"
+    description = (
+        "Above, the share of samples that come back exactly against the batch size, with error bars, for sampling and "
+        "for consistency; below, the CPU seconds of the attack on a logarithmic scale."
+    )
+
+    def __init__(self) -> None:
+        styles = [Style(name, colour, "-", marker) for name, (colour, marker) in METHODS.items()]
+        shared = {"xscale": "log", "xlim": (1.8, 300), "xlabel": "batch size b"}
+        self._success = Chart(
+            styles, height=300, ylim=(-0.03, 1.05), ylabel="share of samples exact", **shared
+        )
+        self._time = Chart(
+            styles, height=300, yscale="log", ylim=(1e-3, 100), ylabel="CPU seconds, median", **shared
+        )
+        for chart in (self._success, self._time):
+            chart.ticks((2, 4, 8, 16, 32, 64, 128, 256))
+        super().__init__(
+            {"width": controls.slider("width m: 50 doubled so many times", 3, 0, 3)}, ("success", "time")
+        )
+        self.refresh()
+
+    def update(self) -> None:
+        """Draw the present setting."""
+        m = WIDTHS[self.values["width"]]
+        self.state = {}
+        words = []
+        for method in METHODS:
+            cells = measured(method, m)
+            counts = {b: exact_share(runs) for b, runs in cells.items()}
+            self.state[method] = counts
+            shares = [found / of for found, of in counts.values()]
+            ends = [metrics.share_interval(*pair) for pair in counts.values()]
+            self._success.put(method, list(counts), shares, ends)
+            seconds = [float(np.median([run["seconds"] for run in runs])) for runs in cells.values()]
+            self._time.put(method, list(cells), seconds)
+            whole = [b for b, (found, of) in counts.items() if found == of]
+            words.append(f"b = <b>{max(whole)}</b> with {method}" if whole else f"none with {method}")
+        for chart in (self._success, self._time):
+            chart.mark(m / 2, "b = m/2")
+        self.show("success", self._success.jpeg())
+        self.show("time", self._time.jpeg())
+        self.say(
+            f"m = {m}: the largest batches that all came back whole: {', '.join(words)}. The line is b = m/2."
+        )

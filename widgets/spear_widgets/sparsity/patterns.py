@@ -1,0 +1,99 @@
+"""Activation patterns: which unit is silent for which sample."""
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from spear_core.study.patterns import Patterns
+from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit.scene import DATA, Scene, of_batch, scene
+
+NEAR_DUPLICATE = 0.02  # noise on the copy of a sample, in standard deviations of the data
+
+
+@lru_cache(maxsize=16)
+def with_near_duplicate(stage: Scene, width: int) -> Scene:
+    """The same batch with its second sample replaced by a copy of the first, plus a little noise."""
+    inputs = stage.batch.inputs.clone()
+    noise = torch.randn(inputs.shape[1], generator=torch.Generator().manual_seed(0))
+    inputs[1] = inputs[0] + NEAR_DUPLICATE * noise
+    return of_batch(replace(stage.batch, inputs=inputs), width=width)
+
+
+class PatternExplorer(base.Explorer):
+    """Activation patterns, units × samples, and how many entries of each column of ∂L/∂Z are zero.
+
+    Attributes:
+        stage: client and server of the present batch.
+        state: the present patterns.
+    """
+
+    name = "patterns"
+    title = "Which unit is silent for which sample"
+    description = (
+        "One line of cells for each sample and one cell for each unit, dark where the unit is active and "
+        "white where ReLU made the gradient zero: about half of each line is white."
+    )
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "data": controls.dropdown("data", DATA),
+                "batch_size": controls.slider("batch size b", 4, 2, 24),
+                "width": controls.slider("width m", 120, 40, 200, step=20),
+                "seed": controls.slider("seed of data and weights", 3, 0, 9),
+                "duplicate": controls.checkbox("sample 2 is nearly sample 1", False),
+            },
+        )
+        self.refresh()
+
+    def update(self) -> None:
+        """Draw the present setting."""
+        values = self.values
+        self.stage = scene(values["data"], values["batch_size"], values["width"], values["seed"])
+        if values["duplicate"]:
+            self.stage = with_near_duplicate(self.stage, values["width"])
+        self.state = Patterns(self.stage.preactivations <= 0, self.stage.output_grads == 0)
+        self.show("picture", pattern_picture(self.stage, self.state))
+        share = self.state.zero_share
+        i, j, units = self.state.most_alike
+        same = "exactly" if torch.equal(self.state.silent, self.state.zero) else "not always"
+        apart = f"{units} unit{'' if units == 1 else 's'}"
+        self.say(
+            f"∂L/∂Z is zero {same} where Z ≤ 0. Zeros by sample: {100 * float(share.min()):.0f} to "
+            f"{100 * float(share.max()):.0f} %. Silent for all samples: {self.state.silent_for_all} of "
+            f"{values['width']} units. Most alike: samples {i + 1} and {j + 1}, which differ in {apart}."
+        )
+
+
+def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
+    """Thumbnails, patterns as cells, and the share of zeros as bars with a mark at one half."""
+    b, m = state.zero.shape
+    height = 44 if b <= 8 else 22
+    cell, left, bars = 760 // m, height + 14, 130
+    right = left + cell * m + 12
+    sheet = Image.new("RGB", (right + bars + 44, b * height + 26), drawing.PAPER)
+    draw = ImageDraw.Draw(sheet)
+    small = drawing.font(12)
+    draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
+    draw.text((right, 4), "zeros; line: 50 %", fill=drawing.INK, font=small)
+    shares = state.zero_share.tolist()
+    cells = np.where(state.zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
+    for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):
+        top = 22 + i * height
+        pixels = np.asarray(255 * picture if picture.dtype != np.uint8 else picture, dtype=np.uint8)
+        side = height - 4
+        sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST), (4, top))
+        line = Image.fromarray(cells[i : i + 1]).resize((cell * m, side), Image.Resampling.NEAREST)
+        sheet.paste(line, (left, top))
+        draw.rectangle((left - 1, top - 1, left + cell * m, top + side), outline=drawing.FAINT)
+        draw.rectangle((right, top + 3, right + shares[i] * bars, top + side - 3), fill=drawing.BLUE)
+        at = right + bars + 6, top + side / 2
+        draw.text(at, f"{100 * shares[i]:.0f} %", fill=drawing.INK, font=small, anchor="lm")
+    half = right + bars / 2
+    draw.line((half, 20, half, 20 + b * height), fill=drawing.ORANGE, width=3)
+    return sheet

@@ -1,0 +1,5 @@
+"""Explorers of notebook 06.
+
+Read how many draws (`chances`), how many mistakes (`rejection`, `failure`), and what that costs (`wall`);
+`questions`, `exercises`. May import `spear_core` and `spear_widgets.kit`, no other notebook's folder.
+"""
