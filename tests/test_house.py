@@ -1,4 +1,4 @@
-"""The house as CONTRIBUTING draws it: few rooms, short ways through them, no long bodies. `pytest -s` prints the sizes."""
+"""The house as CONTRIBUTING draws it: few rooms, short ways through them, no long bodies. `-s` prints the sizes."""
 
 import ast
 from functools import cache
@@ -75,7 +75,9 @@ def test_the_certificate_knows_no_search():
     searches = tuple(f"spear_core.{room}." for room in rooms)
     for path in (CORE / "certificate").glob("*.py"):
         reached = closure(f"spear_core.certificate.{path.stem}")
-        assert not [name for name in reached if name.startswith(searches) or name == "spear_core.spear.search"]
+        assert not [
+            name for name in reached if name.startswith(searches) or name == "spear_core.spear.search"
+        ]
 
 
 def test_a_listing_tells_the_story():

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.sampling import draw_directions, live_rows
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.zeros import zero_tolerance
 from spear_core.study import theory
 
 IN_CACHE = 500  # candidates whose entries are looked at together

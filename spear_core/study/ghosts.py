@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.spear.reconstruction import Forward, Reconstruction, reconstruct
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Forward, Reconstruction
+from spear_core.spear.zeros import zero_tolerance
 
 STEPS = 100  # of the way from a wrong Q to the right one
 BLEND = 1.6  # how far the first Q of that way mixes the samples

@@ -8,7 +8,7 @@ import torch
 from traitlets import TraitError
 
 from spear_core.spear.sampling import live_rows
-from spear_core.spear.sparsity import null_space
+from spear_core.spear.zeros import null_space
 from spear_widgets.kit.eye import view
 from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity import directions, patterns
@@ -207,7 +207,7 @@ def test_a_sample_in_the_middle(sphere, sample: int):
     live = live_rows(sphere.stage.low_rank.factor)
     assert sphere.state.zeros == int(silent[live].sum()) > 20
     assert f"exactly sample {sample + 1}" in sphere.caption.value
-    kernel, _ = null_space(sphere.stage.low_rank, silent)
+    kernel = null_space(sphere.stage.low_rank, silent)
     assert abs(float(kernel[:, 0] @ sphere.state.direction)) == pytest.approx(1)
 
 

@@ -7,7 +7,7 @@ import torch
 
 import spear_core
 from spear_core.search import State
-from spear_core.spear.reconstruction import Forward
+from spear_core.spear.records import Forward
 from spear_core.spear.selection import select
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.scene import DATA, Scene, scene
