@@ -55,3 +55,4 @@ def opened(request: pytest.FixtureRequest, window: Lab) -> Iterator[Lab]:
         yield window
     finally:
         window.close_notebook()
+        window.set_theme("light")  # cheap while no notebook is open

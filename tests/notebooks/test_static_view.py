@@ -78,6 +78,7 @@ def problems_of(output: NotebookNode) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_widgets_are_pictures_without_a_kernel(path: Path):
     nb = nbformat.read(path, as_version=4)
@@ -85,6 +86,7 @@ def test_widgets_are_pictures_without_a_kernel(path: Path):
     assert not problems, "\n".join([path.name, *problems])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_the_whole_page_converts(path: Path):
     html = page(nbformat.read(path, as_version=4))
