@@ -17,8 +17,7 @@ endif
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 READY := $(VENV)/.ready
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
-# the browser first, since it takes longest: a notebook at a time to each process (tests/conftest.py)
-TESTED = $(wildcard tests/browser spear_core widgets notebooks tests)
+TESTED = $(wildcard spear_core widgets notebooks tests)
 
 export PYTHONUTF8 = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
