@@ -7,7 +7,7 @@ v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its heigh
 ‖(I − Y Yᵀ) σ(z)‖ / ‖σ(z)‖. Where s < 0 no input lies: c · μ = 1 holds on the other side only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from spear_core.certificate.backprop import forward
 from spear_core.consistency.affine import Pair, Space, allowed
 from spear_core.consistency.finish import gauss_newton, pattern_newton
-from spear_core.consistency.relation import relate
+from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.smooth import MEMORY
 from spear_core.consistency.walk import alternate, reflect_affine
 from spear_core.linalg import misfit, orthonormal, units
@@ -36,23 +36,11 @@ class Landscape:
     """Two layers' knowledge of one sample, seen through some of the m units.
 
     Attributes:
-        basis: M, shape (m, b).
-        bias: β, shape (m,).
-        rows: R₂, shape (b, m).
-        mean: μ = Lᵀ g, shape (b,).
-        next_mean: the same for the next layer, shape (b,).
-        sigma: the activation.
-        has_relu: whether it is ReLU, for which the relation is homogeneous.
+        relation: what the two layers say.
         units: positions of the units whose columns of ∂L/∂W₂ are seen.
     """
 
-    basis: Tensor
-    bias: Tensor
-    rows: Tensor
-    mean: Tensor
-    next_mean: Tensor
-    sigma: Callable[[Tensor], Tensor]
-    has_relu: bool
+    relation: Relation
     units: Tensor
 
     def seeing(self, units: Tensor) -> "Landscape":
@@ -60,19 +48,14 @@ class Landscape:
         return replace(self, units=units)
 
     @property
-    def batch_size(self) -> int:
-        """Number of samples b."""
-        return self.basis.shape[1]
-
-    @property
     def equations(self) -> int:
         """How many equations σ(z) ∈ 𝒴 are: m − b, or 0 where 𝒴 is everything."""
-        return max(0, len(self.units) - self.batch_size)
+        return max(0, len(self.units) - self.relation.batch_size)
 
     @cached_property
     def _homogeneous(self) -> Tensor:
         """N = M + β μᵀ."""
-        return self.basis + self.bias[:, None] * self.mean
+        return self.relation.basis + self.relation.bias[:, None] * self.relation.means[0]
 
     @cached_property
     def _chart(self) -> tuple[Tensor, Tensor]:
@@ -83,7 +66,7 @@ class Landscape:
     @cached_property
     def _outer(self) -> Tensor:
         """Y on the seen units, orthonormal columns."""
-        return orthonormal(self.rows[:, self.units].T)
+        return orthonormal(self.relation.splits[1].rows[:, self.units].T)
 
     def directions(self, coefficients: Tensor) -> Tensor:
         """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
@@ -91,12 +74,12 @@ class Landscape:
 
     def shares(self, v: Tensor) -> Tensor:
         """s = μ · T⁻¹ v, shape (k,): positive where there is an input."""
-        return self.mean @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        return self.relation.means[0] @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
 
     def coefficients(self, v: Tensor) -> Tensor:
         """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
         c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
-        s = self.mean @ c
+        s = self.relation.means[0] @ c
         return torch.where(s > TINY, c / s, torch.nan).T
 
     def hidden(self, v: Tensor) -> Tensor:
@@ -111,7 +94,7 @@ class Landscape:
         return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
 
     def _misfit(self, v: Tensor) -> Tensor:
-        y = self.sigma(self.hidden(v)[self.units])
+        y = self.relation.activation(self.hidden(v)[self.units])
         if not self.equations:
             return v.new_zeros(v.shape[1])
         return torch.where(y.any(dim=0), misfit(self._outer, y), 0)
@@ -137,15 +120,7 @@ def landscape(
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
         )
-    return Landscape(
-        relation.basis,
-        relation.bias,
-        relation.splits[1].rows,
-        *relation.means,
-        relation.activation,
-        problem.attacked.has_relu,
-        torch.arange(len(relation.bias), device=relation.bias.device),
-    )
+    return Landscape(relation, torch.arange(len(relation.bias), device=relation.bias.device))
 
 
 def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
@@ -165,7 +140,7 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """
     if not ground.equations:
         return start.expand(len(counts) + 1, *start.shape)
-    walk = _relu_paths if ground.has_relu else _smooth_paths
+    walk = _relu_paths if ground.relation.layers[0].has_relu else _smooth_paths
     return walk(ground, start, counts)
 
 
@@ -186,9 +161,10 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
 
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    M, bias, R2 = ground.basis[ground.units], ground.bias[ground.units], ground.rows[:, ground.units]
-    before = Space.image(M, bias, allowed(ground.mean))
-    pair = Pair(ground.sigma, before, Space.image(R2.T, torch.zeros_like(bias), allowed(ground.next_mean)))
+    relation, (mean, next_mean) = ground.relation, ground.relation.means
+    M, bias, R2 = (t[ground.units] for t in (relation.basis, relation.bias, relation.splits[1].rows.T))
+    before = Space.image(M, bias, allowed(mean))
+    pair = Pair(relation.activation, before, Space.image(R2, torch.zeros_like(bias), allowed(next_mean)))
 
     def point(z: Tensor) -> Tensor:
         return ground.directions(torch.linalg.lstsq(M, z - bias[:, None]).solution.T)
