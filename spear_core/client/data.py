@@ -130,16 +130,11 @@ def photographs() -> tuple[np.ndarray, ...]:
     """The photographs themselves, each (height, width, 3), uint8."""
     import skimage.data
 
-    return (
-        *(getattr(skimage.data, name)()[..., :3] for name in SKIMAGE_PHOTOS),
-        *(_sklearn_photo(name) for name in SKLEARN_PHOTOS),
-    )
-
-
-def _sklearn_photo(name: str) -> np.ndarray:
-    """What `sklearn.datasets.load_sample_image` reads."""
-    with Image.open(_sklearn_data("images", f"{name}.jpg")) as photo:
-        return np.asarray(photo)
+    photos = [getattr(skimage.data, name)()[..., :3] for name in SKIMAGE_PHOTOS]
+    for name in SKLEARN_PHOTOS:  # what `sklearn.datasets.load_sample_image` reads
+        with Image.open(_sklearn_data("images", f"{name}.jpg")) as photo:
+            photos.append(np.asarray(photo))
+    return tuple(photos)
 
 
 def _sklearn_data(*path: str) -> Path:

@@ -25,7 +25,6 @@ from spear_core.problem import Problem
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
 
-CHUNK = 4096  # directions whose misfit is computed at a time
 FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
 FINISH_PASSES, FINISH_STEPS = 15, 24
 TINY = 1e-12  # share s below which a direction counts as one without an input
@@ -63,10 +62,15 @@ class Landscape:
         inner, triangle = torch.linalg.qr(self._homogeneous)
         return inner, triangle
 
+    @property
+    def _next_rows(self) -> Tensor:
+        """R₂ on the seen units, shape (b, seen)."""
+        return self.relation.splits[1].rows[:, self.units]
+
     @cached_property
     def _outer(self) -> Tensor:
         """Y on the seen units, orthonormal columns."""
-        return orthonormal(self.relation.splits[1].rows[:, self.units].T)
+        return orthonormal(self._next_rows.T)
 
     def directions(self, coefficients: Tensor) -> Tensor:
         """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
@@ -91,24 +95,16 @@ class Landscape:
 
         Zero where nothing can be told: no unit is seen, or all seen ones are silent.
         """
-        return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
-
-    def _misfit(self, v: Tensor) -> Tensor:
-        y = self.relation.activation(self.hidden(v)[self.units])
         if not self.equations:
             return v.new_zeros(v.shape[1])
+        y = self.relation.activation(self.hidden(v)[self.units])
         return torch.where(y.any(dim=0), misfit(self._outer, y), 0)
 
 
 def landscape(
     problem: Problem, low_rank: LowRank | None = None, *, generator: torch.Generator | None = None
 ) -> Landscape:
-    """The landscape of an attacked layer and the one behind it.
-
-    Args:
-        problem: at least two layers.
-        low_rank: split of the attacked layer's gradient; by default it is made here.
-        generator: source of the split's random sketch.
+    """The landscape of an attacked layer and the one behind it, by default with a split of its own, from `generator`.
 
     Raises:
         ValueError: no next layer, its rank is too low, or more samples than independent inputs.
@@ -130,13 +126,8 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     `walk.reflect_affine`, then `finish.gauss_newton`, both of `consistency`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
-    Args:
-        ground: the landscape.
-        start: points v as unit columns, shape (b, K).
-        counts: numbers of steps, ascending.
-
-    Returns:
-        Points v as unit columns, shape (len(counts) + 1, b, K); the last after the finish.
+    They start at points v, unit columns (b, K), and are seen after `counts` steps, ascending, and after the finish:
+    shape (len(counts) + 1, b, K).
     """
     if not ground.equations:
         return start.expand(len(counts) + 1, *start.shape)
@@ -162,9 +153,9 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     relation, (mean, next_mean) = ground.relation, ground.relation.means
-    M, bias, R2 = (t[ground.units] for t in (relation.basis, relation.bias, relation.splits[1].rows.T))
+    M, bias, R2 = relation.basis[ground.units], relation.bias[ground.units], ground._next_rows
     before = Space.image(M, bias, allowed(mean))
-    pair = Pair(relation.activation, before, Space.image(R2, torch.zeros_like(bias), allowed(next_mean)))
+    pair = Pair(relation.activation, before, Space.image(R2.T, torch.zeros_like(bias), allowed(next_mean)))
 
     def point(z: Tensor) -> Tensor:
         return ground.directions(torch.linalg.lstsq(M, z - bias[:, None]).solution.T)
@@ -206,14 +197,12 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
 
 
 def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
-    b = len(spaces[0])
     equations = []
     for number, slope in enumerate(slopes):
         before = slope[:, None] * (problem.layers[number].weight.to(torch.float64) @ spaces[number].T)
-        block = before.new_zeros(len(slope), (len(slopes) + 1) * b)
-        block[:, number * b : (number + 1) * b] = before / before.norm()
-        after = spaces[number + 1].T
-        block[:, (number + 1) * b : (number + 2) * b] = -after / after.norm()
-        equations.append(block)
+        after = -spaces[number + 1].T
+        blocks = [torch.zeros_like(after)] * (len(slopes) + 1)  # of dc, dp_1 … dp_k
+        blocks[number : number + 2] = before / before.norm(), after / after.norm()
+        equations.append(torch.cat(blocks, dim=1))
     jacobian = torch.cat(equations)
     return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=1e-9))

@@ -19,11 +19,7 @@ INK, PAPER, PLACEHOLDER = (32, 32, 32), (255, 255, 255), 200
 def story(batch: Batch, weight_grad: Tensor, inversion: Inversion, *, columns: int = 12) -> Image.Image:
     """Four bands of tiles: the private pictures, rows of the gradient, the recovered pictures, the error.
 
-    Args:
-        batch: the truth, pictures.
-        weight_grad: ∂L/∂W, shape (m, n); b of its rows are shown as pictures, each on its own scale.
-        inversion: what was recovered. Rows that are missing leave a grey tile.
-        columns: tiles per line.
+    Of the gradient ∂L/∂W, shape (m, n), b rows are shown, each on its own scale; what is missing leaves a grey tile.
 
     Raises:
         ValueError: if the batch holds no pictures.
