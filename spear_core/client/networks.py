@@ -41,8 +41,10 @@ def fully_connected(
     modules: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
         # on "meta" it draws no random numbers; nn.utils.skip_init would do the same, and load sympy for it
-        layer = nn.Linear(fan_in, fan_out, device="meta", dtype=dtype).to_empty(device="cpu")
-        for parameter in layer.parameters():  # what nn.Linear does by default
-            nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
+        layer = nn.Linear(fan_in, fan_out, device="meta", dtype=dtype)
+        bound = fan_in**-0.5  # what nn.Linear does by default
+        for name, shape in (("weight", (fan_out, fan_in)), ("bias", (fan_out,))):
+            values = torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)
+            layer.register_parameter(name, nn.Parameter(values))
         modules += [layer, activation()]
     return nn.Sequential(*modules[:-1])
