@@ -71,7 +71,7 @@ class Sender:
     def plain(self, batch: data.Batch | None = None, **options: Any) -> Message:
         """What it sends without any defence: of another batch, or of a network with other options."""
         batch = self.batch() if batch is None else batch
-        return _plain(batch, self.network(batch, **options))
+        return _sent(batch, self.network(batch, **options))
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,13 @@ def message(defence: str, value: Any, kind: str = "photos", seed: int = 0) -> Me
 
 
 # ---------------------------------------------------------------- what is sent
-def _plain(batch: data.Batch, model: nn.Sequential) -> Message:
-    return Message(batch, model, client.gradients(model, batch.inputs, batch.labels))
+def _sent(
+    batch: data.Batch,
+    model: nn.Sequential,
+    kind: Callable[..., dict[str, Tensor]] = client.gradients,
+    **how: Any,
+) -> Message:
+    return Message(batch, model, kind(model, batch.inputs, batch.labels, **how))
 
 
 def _changed(sender: Sender, change: Callable[..., dict[str, Tensor]], *knob: Any, **options: Any) -> Message:
@@ -112,19 +117,15 @@ def _changed(sender: Sender, change: Callable[..., dict[str, Tensor]], *knob: An
 
 
 def _clipped(sender: Sender, norm: float, sigma: float = 0.0) -> Message:
-    batch = sender.batch()
-    model = sender.network(batch)
-    sent = client.clipped(
-        model, batch.inputs, batch.labels, norm=norm, noise_multiplier=sigma, generator=sender.noise
-    )
-    return Message(batch, model, sent, {"batch_size": BATCH})
+    batch, noise = sender.batch(), {"noise_multiplier": sigma, "generator": sender.noise}
+    sent = _sent(batch, sender.network(batch), client.clipped, norm=norm, **noise)
+    return replace(sent, options={"batch_size": BATCH})
 
 
 def _fedavg(sender: Sender, steps: int = STEPS, lr: float = LR, batch_size: int | None = None) -> Message:
     batch = sender.batch()
-    model = sender.network(batch)
-    sent = client.update(model, batch.inputs, batch.labels, steps=steps, lr=lr, batch_size=batch_size)
-    return Message(batch, model, sent, {"local_steps": steps, "lr": lr, "local_batch_size": batch_size})
+    sent = _sent(batch, sender.network(batch), client.update, steps=steps, lr=lr, batch_size=batch_size)
+    return replace(sent, options={"local_steps": steps, "lr": lr, "local_batch_size": batch_size})
 
 
 def _labels(sender: Sender, count: int) -> Message:
@@ -151,7 +152,7 @@ def _dropout(sender: Sender, p: float) -> Message:
     modules = [[m] if isinstance(m, nn.Linear) else [m, nn.Dropout(p)] for m in sender.network(batch)]
     with torch.random.fork_rng(devices=[]):  # nn.Dropout takes no generator
         torch.manual_seed(sender.noise.initial_seed())
-        return _plain(batch, nn.Sequential(*chain(*modules)).train())
+        return _sent(batch, nn.Sequential(*chain(*modules)).train())
 
 
 def _batch_norm(sender: Sender, mode: str) -> Message:
@@ -160,7 +161,7 @@ def _batch_norm(sender: Sender, mode: str) -> Message:
     *hidden, last = sender.network(batch)
     added = mode != "none"
     modules = [[m, nn.BatchNorm1d(WIDTH)] if added and isinstance(m, nn.Linear) else [m] for m in hidden]
-    return _plain(batch, nn.Sequential(*chain(*modules), last).train(mode == "train"))
+    return _sent(batch, nn.Sequential(*chain(*modules), last).train(mode == "train"))
 
 
 DEFENCES = {

@@ -101,16 +101,13 @@ class Landscape:
         return torch.where(y.any(dim=0), misfit(self._outer, y), 0)
 
 
-def landscape(
-    problem: Problem, low_rank: LowRank | None = None, *, generator: torch.Generator | None = None
-) -> Landscape:
-    """The landscape of an attacked layer and the one behind it, by default with a split of its own, from `generator`.
+def landscape(problem: Problem, low_rank: LowRank | None = None) -> Landscape:
+    """The landscape of an attacked layer and the one behind it; by default it makes the split, always the same.
 
     Raises:
         ValueError: no next layer, its rank is too low, or more samples than independent inputs.
     """
-    generator = generator or torch.Generator().manual_seed(0)
-    low_rank = low_rank or split(problem.attacked.weight_grad, generator=generator)
+    low_rank = low_rank or split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
     relation = relate(Target(problem, low_rank))
     if relation.overfull:
         raise ValueError(

@@ -51,21 +51,22 @@ def _attack(sent: Message, **limits: Any) -> Inversion:
 
 def outcome(sent: Message, **limits: Any) -> Outcome:
     """Attack a message, within limits of `spear_core.invert` (`time_limit`), and compare with what its client kept."""
-    truth = sent.batch.inputs
-    b = len(truth)
-    none = torch.full((b,), -torch.inf, dtype=torch.float64), torch.full((b,), -1), torch.zeros(b) > 0
+    truth, found, words = sent.batch.inputs, None, ""
     try:
         found = _attack(sent, **limits)
     except ValueError as refusal:
-        return Outcome(*none, 0, str(refusal), None)
-    if found.inputs.shape[1] != truth.shape[1]:
+        words = str(refusal)
+    inputs, rows = truth[:0], torch.zeros(0, dtype=torch.bool)
+    if found is not None and found.inputs.shape[1] == truth.shape[1]:
+        inputs, rows = found.inputs, found.certified_rows.cpu()
+    elif found is not None:
         words = f"Only the inputs of a later layer came back: {found.inputs.shape[1]} numbers, no pictures."
-        return Outcome(*none, 0, words, found)
-    score = metrics.compare(found.inputs, truth)
-    rows = found.certified_rows.cpu()
-    certified = (score.order >= 0) & rows[score.order.clamp_min(0)] if len(rows) else none[2]
+    score = metrics.compare(inputs, truth)
+    matched = score.order >= 0
+    certified = torch.zeros_like(matched)
+    certified[matched] = rows[score.order[matched]]
     false = int(rows.sum()) - int((certified & score.exact).sum())
-    return Outcome(score.psnr, score.order, certified, false, "", found)
+    return Outcome(score.psnr, score.order, certified, false, words, found)
 
 
 # ---------------------------------------------------------------- many runs
