@@ -108,14 +108,12 @@ class Stages:
     Attributes:
         lost: share of right candidates that it rejects.
         passed: share of wrong candidates that go on to all rows.
-        entries: entries of L q that are computed for each draw, on average.
-        single: the same without a first stage: m.
+        entries: entries of L q that are computed for each draw, on average; without a first stage, m.
     """
 
     lost: float
     passed: float
     entries: float
-    single: int
 
 
 def two_stages(found: Candidates, rows: int, zeros: int) -> Stages:
@@ -128,13 +126,10 @@ def two_stages(found: Candidates, rows: int, zeros: int) -> Stages:
         raise ValueError(f"zeros must be 0 to the number of rows, got {zeros} of {rows}")
     counts = zeros_in_order(found)
     passes = counts[:, min(rows, counts.shape[1]) - 1] >= zeros
-    right, m = found.right, found.zero.shape[1]
-    return Stages(
-        lost=float((~passes[right]).double().mean()) if right.any() else 0.0,
-        passed=float(passes[~right].double().mean()) if (~right).any() else 0.0,
-        entries=rows + float(passes.double().mean()) * m,
-        single=m,
-    )
+    right = found.right
+    lost = float((~passes[right]).double().mean()) if right.any() else 0.0
+    passed = float(passes[~right].double().mean()) if (~right).any() else 0.0
+    return Stages(lost, passed, rows + float(passes.double().mean()) * found.zero.shape[1])
 
 
 @lru_cache(maxsize=4)

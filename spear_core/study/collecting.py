@@ -189,10 +189,8 @@ def coin_batches(batch_size: int, units: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(units)
     rank = full_rank_probability(batch_size)
     zero = torch.rand(BATCHES, units, batch_size, generator=generator) < 0.5
-    zeros, gone = (
-        zero.sum(dim=1),
-        zero.all(dim=2).sum(dim=1),
-    )  # gone: units that are silent for the whole batch
+    zeros = zero.sum(dim=1)
+    gone = zero.all(dim=2).sum(dim=1)  # units that are silent for the whole batch
     chance = cache(theory.hit_probability)  # few different numbers
     live, counts = (units - gone).tolist(), (zeros - gone[:, None]).tolist()
     hits = [[chance(batch_size, of, count) for count in row] for of, row in zip(live, counts)]

@@ -20,6 +20,7 @@ BATCH, WIDTH, DEPTH, SIDE = 8, 400, 4, 32  # b, m, linear layers, side of a phot
 CLIP = 1.0  # norm of an example's gradient under DP-SGD
 STEPS, LR = 5, 0.1  # of FedAvg, where the knob is another one
 FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+Step = Callable[..., dict[str, Tensor]]  # its result is what is sent
 HIDDEN = {
     "nothing": (),
     "first layer": ("0.",),
@@ -101,16 +102,11 @@ def message(defence: str, value: Any, kind: str = "photos", seed: int = 0) -> Me
 
 
 # ---------------------------------------------------------------- what is sent
-def _sent(
-    batch: data.Batch,
-    model: nn.Sequential,
-    kind: Callable[..., dict[str, Tensor]] = client.gradients,
-    **how: Any,
-) -> Message:
+def _sent(batch: data.Batch, model: nn.Sequential, kind: Step = client.gradients, **how: Any) -> Message:
     return Message(batch, model, kind(model, batch.inputs, batch.labels, **how))
 
 
-def _changed(sender: Sender, change: Callable[..., dict[str, Tensor]], *knob: Any, **options: Any) -> Message:
+def _changed(sender: Sender, change: Step, *knob: Any, **options: Any) -> Message:
     """Gradients that were changed before they were sent; the server is told b."""
     sent = sender.plain()
     return replace(sent, gradients=change(sent.gradients, *knob, **options), options={"batch_size": BATCH})

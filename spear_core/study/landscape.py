@@ -187,19 +187,15 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
     if not 1 <= relations < len(problem.layers):
         raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
     layers = problem.layers[: relations + 1]
+    weights = [layer.weight.to(torch.float64) for layer in layers]
     spaces = [split(layer.weight_grad, len(inputs)).rows for layer in layers]
-    weight, bias = (t.to(torch.float64) for t in (layers[0].weight, layers[0].bias))
-    slopes = forward(layers, inputs.to(torch.float64) @ weight.T + bias).slopes
-    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(len(inputs))]
-
-
-def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
+    z = inputs.to(torch.float64) @ weights[0].T + layers[0].bias.to(torch.float64)
     equations = []
-    for number, slope in enumerate(slopes):
-        before = slope[:, None] * (problem.layers[number].weight.to(torch.float64) @ spaces[number].T)
-        after = -spaces[number + 1].T
-        blocks = [torch.zeros_like(after)] * (len(slopes) + 1)  # of dc, dp_1 … dp_k
-        blocks[number : number + 2] = before / before.norm(), after / after.norm()
-        equations.append(torch.cat(blocks, dim=1))
-    jacobian = torch.cat(equations)
-    return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=1e-9))
+    for number, slope in enumerate(forward(layers, z).slopes):
+        before = slope[:, :, None] * (weights[number] @ spaces[number].T)
+        after = -spaces[number + 1].T.expand(len(inputs), -1, -1)
+        blocks = [torch.zeros_like(after)] * (relations + 1)  # of dc, dp_1 … dp_k
+        blocks[number : number + 2] = (t / t.norm(dim=(1, 2), keepdim=True) for t in (before, after))
+        equations.append(torch.cat(blocks, dim=2))
+    jacobians = torch.cat(equations, dim=1)
+    return [int(jacobians.shape[2] - rank) for rank in torch.linalg.matrix_rank(jacobians, rtol=1e-9)]

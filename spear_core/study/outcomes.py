@@ -103,10 +103,8 @@ class Measured:
             tuple(row for row in rows if which.items() <= row.items()) for rows in (attacks, networks)
         )
         psnr = [decibel for row in runs for decibel in row["psnr"]]
-        median, seconds = (
-            statistics.median(numbers) if runs else math.nan
-            for numbers in (psnr, [row["seconds"] for row in runs])
-        )
+        median = statistics.median(psnr or [math.nan])
+        seconds = statistics.median([row["seconds"] for row in runs] or [math.nan])
         certified, false = (sum(row[key] for row in runs) for key in ("certified", "false"))
         refused = sum(bool(row["refused"]) for row in runs)
         accuracy = statistics.mean(row["accuracy"] for row in trained) if trained else None
