@@ -8,6 +8,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -90,7 +91,9 @@ def tell(options: argparse.Namespace) -> str:
     seconds = time.perf_counter() - began
     # and who has seen both
     score = metrics.compare(inversion.inputs, batch.inputs)
-    path = picture.save(picture.story(batch, next(iter(gradients.values())), inversion), options.output)
+    path = Path(options.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.story(batch, next(iter(gradients.values())), inversion).save(path)
     return (
         f"{inversion}\nAgainst the truth: {int(score.exact.sum())} of {b} exact, worst "
         f"{float(score.psnr.min()):.0f} dB, largest error {score.largest_error:.1e}, in {seconds:.2f} s\n"

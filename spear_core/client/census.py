@@ -59,26 +59,22 @@ def read(path: Path) -> tuple[Tensor, Tensor]:
     if not path.exists():
         raise FileNotFoundError(f'{path} must be there, got no such file; "people" is made and needs none')
     with path.open(newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if len(row) == len(FILE_COLUMNS)]
-    found = [dict(zip(FILE_COLUMNS, row, strict=True)) for row in rows]
-    groups = [(name, value) for name, values in CATEGORIES.items() for value in values]
-    numbers = [
-        # "Married" stands for all the kinds of it that the file knows
-        [
-            *(float(row[name]) for name in CONTINUOUS),
-            *(float(row[name].startswith(value)) for name, value in groups),
-        ]
-        for row in found
-    ]
-    earns = [int(row["income"].startswith(">50K")) for row in found]
+        found = [row for row in csv.DictReader(file, FILE_COLUMNS, skipinitialspace=True) if row["income"]]
+    numbers = [[_number(person, *column.split("=")) for column in COLUMNS] for person in found]
+    earns = [int(person["income"].startswith(">50K")) for person in found]
     return torch.tensor(numbers, dtype=torch.float64), torch.tensor(earns)
+
+
+def _number(person: dict[str, str], name: str, category: str | None = None) -> float:
+    if category is None:
+        return float(person[name])
+    return float(
+        person[name].startswith(category)
+    )  # "Married" stands for all the kinds of it that the file knows
 
 
 def categories(rows: Tensor) -> list[dict[str, str]]:
     """The category of each row, in the columns of `COLUMNS`, in each one-hot group: the column that is largest."""
     groups = rows[:, len(CONTINUOUS) :].split([len(values) for values in CATEGORIES.values()], dim=1)
-    largest = [group.argmax(dim=1).tolist() for group in groups]
-    return [
-        {name: values[index] for (name, values), index in zip(CATEGORIES.items(), person, strict=True)}
-        for person in zip(*largest, strict=True)
-    ]
+    largest = torch.stack([group.argmax(dim=1) for group in groups], dim=1).tolist()
+    return [{name: CATEGORIES[name][at] for name, at in zip(CATEGORIES, person)} for person in largest]

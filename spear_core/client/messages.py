@@ -75,7 +75,7 @@ def update(
         raise ValueError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
     before = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    weights, reached = dict(before), set[str]()
+    weights = dict(before)
     for _, rows in zip(range(steps), minibatches(len(inputs), batch_size, generator)):
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         output = functional_call(model, {**leaves, **buffers}, (inputs[rows],))
@@ -83,8 +83,7 @@ def update(
         for name, grad in zip(leaves, found, strict=True):
             if grad is not None:
                 weights[name] = weights[name] - lr * grad
-                reached.add(name)
-    return {name: before[name] - weights[name] for name in before if name in reached}
+    return {name: start - weights[name] for name, start in before.items() if weights[name] is not start}
 
 
 def minibatches(

@@ -34,8 +34,11 @@ class Selection:
         return self.reconstruction.sparsity_match
 
 
-def greedy(pool: Pool) -> tuple[int, ...]:
-    """The sparsest independent directions, unique ones first: positions in the pool, at most b."""
+def greedy(pool: Pool, apart: float = INDEPENDENT) -> tuple[int, ...]:
+    """The sparsest independent directions, unique ones first: positions in the pool, at most b.
+
+    Each is at least so far `apart` from the span of those before it.
+    """
     sparsest = pool.zeros.argsort(descending=True, stable=True)
     order = sparsest[pool.unique[sparsest].to(torch.int8).argsort(descending=True, stable=True)]
     b = pool.directions.shape[0]
@@ -45,7 +48,7 @@ def greedy(pool: Pool) -> tuple[int, ...]:
         q = pool.directions[:, position]
         for _ in range(2):  # twice is enough for orthogonality to rounding
             q = q - basis @ (basis.T @ q)
-        if float(q.norm()) > INDEPENDENT:
+        if float(q.norm()) > apart:
             basis = torch.cat([basis, (q / q.norm())[:, None]], dim=1)
             chosen.append(position)
         if len(chosen) == b:

@@ -15,6 +15,7 @@ parameter name with L the mean cross-entropy; a CPU `generator` gives their star
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -126,9 +127,7 @@ def best_so_far(run: Iterable[Guess], frames: int) -> Tensor:
     The attacker sees how well a gradient fits. Steps of a fixed size may leave a good guess for a far worse one, and
     whether they do hangs on the rounding of the machine.
     """
-    best: list[Guess] = []
-    for guess in run:
-        best.append(guess if not best else min(best[-1], guess, key=lambda found: found.objective))
+    best = list(accumulate(run, lambda *guesses: min(guesses, key=lambda guess: guess.objective)))
     return torch.stack([best[round(i * (len(best) - 1) / frames)].inputs for i in range(frames + 1)])
 
 

@@ -66,12 +66,9 @@ def random_sets(count: int, size: int, below: int, *, generator: torch.Generator
 def first_hits(
     output_grads: Tensor, runs: int, *, generator: torch.Generator | None = None, limit: int = 10**8
 ) -> Tensor:
-    """Number of the draw that first gave each direction, over independent repetitions.
+    """Number of the draw that first gave each direction, over independent repetitions, shape (≤ runs, b).
 
-    After `limit` draws in all no further run is begun or finished.
-
-    Returns:
-        Shape (≤ runs, b); the largest number in a row is how many draws that run took.
+    After `limit` draws in all no further run is begun or finished. The largest number in a row is what that run took.
     """
     rows = live_columns(output_grads)
     k, b = rows.shape
@@ -175,8 +172,6 @@ def full_rank_probability(batch_size: int) -> float:
     """
     generator = torch.Generator().manual_seed(batch_size)
     size = batch_size - 1
-    if size == 1:
-        return 1.0
     pattern = torch.rand(COINS, size, size, generator=generator) < 0.5
     while bool((empty := ~pattern.any(dim=2)).any()):
         pattern[empty] = torch.rand(int(empty.sum()), size, generator=generator) < 0.5
@@ -188,21 +183,16 @@ def full_rank_probability(batch_size: int) -> float:
 def coin_batches(batch_size: int, units: int) -> tuple[Tensor, Tensor]:
     """Batches as they would be if every entry of ∂L/∂Z were zero by the toss of a fair coin.
 
-    Batches differ in their numbers of zeros, and a few zeros more or less count to the power of b − 1.
-
-    Returns:
-        Zeros of each column, and the probability that a draw gives its direction, both of shape
-        (`BATCHES`, b).
+    Batches differ in their numbers of zeros, and a few zeros more or less count to the power of b − 1. Returned are the
+    zeros of each column, and the probability that a draw gives its direction, both of shape (`BATCHES`, b).
     """
     generator = torch.Generator().manual_seed(units)
     rank = full_rank_probability(batch_size)
-    zeros = torch.zeros(BATCHES, batch_size, dtype=torch.int64)
-    gone = torch.zeros(BATCHES, 1, dtype=torch.int64)  # units that are silent for the whole batch
-    for i in range(BATCHES):
-        zero = torch.rand(units, batch_size, generator=generator) < 0.5
-        zeros[i], gone[i] = zero.sum(dim=0), zero.all(dim=1).sum()
+    zero = torch.rand(BATCHES, units, batch_size, generator=generator) < 0.5
+    zeros = zero.sum(dim=1)
+    gone = zero.all(dim=2).sum(dim=1)  # units that are silent for the whole batch
     chance = cache(theory.hit_probability)  # few different numbers
-    live, counts = (units - gone).flatten().tolist(), (zeros - gone).tolist()
+    live, counts = (units - gone).tolist(), (zeros - gone[:, None]).tolist()
     hits = [[chance(batch_size, of, count) for count in row] for of, row in zip(live, counts)]
     return zeros, torch.tensor(hits, dtype=torch.float64) * rank
 
@@ -211,8 +201,7 @@ def coin_batches(batch_size: int, units: int) -> tuple[Tensor, Tensor]:
 def predicted_range(batch_size: int, units: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Range that holds the expected number of draws of most batches, if every unit is a fair coin.
 
-    Returns:
-        The central quantiles of `theory.expected_draws_each` over `coin_batches`, with that share of them inside.
+    The central quantiles of `theory.expected_draws_each` over `coin_batches`, with that share of them inside.
     """
     expected = theory.expected_draws_of_batches(coin_batches(batch_size, units)[1].numpy())
     tail = (1 - confidence) / 2

@@ -6,7 +6,6 @@ The attack on it is in `spear_core.study.outcomes`. Unless the knob says otherwi
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -21,6 +20,7 @@ BATCH, WIDTH, DEPTH, SIDE = 8, 400, 4, 32  # b, m, linear layers, side of a phot
 CLIP = 1.0  # norm of an example's gradient under DP-SGD
 STEPS, LR = 5, 0.1  # of FedAvg, where the knob is another one
 FORMATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+Step = Callable[..., dict[str, Tensor]]  # its result is what is sent
 HIDDEN = {
     "nothing": (),
     "first layer": ("0.",),
@@ -72,7 +72,7 @@ class Sender:
     def plain(self, batch: data.Batch | None = None, **options: Any) -> Message:
         """What it sends without any defence: of another batch, or of a network with other options."""
         batch = self.batch() if batch is None else batch
-        return _plain(batch, self.network(batch, **options))
+        return _sent(batch, self.network(batch, **options))
 
 
 @dataclass(frozen=True)
@@ -102,30 +102,26 @@ def message(defence: str, value: Any, kind: str = "photos", seed: int = 0) -> Me
 
 
 # ---------------------------------------------------------------- what is sent
-def _plain(batch: data.Batch, model: nn.Sequential) -> Message:
-    return Message(batch, model, client.gradients(model, batch.inputs, batch.labels))
+def _sent(batch: data.Batch, model: nn.Sequential, kind: Step = client.gradients, **how: Any) -> Message:
+    return Message(batch, model, kind(model, batch.inputs, batch.labels, **how))
 
 
-def _changed(sender: Sender, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Message:
+def _changed(sender: Sender, change: Step, *knob: Any, **options: Any) -> Message:
     """Gradients that were changed before they were sent; the server is told b."""
     sent = sender.plain()
-    return replace(sent, gradients=change(dict(sent.gradients)), options={"batch_size": BATCH})
+    return replace(sent, gradients=change(sent.gradients, *knob, **options), options={"batch_size": BATCH})
 
 
 def _clipped(sender: Sender, norm: float, sigma: float = 0.0) -> Message:
-    batch = sender.batch()
-    model = sender.network(batch)
-    sent = client.clipped(
-        model, batch.inputs, batch.labels, norm=norm, noise_multiplier=sigma, generator=sender.noise
-    )
-    return Message(batch, model, sent, {"batch_size": BATCH})
+    batch, noise = sender.batch(), {"noise_multiplier": sigma, "generator": sender.noise}
+    sent = _sent(batch, sender.network(batch), client.clipped, norm=norm, **noise)
+    return replace(sent, options={"batch_size": BATCH})
 
 
 def _fedavg(sender: Sender, steps: int = STEPS, lr: float = LR, batch_size: int | None = None) -> Message:
     batch = sender.batch()
-    model = sender.network(batch)
-    sent = client.update(model, batch.inputs, batch.labels, steps=steps, lr=lr, batch_size=batch_size)
-    return Message(batch, model, sent, {"local_steps": steps, "lr": lr, "local_batch_size": batch_size})
+    sent = _sent(batch, sender.network(batch), client.update, steps=steps, lr=lr, batch_size=batch_size)
+    return replace(sent, options={"local_steps": steps, "lr": lr, "local_batch_size": batch_size})
 
 
 def _labels(sender: Sender, count: int) -> Message:
@@ -152,7 +148,7 @@ def _dropout(sender: Sender, p: float) -> Message:
     modules = [[m] if isinstance(m, nn.Linear) else [m, nn.Dropout(p)] for m in sender.network(batch)]
     with torch.random.fork_rng(devices=[]):  # nn.Dropout takes no generator
         torch.manual_seed(sender.noise.initial_seed())
-        return _plain(batch, nn.Sequential(*chain(*modules)).train())
+        return _sent(batch, nn.Sequential(*chain(*modules)).train())
 
 
 def _batch_norm(sender: Sender, mode: str) -> Message:
@@ -161,76 +157,54 @@ def _batch_norm(sender: Sender, mode: str) -> Message:
     *hidden, last = sender.network(batch)
     added = mode != "none"
     modules = [[m, nn.BatchNorm1d(WIDTH)] if added and isinstance(m, nn.Linear) else [m] for m in hidden]
-    return _plain(batch, nn.Sequential(*chain(*modules), last).train(mode == "train"))
+    return _sent(batch, nn.Sequential(*chain(*modules), last).train(mode == "train"))
 
 
 DEFENCES = {
     "noise": Defence(
-        "gaussian noise",
-        "noise / rms of the gradient",
-        (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
-        lambda sender, size: _changed(sender, partial(client.noised, relative=size, generator=sender.noise)),
+        "gaussian noise", "noise / rms of the gradient", (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        lambda sender, size: _changed(sender, client.noised, size, generator=sender.noise),
     ),
     "clip": Defence("clipping per example", "largest norm C", (10.0, 1.0, 0.1, 0.01, 0.001), _clipped),
     "dp": Defence(
-        "DP-SGD: clipping and noise",
-        "noise multiplier σ, C = 1",
-        (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+        "DP-SGD: clipping and noise", "noise multiplier σ, C = 1", (1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0),
         lambda sender, sigma: _clipped(sender, CLIP, sigma),
     ),
     "bits": Defence(
-        "quantisation",
-        "bits for each number",
-        (16, 12, 8, 6, 4, 3, 2),
-        lambda sender, bits: _changed(sender, partial(defences.quantised, bits=bits)),
+        "quantisation", "bits for each number", (16, 12, 8, 6, 4, 3, 2),
+        lambda sender, bits: _changed(sender, defences.quantised, bits),
     ),
     "top": Defence(
-        "top-k sparsification",
-        "share of entries kept",
-        (1.0, 0.9, 0.5, 0.1, 0.01, 0.001),
-        lambda sender, share: _changed(sender, partial(defences.sparsified, share=share)),
+        "top-k sparsification", "share of entries kept", (1.0, 0.9, 0.5, 0.1, 0.01, 0.001),
+        lambda sender, share: _changed(sender, defences.sparsified, share),
     ),
     "format": Defence(
-        "shorter numbers",
-        "format",
-        tuple(FORMATS),
-        lambda sender, name: _changed(sender, partial(defences.rounded, dtype=FORMATS[name])),
+        "shorter numbers", "format", tuple(FORMATS),
+        lambda sender, name: _changed(sender, defences.rounded, FORMATS[name]),
     ),
     "steps": Defence("FedAvg: local steps", "steps, lr 0.1", (1, 2, 5, 10, 20), _fedavg),
     "lr": Defence(
-        "FedAvg: learning rate",
-        "lr, 5 steps",
-        (0.001, 0.01, 0.1, 0.3, 1.0),
+        "FedAvg: learning rate", "lr, 5 steps", (0.001, 0.01, 0.1, 0.3, 1.0),
         lambda sender, lr: _fedavg(sender, lr=lr),
     ),
     "minibatch": Defence(
-        "FedAvg: minibatches",
-        "samples per step, one epoch, lr 0.1",
-        (8, 4, 2, 1),
+        "FedAvg: minibatches", "samples per step, one epoch, lr 0.1", (8, 4, 2, 1),
         lambda sender, size: _fedavg(sender, steps=BATCH // size, batch_size=size),
     ),
     "batch": Defence(
-        "larger batches",
-        "batch size b",
-        (8, 24, 64, 120, 160, 200, 240),
+        "larger batches", "batch size b", (8, 24, 64, 120, 160, 200, 240),
         lambda sender, b: sender.plain(sender.batch(b)),
     ),
     "clients": Defence(
-        "secure aggregation",
-        "clients of 8 samples each",
-        (1, 2, 5, 10, 20, 25, 30),
+        "secure aggregation", "clients of 8 samples each", (1, 2, 5, 10, 20, 25, 30),
         lambda sender, clients: sender.plain(sender.batch(BATCH * clients)),
     ),
     "width": Defence(
-        "narrower layers",
-        "width m",
-        (400, 100, 50, 24, 16, 12, 8),
+        "narrower layers", "width m", (400, 100, 50, 24, 16, 12, 8),
         lambda sender, width: sender.plain(width=width),
     ),
     "activation": Defence(
-        "other activations",
-        "activation",
-        ("ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "Hardtanh"),
+        "other activations", "activation", ("ReLU", "LeakyReLU", "GELU", "SiLU", "Tanh", "Sigmoid", "Hardtanh"),
         lambda sender, name: sender.plain(activation=getattr(nn, name)),
     ),
     "labels": Defence("one-label batches", "different labels", (8, 4, 2, 1), _labels),
@@ -239,9 +213,7 @@ DEFENCES = {
     "dropout": Defence("dropout", "share dropped", (0.0, 0.1, 0.3, 0.5, 0.8), _dropout),
     "norm": Defence("batch norm", "mode", ("none", "eval", "train"), _batch_norm),
     "hidden": Defence(
-        "hiding layers",
-        "hidden gradient",
-        tuple(HIDDEN),
-        lambda sender, what: _changed(sender, partial(defences.withheld, prefixes=HIDDEN[what])),
+        "hiding layers", "hidden gradient", tuple(HIDDEN),
+        lambda sender, what: _changed(sender, defences.withheld, HIDDEN[what]),
     ),
-}
+}  # fmt: skip

@@ -7,7 +7,7 @@ v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its heigh
 ‖(I − Y Yᵀ) σ(z)‖ / ‖σ(z)‖. Where s < 0 no input lies: c · μ = 1 holds on the other side only.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from spear_core.certificate.backprop import forward
 from spear_core.consistency.affine import Pair, Space, allowed
 from spear_core.consistency.finish import gauss_newton, pattern_newton
-from spear_core.consistency.relation import relate
+from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.smooth import MEMORY
 from spear_core.consistency.walk import alternate, reflect_affine
 from spear_core.linalg import misfit, orthonormal, units
@@ -25,7 +25,6 @@ from spear_core.problem import Problem
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
 
-CHUNK = 4096  # directions whose misfit is computed at a time
 FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
 FINISH_PASSES, FINISH_STEPS = 15, 24
 TINY = 1e-12  # share s below which a direction counts as one without an input
@@ -36,23 +35,11 @@ class Landscape:
     """Two layers' knowledge of one sample, seen through some of the m units.
 
     Attributes:
-        basis: M, shape (m, b).
-        bias: β, shape (m,).
-        rows: R₂, shape (b, m).
-        mean: μ = Lᵀ g, shape (b,).
-        next_mean: the same for the next layer, shape (b,).
-        sigma: the activation.
-        has_relu: whether it is ReLU, for which the relation is homogeneous.
+        relation: what the two layers say.
         units: positions of the units whose columns of ∂L/∂W₂ are seen.
     """
 
-    basis: Tensor
-    bias: Tensor
-    rows: Tensor
-    mean: Tensor
-    next_mean: Tensor
-    sigma: Callable[[Tensor], Tensor]
-    has_relu: bool
+    relation: Relation
     units: Tensor
 
     def seeing(self, units: Tensor) -> "Landscape":
@@ -60,19 +47,14 @@ class Landscape:
         return replace(self, units=units)
 
     @property
-    def batch_size(self) -> int:
-        """Number of samples b."""
-        return self.basis.shape[1]
-
-    @property
     def equations(self) -> int:
         """How many equations σ(z) ∈ 𝒴 are: m − b, or 0 where 𝒴 is everything."""
-        return max(0, len(self.units) - self.batch_size)
+        return max(0, len(self.units) - self.relation.batch_size)
 
     @cached_property
     def _homogeneous(self) -> Tensor:
         """N = M + β μᵀ."""
-        return self.basis + self.bias[:, None] * self.mean
+        return self.relation.basis + self.relation.bias[:, None] * self.relation.means[0]
 
     @cached_property
     def _chart(self) -> tuple[Tensor, Tensor]:
@@ -80,10 +62,15 @@ class Landscape:
         inner, triangle = torch.linalg.qr(self._homogeneous)
         return inner, triangle
 
+    @property
+    def _next_rows(self) -> Tensor:
+        """R₂ on the seen units, shape (b, seen)."""
+        return self.relation.splits[1].rows[:, self.units]
+
     @cached_property
     def _outer(self) -> Tensor:
         """Y on the seen units, orthonormal columns."""
-        return orthonormal(self.rows[:, self.units].T)
+        return orthonormal(self._next_rows.T)
 
     def directions(self, coefficients: Tensor) -> Tensor:
         """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
@@ -91,12 +78,12 @@ class Landscape:
 
     def shares(self, v: Tensor) -> Tensor:
         """s = μ · T⁻¹ v, shape (k,): positive where there is an input."""
-        return self.mean @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        return self.relation.means[0] @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
 
     def coefficients(self, v: Tensor) -> Tensor:
         """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
         c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
-        s = self.mean @ c
+        s = self.relation.means[0] @ c
         return torch.where(s > TINY, c / s, torch.nan).T
 
     def hidden(self, v: Tensor) -> Tensor:
@@ -108,44 +95,25 @@ class Landscape:
 
         Zero where nothing can be told: no unit is seen, or all seen ones are silent.
         """
-        return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
-
-    def _misfit(self, v: Tensor) -> Tensor:
-        y = self.sigma(self.hidden(v)[self.units])
         if not self.equations:
             return v.new_zeros(v.shape[1])
+        y = self.relation.activation(self.hidden(v)[self.units])
         return torch.where(y.any(dim=0), misfit(self._outer, y), 0)
 
 
-def landscape(
-    problem: Problem, low_rank: LowRank | None = None, *, generator: torch.Generator | None = None
-) -> Landscape:
-    """The landscape of an attacked layer and the one behind it.
-
-    Args:
-        problem: at least two layers.
-        low_rank: split of the attacked layer's gradient; by default it is made here.
-        generator: source of the split's random sketch.
+def landscape(problem: Problem, low_rank: LowRank | None = None) -> Landscape:
+    """The landscape of an attacked layer and the one behind it; by default it makes the split, always the same.
 
     Raises:
         ValueError: no next layer, its rank is too low, or more samples than independent inputs.
     """
-    generator = generator or torch.Generator().manual_seed(0)
-    low_rank = low_rank or split(problem.attacked.weight_grad, generator=generator)
+    low_rank = low_rank or split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
     relation = relate(Target(problem, low_rank))
     if relation.overfull:
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
         )
-    return Landscape(
-        relation.basis,
-        relation.bias,
-        relation.splits[1].rows,
-        *relation.means,
-        relation.activation,
-        problem.attacked.has_relu,
-        torch.arange(len(relation.bias), device=relation.bias.device),
-    )
+    return Landscape(relation, torch.arange(len(relation.bias), device=relation.bias.device))
 
 
 def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
@@ -155,17 +123,12 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     `walk.reflect_affine`, then `finish.gauss_newton`, both of `consistency`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
-    Args:
-        ground: the landscape.
-        start: points v as unit columns, shape (b, K).
-        counts: numbers of steps, ascending.
-
-    Returns:
-        Points v as unit columns, shape (len(counts) + 1, b, K); the last after the finish.
+    They start at points v, unit columns (b, K), and are seen after `counts` steps, ascending, and after the finish:
+    shape (len(counts) + 1, b, K).
     """
     if not ground.equations:
         return start.expand(len(counts) + 1, *start.shape)
-    walk = _relu_paths if ground.has_relu else _smooth_paths
+    walk = _relu_paths if ground.relation.layers[0].has_relu else _smooth_paths
     return walk(ground, start, counts)
 
 
@@ -186,9 +149,10 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
 
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    M, bias, R2 = ground.basis[ground.units], ground.bias[ground.units], ground.rows[:, ground.units]
-    before = Space.image(M, bias, allowed(ground.mean))
-    pair = Pair(ground.sigma, before, Space.image(R2.T, torch.zeros_like(bias), allowed(ground.next_mean)))
+    relation, (mean, next_mean) = ground.relation, ground.relation.means
+    M, bias, R2 = relation.basis[ground.units], relation.bias[ground.units], ground._next_rows
+    before = Space.image(M, bias, allowed(mean))
+    pair = Pair(relation.activation, before, Space.image(R2.T, torch.zeros_like(bias), allowed(next_mean)))
 
     def point(z: Tensor) -> Tensor:
         return ground.directions(torch.linalg.lstsq(M, z - bias[:, None]).solution.T)
@@ -223,21 +187,15 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
     if not 1 <= relations < len(problem.layers):
         raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
     layers = problem.layers[: relations + 1]
+    weights = [layer.weight.to(torch.float64) for layer in layers]
     spaces = [split(layer.weight_grad, len(inputs)).rows for layer in layers]
-    weight, bias = (t.to(torch.float64) for t in (layers[0].weight, layers[0].bias))
-    slopes = forward(layers, inputs.to(torch.float64) @ weight.T + bias).slopes
-    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(len(inputs))]
-
-
-def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
-    b = len(spaces[0])
+    z = inputs.to(torch.float64) @ weights[0].T + layers[0].bias.to(torch.float64)
     equations = []
-    for number, slope in enumerate(slopes):
-        before = slope[:, None] * (problem.layers[number].weight.to(torch.float64) @ spaces[number].T)
-        block = before.new_zeros(len(slope), (len(slopes) + 1) * b)
-        block[:, number * b : (number + 1) * b] = before / before.norm()
-        after = spaces[number + 1].T
-        block[:, (number + 1) * b : (number + 2) * b] = -after / after.norm()
-        equations.append(block)
-    jacobian = torch.cat(equations)
-    return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=1e-9))
+    for number, slope in enumerate(forward(layers, z).slopes):
+        before = slope[:, :, None] * (weights[number] @ spaces[number].T)
+        after = -spaces[number + 1].T.expand(len(inputs), -1, -1)
+        blocks = [torch.zeros_like(after)] * (relations + 1)  # of dc, dp_1 … dp_k
+        blocks[number : number + 2] = (t / t.norm(dim=(1, 2), keepdim=True) for t in (before, after))
+        equations.append(torch.cat(blocks, dim=2))
+    jacobians = torch.cat(equations, dim=1)
+    return [int(jacobians.shape[2] - rank) for rank in torch.linalg.matrix_rank(jacobians, rtol=1e-9)]

@@ -1,7 +1,6 @@
 """One picture of the story: private photographs, what was sent, what came back, and the difference."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -13,17 +12,14 @@ from spear_core.study.metrics import compare
 
 ERROR_FACTOR = 1e6  # float32 errors of about 1e-7 become visible
 TILE, GAP, MARGIN, HEADING = 96, 4, 16, 28
+COLUMNS = 12  # tiles per line
 INK, PAPER, PLACEHOLDER = (32, 32, 32), (255, 255, 255), 200
 
 
-def story(batch: Batch, weight_grad: Tensor, inversion: Inversion, *, columns: int = 12) -> Image.Image:
+def story(batch: Batch, weight_grad: Tensor, inversion: Inversion) -> Image.Image:
     """Four bands of tiles: the private pictures, rows of the gradient, the recovered pictures, the error.
 
-    Args:
-        batch: the truth, pictures.
-        weight_grad: ∂L/∂W, shape (m, n); b of its rows are shown as pictures, each on its own scale.
-        inversion: what was recovered. Rows that are missing leave a grey tile.
-        columns: tiles per line.
+    Of the gradient ∂L/∂W, shape (m, n), b rows are shown, each on its own scale; what is missing leaves a grey tile.
 
     Raises:
         ValueError: if the batch holds no pictures.
@@ -49,19 +45,11 @@ def story(batch: Batch, weight_grad: Tensor, inversion: Inversion, *, columns: i
         (f"Recovered from the gradient alone ({state})", found),
         (f"Difference from the private batch, magnified {ERROR_FACTOR:,.0f} times", errors),
     ]
-    return _stack(bands, columns)
+    return _stack(bands)
 
 
-def save(picture: Image.Image, path: str | Path) -> Path:
-    """Write a picture as PNG, folders included; returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-    return path
-
-
-def _stack(bands: Sequence[tuple[str, np.ndarray]], columns: int) -> Image.Image:
-    columns = min(columns, max(len(tiles) for _, tiles in bands))
+def _stack(bands: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    columns = min(COLUMNS, max(len(tiles) for _, tiles in bands))
     lines = [-(-len(tiles) // columns) for _, tiles in bands]
     width = 2 * MARGIN + columns * (TILE + GAP) - GAP
     height = MARGIN + sum(HEADING + count * (TILE + GAP) + MARGIN for count in lines)

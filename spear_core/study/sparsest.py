@@ -13,7 +13,9 @@ from torch import Tensor
 
 from spear_core.spear.low_rank import split
 from spear_core.spear.reconstruction import scales
+from spear_core.spear.records import Pool
 from spear_core.spear.sampling import draw_directions, live_rows
+from spear_core.spear.selection import greedy
 from spear_core.spear.zeros import zeros_of
 
 DRAWS = 8000  # for b = 8: each direction is met dozens of times if half of its column is zero
@@ -65,27 +67,11 @@ def sparsest_batch(
     # steps 3 and 4, without the threshold and without λ
     q = (drawn / drawn.norm(dim=1, keepdim=True)).T
     is_zero = zeros_of(low_rank, q)
-    taken = sparsest_independent(q, is_zero.sum(dim=0))
+    zeros = is_zero.sum(dim=0)
+    taken = greedy(Pool(q, zeros, torch.ones_like(zeros, dtype=torch.bool)), APART)
     # the unit vector that comes closest to zero on all its zeros: less rounding than from b − 1 of them
     silent = (L[is_zero[:, k]] for k in taken)
     q = torch.stack([torch.linalg.eigh(rows.T @ rows)[1][:, 0] for rows in silent], dim=1)
     # step 5
     Q = q * scales(low_rank, q, bias_grad)
     return (torch.linalg.pinv(Q) @ low_rank.rows).to(torch.promote_types(weight_grad.dtype, torch.float32))
-
-
-def sparsest_independent(directions: Tensor, zeros: Tensor) -> list[int]:
-    """Again and again the direction with the most zeros among those apart from all that were taken: positions.
-
-    Directions are unit columns, shape (b, k), and so many zeros each has, shape (k,).
-    """
-    left, taken = directions.clone(), list[int]()
-    for _ in range(len(directions)):
-        best = int(torch.where(left.norm(dim=0) > APART, zeros, -1).argmax())
-        length = left[:, best].norm()
-        if length <= APART:
-            break
-        taken.append(best)
-        axis = left[:, best] / length
-        left = left - torch.outer(axis, axis @ left)
-    return taken

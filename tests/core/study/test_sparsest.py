@@ -5,9 +5,11 @@ import torch
 
 from spear_core import client
 from spear_core.client import networks
+from spear_core.spear.records import Pool
+from spear_core.spear.selection import greedy
 from spear_core.study import metrics
 from spear_core.study.defended import message
-from spear_core.study.sparsest import sparsest_batch, sparsest_independent
+from spear_core.study.sparsest import APART, sparsest_batch
 
 
 def found(sent) -> metrics.Score:
@@ -57,7 +59,8 @@ def test_too_narrow_a_layer_is_refused():
 def test_independent_directions_are_taken_by_their_zeros():
     e = torch.eye(3, dtype=torch.float64)
     mixed = (e[0] + e[1]) / 2**0.5
-    directions = torch.stack([e[0], -e[0], mixed, e[1], e[2]], dim=1)
-    zeros = torch.tensor([9, 8, 3, 5, 7])
-    assert sparsest_independent(directions, zeros) == [0, 4, 3]
-    assert sparsest_independent(directions[:, :2], zeros[:2]) == [0]
+    near = e[0] + 0.5 * APART * e[1]  # no other direction than the first
+    directions = torch.stack([e[0], near / near.norm(), -e[0], mixed, e[1], e[2]], dim=1)
+    pool = Pool(directions, torch.tensor([9, 8, 8, 3, 5, 7]), torch.ones(6, dtype=torch.bool))
+    assert greedy(pool, APART) == (0, 5, 4)
+    assert greedy(pool)[:2] == (0, 1)
