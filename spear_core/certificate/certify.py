@@ -167,8 +167,7 @@ def _limit(target: Target) -> float:
     limit = rounding_residual(max(low_rank.noise, precision(layers[0].weight_grad.dtype) / 16))
     if not low_rank.even:
         return limit
-    rounding = weight_rounding([layer.weight for layer in layers], [layer.weight_grad for layer in layers])
-    return max(limit, replay_residual(rounding))
+    return max(limit, replay_residual(weight_rounding(layers)))
 
 
 def _own_error(target: Target, found: Reconstruction, generator: torch.Generator | None) -> Tensor:

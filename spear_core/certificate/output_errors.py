@@ -172,15 +172,20 @@ def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
     return (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
 
 
-def labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
-    """The labels whose cross-entropy, sent back through each sample's slopes, comes nearest to ± ∂L/∂z in direction."""
-    softmax, nearness = passed.output.softmax(dim=1), []
+def label_cosines(passed: Pass, output_grads: Tensor) -> Tensor:
+    """Cosines of ∂L/∂z and what cross-entropy sends back through each sample's slopes, for each label: (classes, b)."""
+    softmax, cosines = passed.output.softmax(dim=1), []
     for label in range(passed.output.shape[1]):
         errors = softmax.clone()
         errors[:, label] -= 1
         *_, grads = passed.back(errors)
-        nearness.append(torch.cosine_similarity(grads, output_grads, dim=1).abs())
-    return torch.stack(nearness).argmax(dim=0)
+        cosines.append(torch.cosine_similarity(grads, output_grads, dim=1))
+    return torch.stack(cosines)
+
+
+def labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
+    """The labels whose cross-entropy comes nearest to ± ∂L/∂z in direction, shape (b,)."""
+    return label_cosines(passed, output_grads).abs().argmax(dim=0)
 
 
 def _cross_entropy_errors(output: Tensor, labels: Tensor, fitted: Tensor, *, smoothed: bool) -> Tensor:

@@ -22,10 +22,7 @@ ROOM = 2.0  # times the expected error: what one draw of the rounding may well b
 def update_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor) -> Tensor:
     """What rounding may have done to each row, root mean square relative to the inputs' largest entry, shape (k,).
 
-    Args:
-        low_rank: the split of the update.
-        found: the batch, k of b samples.
-        zeros: which entries of L Q̄ are zero, shape (m, k).
+    `zeros` says which entries of L Q̄ are zero, shape (m, k).
     """
     m, n = low_rank.factor.shape[0], low_rank.rows.shape[1]
     S = low_rank.singular_values[: low_rank.batch_size]
