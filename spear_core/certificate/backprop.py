@@ -34,11 +34,7 @@ class Pass:
         return self.preactivations[-1]
 
     def back(self, errors: Tensor) -> Iterator[Tensor]:
-        """∂L/∂z of all layers, from the output's own, ∂L/∂output, to the attacked one's, each (…, b, its width).
-
-        Args:
-            errors: ∂L/∂output, shape (b, classes), or several of them, shape (…, b, classes).
-        """
+        """∂L/∂z of all layers, from the output's own, the errors, (…, b, classes), to the attacked one's, (…, b, m)."""
         yield errors
         for layer, slope in zip(self.layers[:0:-1], self.slopes[::-1], strict=True):
             errors = slope * (errors @ layer.weight.to(errors.dtype))
@@ -46,12 +42,7 @@ class Pass:
 
 
 def forward(layers: tuple[LinearLayer, ...], preactivations: Tensor) -> Pass:
-    """The forward pass from the attacked layer's z on, in the dtype of z.
-
-    Args:
-        layers: the attacked one, and those after it, one after the other.
-        preactivations: of the attacked layer, shape (b, m).
-    """
+    """The forward pass from the attacked layer's z on, shape (b, m), in the dtype of z."""
     z, y, slopes = [preactivations], [], []
     for before, layer in pairwise(layers):
         value, slope = activate(before, z[-1])

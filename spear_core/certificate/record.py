@@ -148,7 +148,7 @@ class Certificate:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What failed of a complete batch, in words."""
+        """What failed of a complete batch, what its samples weigh, and which are in it several times, in words."""
         if not self.complete or self.unique_rows is None:
             return ()
         k = len(self.expected_error)
@@ -166,11 +166,6 @@ class Certificate:
             notes.append(
                 f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
             )
-        return (*notes, *self._notes_on_weights())
-
-    def _notes_on_weights(self) -> list[str]:
-        """What samples weigh, and which are in the batch several times."""
-        k, notes = len(self.expected_error), []
         if plural := 0 if self.plural_rows is None else int(self.plural_rows.sum()):
             notes.append(
                 f"{plural} of {k} samples weigh as much as several of the others: copies of one, "
@@ -186,4 +181,6 @@ class Certificate:
             for row, labels in self.copies.items()
         ]
         odd = 0 if self.labels is None else int((self.labels < 0).sum()) - len(self.copies)
-        return [*notes, f"the loss of {odd} of {k} samples is not that of one label"] if odd else notes
+        if odd:
+            notes.append(f"the loss of {odd} of {k} samples is not that of one label")
+        return tuple(notes)

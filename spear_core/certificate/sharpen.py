@@ -33,12 +33,7 @@ def sharpened(
 ) -> tuple[Reconstruction, Certificate]:
     """A batch with its certificate; sharper, if rounding alone stands between the two and more of it is proven then.
 
-    What sharpening changes is what was wrong before, and shows how much may still be.
-
-    Args:
-        target: what is attacked.
-        found: the batch.
-        check: gives the certificate of a batch; with `known`, see `certify`.
+    What sharpening changes is what was wrong before, and shows how much may still be. `check` is `certify`.
     """
     certificate = check(found)
     labels, error, proven = certificate.labels, certificate.expected_error, certificate.certified_rows
@@ -70,16 +65,9 @@ def _worth_it(certificate: Certificate) -> bool:
 
 @torch.enable_grad()
 def sharpen(target: Target, coefficients: Tensor, labels: Tensor, *, passes: int = PASSES) -> Tensor:
-    """C that explains the gradients of all layers best, from one that nearly does.
+    """C, shape (b, b), float64, that explains the gradients of all layers best, from one that nearly does.
 
-    Args:
-        target: layers from the attacked one to the output layer, one after the other.
-        coefficients: C, shape (b, b), float64.
-        labels: class of each sample; the loss is cross-entropy, up to a factor.
-        passes: Gauss–Newton steps.
-
-    Returns:
-        C, shape (b, b); the given one if nothing explains the gradients better.
+    The loss is cross-entropy with these labels, up to a factor. C is the given one if nothing explains them better.
     """
     low_rank, layers = target.low_rank, target.problem.layers
     scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
