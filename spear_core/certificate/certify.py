@@ -27,7 +27,6 @@ from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import masked_grams, zero_tolerance, zeros_of
 from spear_core.tolerances import (
     ALLOWED_ERROR,
-    noise_per_entry,
     precision,
     replay_residual,
     rounding_residual,
@@ -198,14 +197,10 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
     over its singular value: what c_i · v = 0 hides from sample i may be as blurred as it likes. `zeros` says which
     entries of L Q̄ are zero, shape (m, k), where the directions come from zeros.
     """
-    m, n = low_rank.factor.shape[0], low_rank.rows.shape[1]
     if not len(found.coefficients):
         return found.lengths
     largest = found.inputs.abs().max()
-    S = low_rank.singular_values[: low_rank.batch_size]
-    floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(S[0]))
-    amplified = found.coefficients.norm(dim=1)
-    from_rows = amplified * noise_per_entry(floor, (m, n)) / largest
+    from_rows = found.coefficients.norm(dim=1) * low_rank.entry_noise / largest
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
     tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin

@@ -174,10 +174,8 @@ def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
 def label_cosines(passed: Pass, output_grads: Tensor) -> Tensor:
     """Cosines of ∂L/∂z and what cross-entropy sends back through each sample's slopes, for each label: (classes, b)."""
     softmax, cosines = passed.output.softmax(dim=1), []
-    for label in range(passed.output.shape[1]):
-        errors = softmax.clone()
-        errors[:, label] -= 1
-        *_, grads = passed.back(errors)
+    for one in torch.eye(softmax.shape[1]).to(softmax):
+        *_, grads = passed.back(softmax - one)
         cosines.append(torch.cosine_similarity(grads, output_grads, dim=1))
     return torch.stack(cosines)
 

@@ -82,10 +82,9 @@ class Certificate:
         unique_rows: whether nothing but this sample fits its equations, shape (k,); None where that was not asked.
         independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
         replay_residual: relative; None where the client could not be replayed.
-        labels: class of each sample, −1 where no single one explains it (see `OutputErrors`), or None.
+        labels: class of each sample, −1 where no single one explains it, or None; as `uneven` and `copies` in
+            `OutputErrors`.
         plural_rows: which rows may stand for several samples, and lie between them, shape (k,).
-        uneven: whether cross-entropy explains each sample with a factor of its own only.
-        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
     """
 
     batch_size: int

@@ -78,17 +78,15 @@ def sharpen(target: Target, coefficients: Tensor, labels: Tensor, *, passes: int
     sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
 
     def client(dtype: torch.dtype) -> Callable[[Tensor], list[Tensor]]:
-        parameters = [
-            [p.detach().to(dtype, copy=True).requires_grad_() for p in group] for group in (weights, biases)
-        ]
+        own = [p.detach().to(dtype, copy=True).requires_grad_() for p in (*weights, *biases)]
 
         def gradients(c: Tensor) -> list[Tensor]:
             y = c
-            for layer, weight, bias in zip(layers, *parameters, strict=True):
+            for layer, weight, bias in zip(layers, own, own[len(layers) :]):
                 z = y @ weight.T + bias
                 y = z if layer.activation is None else layer.activation(z.clone())
             loss = F.cross_entropy(y, labels, reduction="sum")
-            sent = torch.autograd.grad(loss, [*parameters[0], *parameters[1]], create_graph=True)
+            sent = torch.autograd.grad(loss, own, create_graph=True)
             return [g / size.to(dtype) for g, size in zip(sent, sizes, strict=True)]
 
         return gradients

@@ -57,7 +57,7 @@ STARTS_PER_SAMPLE = 200  # default budget
 
 
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
-    """Directions round by round from the attacked layer alone, then SPEAR's steps 4 and 5; a `spear_core.search.Search`.
+    """Directions round by round from the attacked layer alone, then SPEAR's steps 4 and 5 on them; a `Search`.
 
     Samples that another method has proven are taken out from the start. By default 200 random starts per sample.
     """
