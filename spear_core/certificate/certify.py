@@ -57,14 +57,10 @@ def certify(
     known: Certificate | None = None,
     generator: torch.Generator | None = None,
 ) -> Certificate:
-    """Check a reconstructed batch; it need not be complete.
+    """Check a reconstructed batch, which need not be complete.
 
-    Args:
-        target: what is attacked.
-        found: the batch.
-        judged: whether the next layer's row space has judged every sample already, while it was searched for.
-        known: of the same directions with coefficients that differ by rounding; what it says of them holds on.
-        generator: CPU generator, for the inverse iterations of the next layer's proof.
+    `judged`: the next layer's row space has judged every sample already, while it was searched for. `known`: a
+    certificate of the same directions with coefficients that differ by rounding; what it says of them holds on.
     """
     problem, low_rank, k = target.problem, target.low_rank, len(found.coefficients)
     grads = found.output_grads if found.separated else None
@@ -146,9 +142,7 @@ def _limit(target: Target) -> float:
     """Relative residual up to which a gradient, or the update of one step, counts as reproduced."""
     layers, low_rank = target.problem.layers, target.low_rank
     limit = rounding_residual(max(low_rank.noise, precision(layers[0].weight_grad.dtype) / 16))
-    if not low_rank.even:
-        return limit
-    return max(limit, replay_residual(weight_rounding(layers)))
+    return max(limit, replay_residual(weight_rounding(layers))) if low_rank.even else limit
 
 
 def _own_error(target: Target, found: Reconstruction, generator: torch.Generator | None) -> Tensor:

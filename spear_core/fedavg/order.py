@@ -173,10 +173,8 @@ def _nearest(relaxed: Tensor, weight: Tensor) -> Tensor:
 
 def _exchanges(w: Tensor) -> Tensor:
     """All divisions in which two samples have changed places, shape (K, s, b)."""
-    first, second = torch.triu_indices(w.shape[1], w.shape[1], 1, device=w.device)
-    differ = (w[:, first] != w[:, second]).any(dim=0)
-    first, second = first[differ], second[differ]
-    order = torch.arange(w.shape[1], device=w.device).repeat(len(first), 1)
-    k = torch.arange(len(first), device=w.device)
-    order[k, first], order[k, second] = second, first
+    samples = torch.arange(w.shape[1], device=w.device)
+    pairs = torch.combinations(samples)
+    pairs = pairs[(w[:, pairs[:, 0]] != w[:, pairs[:, 1]]).any(dim=0)]
+    order = samples.repeat(len(pairs), 1).scatter(1, pairs, pairs.flip(1))
     return w[:, order].transpose(0, 1)
