@@ -1,7 +1,7 @@
 """The client's own pass through the layers after the attacked one: forward, and back with the errors of the output."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from spear_core.linalg import value_and_slope
 from spear_core.problem import LinearLayer
+from spear_core.search import Target
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,23 @@ def forward(layers: tuple[LinearLayer, ...], preactivations: Tensor) -> Pass:
         slopes.append(slope)
         z.append(value @ layer.weight.to(value.dtype).T + layer.bias.to(value.dtype))
     return Pass(layers, tuple(z), tuple(y), tuple(slopes))
+
+
+def in_row_space(target: Target) -> tuple[tuple[LinearLayer, ...], Tensor]:
+    """The layers in float64, the first one with W V for W, V an orthonormal basis of the rows R = S Vᵀ; and S.
+
+    So inputs are c in V, which is S times c in R, and have b entries instead of n.
+    """
+    low_rank, layers = target.low_rank, target.problem.layers
+    scale = low_rank.singular_values[: low_rank.batch_size]
+    weight = (target.forward.weights / scale[:, None]).T
+    first = replace(layers[0], weight=weight, weight_grad=low_rank.factor * scale)
+    tensors = ("weight_grad", "bias_grad", "weight", "bias")
+    exact = (
+        replace(layer, **{name: getattr(layer, name).to(torch.float64) for name in tensors})
+        for layer in (first, *layers[1:])
+    )
+    return tuple(exact), scale
 
 
 def label_errors(output: Tensor, labels: Tensor) -> Tensor:

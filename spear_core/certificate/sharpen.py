@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spear_core.certificate.backprop import in_row_space
 from spear_core.certificate.record import Certificate
 from spear_core.search import Target
 from spear_core.spear.reconstruction import from_coefficients
@@ -69,16 +70,13 @@ def sharpen(target: Target, coefficients: Tensor, labels: Tensor, *, passes: int
 
     The loss is cross-entropy with these labels, up to a factor. C is the given one if nothing explains them better.
     """
-    low_rank, layers = target.low_rank, target.problem.layers
-    scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
-    weights = [(target.forward.weights / scale[:, None]).T, *(layer.weight for layer in layers[1:])]
-    biases = [layer.bias for layer in layers]
-    observed = [low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in layers[1:])]
-    observed += [layer.bias_grad.to(torch.float64) for layer in layers]
+    layers, scale = in_row_space(target)
+    parameters = [layer.weight for layer in layers] + [layer.bias for layer in layers]
+    observed = [layer.weight_grad for layer in layers] + [layer.bias_grad for layer in layers]
     sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
 
     def client(dtype: torch.dtype) -> Callable[[Tensor], list[Tensor]]:
-        own = [p.detach().to(dtype, copy=True).requires_grad_() for p in (*weights, *biases)]
+        own = [p.detach().to(dtype, copy=True).requires_grad_() for p in parameters]
 
         def gradients(c: Tensor) -> list[Tensor]:
             y = c

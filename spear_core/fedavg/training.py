@@ -9,14 +9,14 @@ Inputs are c in the basis V, one a row; a schedule, shape (…, T, b), is the we
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.certificate.backprop import activate, forward
+from spear_core.certificate.backprop import activate, forward, in_row_space
 from spear_core.certificate.output_errors import label_cosines
 from spear_core.client.messages import minibatches
 from spear_core.errors import InputError
@@ -91,16 +91,7 @@ class Client:
     @classmethod
     def of(cls, target: Target, training: LocalTraining) -> "Client":
         """The client that trained on this target's layers, whose "gradients" are the update."""
-        low_rank, layers = target.low_rank, target.problem.layers
-        scale = low_rank.singular_values[: low_rank.batch_size]
-        weight = (target.forward.weights / scale[:, None]).T
-        first = replace(layers[0], weight=weight, weight_grad=low_rank.factor * scale)
-        tensors = ("weight_grad", "bias_grad", "weight", "bias")
-        exact = tuple(
-            replace(layer, **{name: getattr(layer, name).to(torch.float64) for name in tensors})
-            for layer in (first, *layers[1:])
-        )
-        return cls(exact, scale, weight_rounding(layers, training.steps), training.lr)
+        return cls(*in_row_space(target), weight_rounding(target.problem.layers, training.steps), training.lr)
 
     @property
     def weights(self) -> list[Tensor]:
