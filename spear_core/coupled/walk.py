@@ -33,7 +33,7 @@ def random_starts(
     for j, space in enumerate(spaces):
         u = torch.randn(space.basis.shape[1], count, generator=generator).to(space.basis)
         columns.append(space.at(chain.size[min(j, k - 1)] * sizes * normalize(u, dim=0)))
-    z, y = _unstacked(columns, chain.width)
+    z, y = _unstacked(columns, len(chain.layers[0].bias))
     return z.to(torch.float32), y.to(torch.float32)
 
 

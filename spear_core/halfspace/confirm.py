@@ -129,7 +129,7 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
 
     Accelerated gradient steps (Nesterov 1983) on the squared hinge loss Σ max(0, 1 − y z)², y = ±1, whose
     minimum is zero if there is such a z. Rows that a sample barely activates would take many steps more. Whoever is
-    separated is let go: the share `strays` of the rows, of those that are decided, may be on the wrong side.
+    separated is let go. Only decided rows count, and the share `strays` of all rows may be on the wrong side.
     """
     side = decided.to(space.dtype) * (1 - 2 * zeros.to(space.dtype))
     found = torch.zeros(side.shape[1], dtype=torch.bool, device=side.device)
