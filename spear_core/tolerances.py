@@ -8,8 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from spear_core.problem import LinearLayer
-
 JUMP = 4.0  # neighbours in the rounding floor of a spectrum differ by less than this factor
 ZERO_MARGIN = 1024.0  # a zero of L q is allowed this many times its expected rounding error
 EVEN_ZERO_MARGIN = 16.0  # the same where rounding is alike in every entry of G, and its size well known
@@ -41,14 +39,8 @@ def rounding_residual(noise: float) -> float:
     return min(256 * precision(torch.float32), max(1e-10, 4096 * noise))
 
 
-def weight_rounding(layers: Sequence[LinearLayer], steps: int = 1) -> float:
-    """What the rounding of the weights after every step leaves in their update, relative, of the worst layer."""
-    worst = max(float(layer.weight.norm() / layer.weight_grad.norm()) for layer in layers)
-    return precision(layers[0].weight_grad.dtype) * steps**0.5 * worst
-
-
 def replay_residual(rounding: float) -> float:
-    """Largest relative residual of a replayed update that still counts as rounding, from `weight_rounding`."""
+    """Largest relative residual of a replayed update that still counts as rounding, from `Problem.weight_rounding`."""
     return min(LARGEST_ROUNDING, REPLAY_MARGIN * rounding)
 
 

@@ -30,7 +30,6 @@ from spear_core.tolerances import (
     precision,
     replay_residual,
     rounding_residual,
-    weight_rounding,
 )
 
 
@@ -140,9 +139,9 @@ def _told_apart(
 
 def _limit(target: Target) -> float:
     """Relative residual up to which a gradient, or the update of one step, counts as reproduced."""
-    layers, low_rank = target.problem.layers, target.low_rank
-    limit = rounding_residual(max(low_rank.noise, precision(layers[0].weight_grad.dtype) / 16))
-    return max(limit, replay_residual(weight_rounding(layers))) if low_rank.even else limit
+    problem, low_rank = target.problem, target.low_rank
+    limit = rounding_residual(max(low_rank.noise, precision(problem.attacked.weight_grad.dtype) / 16))
+    return max(limit, replay_residual(problem.weight_rounding())) if low_rank.even else limit
 
 
 def _own_error(target: Target, found: Reconstruction, generator: torch.Generator | None) -> Tensor:

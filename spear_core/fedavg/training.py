@@ -22,7 +22,6 @@ from spear_core.client.messages import minibatches
 from spear_core.errors import InputError
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
-from spear_core.tolerances import weight_rounding
 
 History = list[tuple[Tensor, Tensor]]  # D and Y of every layer: its weights are now W − η Dᵀ Y
 
@@ -91,7 +90,7 @@ class Client:
     @classmethod
     def of(cls, target: Target, training: LocalTraining) -> "Client":
         """The client that trained on this target's layers, whose "gradients" are the update."""
-        return cls(*in_row_space(target), weight_rounding(target.problem.layers, training.steps), training.lr)
+        return cls(*in_row_space(target), target.problem.weight_rounding(training.steps), training.lr)
 
     @property
     def weights(self) -> list[Tensor]:
