@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spear_core.tolerances import precision
+
 
 @dataclass(frozen=True)
 class LinearLayer:
@@ -56,3 +58,8 @@ class Problem:
     def attacked(self) -> LinearLayer:
         """The layer whose inputs are to be recovered."""
         return self.layers[0]
+
+    def weight_rounding(self, steps: int = 1) -> float:
+        """What the rounding of the weights after every step leaves in their update, relative, of the worst layer."""
+        worst = max(float(layer.weight.norm() / layer.weight_grad.norm()) for layer in self.layers)
+        return precision(self.attacked.weight_grad.dtype) * steps**0.5 * worst

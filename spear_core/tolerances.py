@@ -39,14 +39,8 @@ def rounding_residual(noise: float) -> float:
     return min(256 * precision(torch.float32), max(1e-10, 4096 * noise))
 
 
-def weight_rounding(weights: Sequence[Tensor], updates: Sequence[Tensor], steps: int = 1) -> float:
-    """What the rounding of the weights after every step leaves in their update, relative, of the worst layer."""
-    worst = max(float(weight.norm() / update.norm()) for weight, update in zip(weights, updates, strict=True))
-    return precision(updates[0].dtype) * steps**0.5 * worst
-
-
 def replay_residual(rounding: float) -> float:
-    """Largest relative residual of a replayed update that still counts as rounding, from `weight_rounding`."""
+    """Largest relative residual of a replayed update that still counts as rounding, from `Problem.weight_rounding`."""
     return min(LARGEST_ROUNDING, REPLAY_MARGIN * rounding)
 
 

@@ -1,7 +1,7 @@
 """The client's own pass through the layers after the attacked one: forward, and back with the errors of the output."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 
 from spear_core.linalg import value_and_slope
 from spear_core.problem import LinearLayer
+from spear_core.search import Target
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,7 @@ class Pass:
         return self.preactivations[-1]
 
     def back(self, errors: Tensor) -> Iterator[Tensor]:
-        """∂L/∂z of all layers, from the output's own, ∂L/∂output, to the attacked one's, each (…, b, its width).
-
-        Args:
-            errors: ∂L/∂output, shape (b, classes), or several of them, shape (…, b, classes).
-        """
+        """∂L/∂z of all layers, from the output's own, the errors, (…, b, classes), to the attacked one's, (…, b, m)."""
         yield errors
         for layer, slope in zip(self.layers[:0:-1], self.slopes[::-1], strict=True):
             errors = slope * (errors @ layer.weight.to(errors.dtype))
@@ -46,12 +43,7 @@ class Pass:
 
 
 def forward(layers: tuple[LinearLayer, ...], preactivations: Tensor) -> Pass:
-    """The forward pass from the attacked layer's z on, in the dtype of z.
-
-    Args:
-        layers: the attacked one, and those after it, one after the other.
-        preactivations: of the attacked layer, shape (b, m).
-    """
+    """The forward pass from the attacked layer's z on, shape (b, m), in the dtype of z."""
     z, y, slopes = [preactivations], [], []
     for before, layer in pairwise(layers):
         value, slope = activate(before, z[-1])
@@ -59,6 +51,23 @@ def forward(layers: tuple[LinearLayer, ...], preactivations: Tensor) -> Pass:
         slopes.append(slope)
         z.append(value @ layer.weight.to(value.dtype).T + layer.bias.to(value.dtype))
     return Pass(layers, tuple(z), tuple(y), tuple(slopes))
+
+
+def in_row_space(target: Target) -> tuple[tuple[LinearLayer, ...], Tensor]:
+    """The layers in float64, the first one with W V for W, V an orthonormal basis of the rows R = S Vᵀ; and S.
+
+    So inputs are c in V, which is S times c in R, and have b entries instead of n.
+    """
+    low_rank, layers = target.low_rank, target.problem.layers
+    scale = low_rank.singular_values[: low_rank.batch_size]
+    weight = (target.forward.weights / scale[:, None]).T
+    first = replace(layers[0], weight=weight, weight_grad=low_rank.factor * scale)
+    tensors = ("weight_grad", "bias_grad", "weight", "bias")
+    exact = (
+        replace(layer, **{name: getattr(layer, name).to(torch.float64) for name in tensors})
+        for layer in (first, *layers[1:])
+    )
+    return tuple(exact), scale
 
 
 def label_errors(output: Tensor, labels: Tensor) -> Tensor:

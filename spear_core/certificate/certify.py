@@ -13,11 +13,12 @@ What later layers say, (d) and their part in (c), is asked of the functions that
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from spear_core.certificate.record import Certificate, OutputErrors, Replay
+from spear_core.certificate.record import Certificate, Replay
 from spear_core.search import State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual
@@ -26,28 +27,19 @@ from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import masked_grams, zero_tolerance, zeros_of
 from spear_core.tolerances import (
     ALLOWED_ERROR,
-    noise_per_entry,
     precision,
     replay_residual,
     rounding_residual,
-    weight_rounding,
 )
 
 
 def certified(
     target: Target, state: State, *, judged: bool = False, generator: torch.Generator | None = None
 ) -> State:
-    """The state with the certificate of its batch, sharpened where that proves more of it.
-
-    Args: see `certify`; the state must hold a batch.
-    """
-    began = time.perf_counter()
-    assert state.reconstruction is not None
-
-    def check(found: Reconstruction, known: Certificate | None = None) -> Certificate:
-        return certify(target, found, judged=judged, known=known, generator=generator)
-
-    found = state.reconstruction
+    """The state, which must hold a batch, with its certificate, sharpened where that proves more; see `certify`."""
+    began, found = time.perf_counter(), state.reconstruction
+    assert found is not None
+    check = partial(certify, target, judged=judged, generator=generator)
     if target.later is None:
         certificate = check(found)
     else:
@@ -64,14 +56,10 @@ def certify(
     known: Certificate | None = None,
     generator: torch.Generator | None = None,
 ) -> Certificate:
-    """Check a reconstructed batch.
+    """Check a reconstructed batch, which need not be complete.
 
-    Args:
-        target: what is attacked.
-        found: the batch; it need not be complete.
-        judged: whether the next layer's row space has judged every sample already, while it was searched for.
-        known: of the same directions with coefficients that differ by rounding; what it says of them holds on.
-        generator: CPU generator, for the inverse iterations of the next layer's proof.
+    `judged`: the next layer's row space has judged every sample already, while it was searched for. `known`: a
+    certificate of the same directions with coefficients that differ by rounding; what it says of them holds on.
     """
     problem, low_rank, k = target.problem, target.low_rank, len(found.coefficients)
     grads = found.output_grads if found.separated else None
@@ -99,20 +87,18 @@ def certify(
         unique_rows=unique,
         independent_rows=independent,
     )
-    return certificate if played is None else _with_replay(certificate, low_rank, found, played)
-
-
-def _with_replay(
-    certificate: Certificate, low_rank: LowRank, found: Reconstruction, played: Replay
-) -> Certificate:
-    """The certificate with what the replayed client adds."""
+    if played is None:
+        return certificate
+    loss = played.loss
     return replace(
         certificate,
-        replay_residual=_replay_residual(played, found, certificate.limit),
-        labels=played.loss.labels,
-        plural_rows=_plural_rows(low_rank, played.loss),
-        uneven=played.loss.uneven,
-        copies=played.loss.copies,
+        replay_residual=_replay_residual(played, found, limit),
+        labels=loss.labels,
+        # samples of one label and one pattern whose ∂L/∂z hardly differ send what their mean would send that many
+        # times: their distance enters G squared, and rounding hides distances up to about its square root
+        plural_rows=loss.plural & (low_rank.noise**0.5 > ALLOWED_ERROR),
+        uneven=loss.uneven,
+        copies=loss.copies,
     )
 
 
@@ -151,24 +137,11 @@ def _told_apart(
     return unique, independent, error
 
 
-def _plural_rows(low_rank: LowRank, loss: OutputErrors) -> Tensor:
-    """Which rows may stand for several samples, shape (k,): those that weigh as much as several of one label.
-
-    Samples of one label and one activation pattern whose ∂L/∂z hardly differ send what their mean would send that many
-    times: their distance enters G squared. So rounding hides distances up to about its square root, which
-    in float32 is more than "exact" allows, and in float64 is not.
-    """
-    return loss.plural if low_rank.noise**0.5 > ALLOWED_ERROR else torch.zeros_like(loss.plural)
-
-
 def _limit(target: Target) -> float:
     """Relative residual up to which a gradient, or the update of one step, counts as reproduced."""
-    layers, low_rank = target.problem.layers, target.low_rank
-    limit = rounding_residual(max(low_rank.noise, precision(layers[0].weight_grad.dtype) / 16))
-    if not low_rank.even:
-        return limit
-    rounding = weight_rounding([layer.weight for layer in layers], [layer.weight_grad for layer in layers])
-    return max(limit, replay_residual(rounding))
+    problem, low_rank = target.problem, target.low_rank
+    limit = rounding_residual(max(low_rank.noise, precision(problem.attacked.weight_grad.dtype) / 16))
+    return max(limit, replay_residual(problem.weight_rounding())) if low_rank.even else limit
 
 
 def _own_error(target: Target, found: Reconstruction, generator: torch.Generator | None) -> Tensor:
@@ -214,21 +187,13 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
 
     x_i = c_i R with c_i the i-th row of Q⁻¹, so the error of R comes in times ‖c_i‖; and errors δQ of the
     directions move Xᵀ by −Q⁻¹ δQ Xᵀ. δq_k is the rounding of q_k's zeros, in each singular direction v of their rows
-    over its singular value: what c_i · v = 0 hides from sample i may be as blurred as it likes.
-
-    Args:
-        low_rank: the split of G.
-        found: the batch.
-        zeros: which entries of L Q̄ are zero, shape (m, k), where the directions come from zeros; else None.
+    over its singular value: what c_i · v = 0 hides from sample i may be as blurred as it likes. `zeros` says which
+    entries of L Q̄ are zero, shape (m, k), where the directions come from zeros.
     """
-    m, n = low_rank.factor.shape[0], low_rank.rows.shape[1]
     if not len(found.coefficients):
         return found.lengths
     largest = found.inputs.abs().max()
-    S = low_rank.singular_values[: low_rank.batch_size]
-    floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(S[0]))
-    amplified = found.coefficients.norm(dim=1)
-    from_rows = amplified * noise_per_entry(floor, (m, n)) / largest
+    from_rows = found.coefficients.norm(dim=1) * low_rank.entry_noise / largest
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
     tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin

@@ -82,10 +82,9 @@ class Certificate:
         unique_rows: whether nothing but this sample fits its equations, shape (k,); None where that was not asked.
         independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
         replay_residual: relative; None where the client could not be replayed.
-        labels: class of each sample, −1 where no single one explains it (see `OutputErrors`), or None.
+        labels: class of each sample, −1 where no single one explains it, or None; as `uneven` and `copies` in
+            `OutputErrors`.
         plural_rows: which rows may stand for several samples, and lie between them, shape (k,).
-        uneven: whether cross-entropy explains each sample with a factor of its own only.
-        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
     """
 
     batch_size: int
@@ -148,7 +147,7 @@ class Certificate:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What failed of a complete batch, in words."""
+        """What failed of a complete batch, what its samples weigh, and which are in it several times, in words."""
         if not self.complete or self.unique_rows is None:
             return ()
         k = len(self.expected_error)
@@ -166,11 +165,6 @@ class Certificate:
             notes.append(
                 f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
             )
-        return (*notes, *self._notes_on_weights())
-
-    def _notes_on_weights(self) -> list[str]:
-        """What samples weigh, and which are in the batch several times."""
-        k, notes = len(self.expected_error), []
         if plural := 0 if self.plural_rows is None else int(self.plural_rows.sum()):
             notes.append(
                 f"{plural} of {k} samples weigh as much as several of the others: copies of one, "
@@ -186,4 +180,6 @@ class Certificate:
             for row, labels in self.copies.items()
         ]
         odd = 0 if self.labels is None else int((self.labels < 0).sum()) - len(self.copies)
-        return [*notes, f"the loss of {odd} of {k} samples is not that of one label"] if odd else notes
+        if odd:
+            notes.append(f"the loss of {odd} of {k} samples is not that of one label")
+        return tuple(notes)

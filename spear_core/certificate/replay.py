@@ -23,16 +23,10 @@ OTHER_ANGLE = 1e-2  # least sine of the second angle, and largest ratio of the f
 
 
 def replay(target: Target, preactivations: Tensor, output_grads: Tensor | None = None) -> Replay | None:
-    """Replay the client from the attacked layer's pre-activations on; for `search.Later`.
+    """Replay the client from Z on, all b samples as rows, shape (b, m), float64; for `search.Later`.
 
-    Args:
-        target: layers from the attacked one to the output layer.
-        preactivations: Z of all b samples, shape (b, m), float64.
-        output_grads: ∂L/∂z of all samples as far as it is known, shape (b, m); see `output_errors`.
-
-    Returns:
-        None where the chain of layers does not reach the output or is not the only way there, or where the
-        batch is larger than the output layer can tell apart (b > its inputs + 1).
+    None where the chain of layers does not reach the output or is not the only way there, or where the batch is larger
+    than the output layer can tell apart (b > its inputs + 1). For ∂L/∂z, shape (b, m), see `output_errors`.
     """
     layers = target.problem.layers
     if target.problem.branches or len(layers) < 2 or layers[-1].activation is not None:
@@ -52,10 +46,6 @@ def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
     equations, A δ ∈ span L, for as many unknowns as there are outputs. The second smallest angle between span A and
     span L tells whether they leave a second direction; of samples that share all patterns they do. Zeros alone
     tell a direction only while b < m/2.
-
-    Args:
-        passed: the pass of the batch through all layers.
-        low_rank: the split of the attacked layer's gradient.
     """
     layers, L = passed.layers, low_rank.factor
     m, b = L.shape
@@ -96,17 +86,11 @@ def _sent(passed: Pass, errors: Tensor) -> tuple[float, Tensor]:
 
 
 def _turn_over(passed: Pass, at: int, grads: Tensor, back: Tensor, missing: Tensor) -> None:
-    """Turn units of a layer over that rounding turned over in the client, in ∂L/∂z and in what it misses.
+    """Turn units of a layer over that rounding turned over in the client.
 
     Where z is zero to rounding, the client may have been on the other side of the kink. In a batch of hundreds there is
-    such a unit in some layer, and with it one row of ∂L/∂W is off by far more than rounding.
-
-    Args:
-        passed: the pass.
-        at: which layer.
-        grads: ∂L/∂z, shape (b, m); changed in place.
-        back: ∂L/∂σ(z), shape (b, m).
-        missing: replayed − observed ∂L/∂W; changed in place.
+    such a unit in some layer, and with it one row of ∂L/∂W is off by far more than rounding. Changed in place are ∂L/∂z
+    and `missing`, replayed − observed ∂L/∂W; `back` is ∂L/∂σ(z).
     """
     layer, z, y = passed.layers[at], passed.preactivations[at], passed.activations[at - 1]
     size = z.abs() / z.square().mean().sqrt()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spear_core.certificate.backprop import in_row_space
 from spear_core.certificate.record import Certificate
 from spear_core.search import Target
 from spear_core.spear.reconstruction import from_coefficients
@@ -33,12 +34,7 @@ def sharpened(
 ) -> tuple[Reconstruction, Certificate]:
     """A batch with its certificate; sharper, if rounding alone stands between the two and more of it is proven then.
 
-    What sharpening changes is what was wrong before, and shows how much may still be.
-
-    Args:
-        target: what is attacked.
-        found: the batch.
-        check: gives the certificate of a batch; with `known`, see `certify`.
+    What sharpening changes is what was wrong before, and shows how much may still be. `check` is `certify`.
     """
     certificate = check(found)
     labels, error, proven = certificate.labels, certificate.expected_error, certificate.certified_rows
@@ -70,37 +66,25 @@ def _worth_it(certificate: Certificate) -> bool:
 
 @torch.enable_grad()
 def sharpen(target: Target, coefficients: Tensor, labels: Tensor, *, passes: int = PASSES) -> Tensor:
-    """C that explains the gradients of all layers best, from one that nearly does.
+    """C, shape (b, b), float64, that explains the gradients of all layers best, from one that nearly does.
 
-    Args:
-        target: layers from the attacked one to the output layer, one after the other.
-        coefficients: C, shape (b, b), float64.
-        labels: class of each sample; the loss is cross-entropy, up to a factor.
-        passes: Gauss–Newton steps.
-
-    Returns:
-        C, shape (b, b); the given one if nothing explains the gradients better.
+    The loss is cross-entropy with these labels, up to a factor. C is the given one if nothing explains them better.
     """
-    low_rank, layers = target.low_rank, target.problem.layers
-    scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
-    weights = [(target.forward.weights / scale[:, None]).T, *(layer.weight for layer in layers[1:])]
-    biases = [layer.bias for layer in layers]
-    observed = [low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in layers[1:])]
-    observed += [layer.bias_grad.to(torch.float64) for layer in layers]
+    layers, scale = in_row_space(target)
+    parameters = [layer.weight for layer in layers] + [layer.bias for layer in layers]
+    observed = [layer.weight_grad for layer in layers] + [layer.bias_grad for layer in layers]
     sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
 
     def client(dtype: torch.dtype) -> Callable[[Tensor], list[Tensor]]:
-        parameters = [
-            [p.detach().to(dtype, copy=True).requires_grad_() for p in group] for group in (weights, biases)
-        ]
+        own = [p.detach().to(dtype, copy=True).requires_grad_() for p in parameters]
 
         def gradients(c: Tensor) -> list[Tensor]:
             y = c
-            for layer, weight, bias in zip(layers, *parameters, strict=True):
+            for layer, weight, bias in zip(layers, own, own[len(layers) :]):
                 z = y @ weight.T + bias
                 y = z if layer.activation is None else layer.activation(z.clone())
             loss = F.cross_entropy(y, labels, reduction="sum")
-            sent = torch.autograd.grad(loss, [*parameters[0], *parameters[1]], create_graph=True)
+            sent = torch.autograd.grad(loss, own, create_graph=True)
             return [g / size.to(dtype) for g, size in zip(sent, sizes, strict=True)]
 
         return gradients

@@ -49,11 +49,6 @@ class Chain:
         """Number of samples b."""
         return self.splits[0].batch_size
 
-    @property
-    def width(self) -> int:
-        """m, the same for all coupled layers."""
-        return len(self.layers[0].bias)
-
     @classmethod
     def of(cls, target: Target, relations: int) -> "Chain":
         """Couple as many relations as asked for, or fewer where a layer's gradient has not rank b.

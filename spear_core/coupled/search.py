@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from spear_core.certificate.certify import certified
 from spear_core.consistency.deflation import well_determined
@@ -155,7 +156,7 @@ def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterato
 def _places(y: Tensor, gap: Tensor) -> list[int]:
     """One walker for each place to which any has come, the nearest one; y is (m, K)."""
     order = gap.argsort()
-    rays = (y / y.norm(dim=0).clamp_min(torch.finfo(y.dtype).tiny))[:, order]
+    rays = normalize(y, dim=0)[:, order]
     nearest: list[int] = order[first_apart(rays.T @ rays >= ONE_PLACE)].tolist()
     return nearest
 

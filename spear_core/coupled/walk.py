@@ -9,6 +9,7 @@ import time
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from spear_core.consistency.affine import Space
 from spear_core.consistency.walk import nearest_on_relu
@@ -31,9 +32,8 @@ def random_starts(
     columns = []
     for j, space in enumerate(spaces):
         u = torch.randn(space.basis.shape[1], count, generator=generator).to(space.basis)
-        u = u / u.norm(dim=0).clamp_min(torch.finfo(u.dtype).tiny)
-        columns.append(space.at(chain.size[min(j, k - 1)] * sizes * u))
-    z, y = _unstacked(columns, chain.width)
+        columns.append(space.at(chain.size[min(j, k - 1)] * sizes * normalize(u, dim=0)))
+    z, y = _unstacked(columns, len(chain.layers[0].bias))
     return z.to(torch.float32), y.to(torch.float32)
 
 
@@ -55,14 +55,11 @@ def walk(
             length = z_affine.square() + y_affine.square()
             gap = (apart.sum(dim=(0, 1)) / length.sum(dim=(0, 1))).sqrt()
             # who has arrived is asked last: on a GPU it is the one question of the walk that waits for an answer
-            if step >= steps or time.monotonic() > deadline or _enough_arrived(gap):
+            late = step >= steps or time.monotonic() > deadline
+            if late or float((gap < ARRIVED).to(torch.float64).mean()) >= ENOUGH:
                 return z_graph, y_graph, gap
         z = MEMORY * (z + z_graph) + (1 - 2 * MEMORY) * z_affine
         y = MEMORY * (y + y_graph) + (1 - 2 * MEMORY) * y_affine
-
-
-def _enough_arrived(gap: Tensor) -> bool:
-    return float((gap < ARRIVED).to(torch.float64).mean()) >= ENOUGH
 
 
 def projected(spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ strays. One set of rows without any is enough (`random_candidates`), or a fit th
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from spear_core.fedavg.robust import robust_solution
 from spear_core.halfspace.alternation import alternate, labels, project
@@ -34,8 +35,7 @@ def _sparsest(rows: Tensor, scores: Tensor, generator: torch.Generator | None) -
     trusted = min(m, max(2 * b, round(TRUSTED * m)))
     best = []
     for surest in scores.topk(trusted, dim=0, largest=False).indices.T:
-        inside = rows[surest]
-        inside = inside / inside.norm(dim=1, keepdim=True).clamp_min(torch.finfo(inside.dtype).tiny)
+        inside = normalize(rows[surest], dim=1, eps=torch.finfo(rows.dtype).tiny)
         drawn = draw_directions(inside, DRAWS, generator=generator).directions
         drawn = torch.nan_to_num(drawn / drawn.norm(dim=1, keepdim=True), nan=1.0)
         entries = (rows @ drawn.T).abs()

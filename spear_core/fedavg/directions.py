@@ -36,11 +36,7 @@ STARTS_PER_SAMPLE = 60  # default budget
 
 
 def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Find the directions of all samples, round by round.
-
-    Args:
-        target: the attacked layer, followed by ReLU, with its update in the place of the gradient.
-        budget: by default 60 random starts per sample.
+    """Find the directions of all samples, round by round; by default from 60 random starts per sample.
 
     Yields:
         After each round, at least one: q_i as unit columns, shape (b, k); whether the zeros of each leave no other

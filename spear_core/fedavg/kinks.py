@@ -31,14 +31,8 @@ def replayed_residuals(
 ) -> list[float]:
     """How far each layer's replayed update is off, with units mirrored where rounding allows it and the update asks it.
 
-    Args:
-        client: the simulated client; inputs, labels and schedule are those of its `train`.
-        inputs: c in the basis V, shape (b, b).
-        labels: shape (b,).
-        schedule: weight of every sample in every step, shape (T, b).
-        limit: residual at which to be content.
-        reach: how far rounding may move z, relative to the layer's root mean square.
-        deadline: `time.monotonic()` after which no further unit is tried.
+    Inputs, labels and schedule are those of `Client.train`. Rounding may move z by `reach`, relative to the layer's
+    root mean square; a residual of `limit` is enough; after the deadline no further unit is tried.
     """
 
     # every z exists inside the replay only, which therefore looks for the units and mirrors them on its way

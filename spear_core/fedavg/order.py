@@ -41,23 +41,17 @@ def find_schedule(
     *,
     thorough: bool = True,
 ) -> Tensor:
-    """Weight of every sample in every step, shape (T, b).
+    """The schedule that gives η Σ_t w_ti ∂L/∂z_i(t) of the first layer, `output_grads`, shape (b, m).
 
-    Args:
-        client: the simulated client.
-        training: what the server told it to do.
-        inputs: c in the basis V, shape (b, b).
-        labels: shape (b,).
-        output_grads: η Σ_t w_ti ∂L/∂z_i(t) of the first layer, shape (b, m).
-        budget: its generator gives the starts besides the linear model's; after its deadline the best so far is
-            settled for.
-        thorough: whether to follow several divisions where the best one of each epoch leads nowhere.
+    The budget's generator gives the starts besides the linear model's; after its deadline the best so far is settled
+    for. Several divisions are followed only if `thorough`, where the best one of each epoch leads nowhere.
     """
     b = len(inputs)
+    size = min(training.batch_size or b, b)
     in_order = training.schedule(torch.arange(b, device=inputs.device))
-    if training.is_full_batch(b):
+    if size == b:
         return in_order
-    epochs = in_order.split(-(-b // (training.batch_size or b)))
+    epochs = in_order.split(-(-b // size))
     seen = Seen(client, inputs, labels, output_grads, budget)
     for width in WIDTHS if thorough else WIDTHS[:1]:
         schedule = _followed(seen, epochs, width)
@@ -109,12 +103,9 @@ class Seen:
 
 
 def _followed(seen: Seen, epochs: tuple[Tensor, ...], width: int) -> Tensor:
-    """The best schedule that is found by dividing epoch after epoch, as `epochs` are in some order.
+    """The best schedule that is found by dividing epoch after epoch, `width` schedules followed from one to the next.
 
-    Args:
-        seen: what is to be explained.
-        epochs: a division of each, for its weights; the last one may be cut short.
-        width: how many schedules to follow from epoch to epoch.
+    `epochs` are a division of each, for its weights; the last one may be cut short.
     """
     average = torch.full_like(torch.cat(epochs), 1 / epochs[0].shape[1])
     kept = [(0.0, average[:0])]
@@ -136,14 +127,10 @@ def _followed(seen: Seen, epochs: tuple[Tensor, ...], width: int) -> Tensor:
 def _divided(
     seen: Seen, past: History, rest: Tensor, weight: Tensor, width: int
 ) -> list[tuple[float, Tensor]]:
-    """The divisions of one epoch that explain the update best, with their misfits.
+    """The divisions of one epoch that explain the update best, at most `width` from so many starts; with their misfits.
 
-    Args:
-        seen: what is to be explained.
-        past: the epochs before.
-        rest: average weights of this epoch and those to come, shape (T', b).
-        weight: of one sample in each step of the epoch, shape (s,).
-        width: at most so many, from so many starts.
+    After the epochs `past` are left this one and those to come, of average weights `rest`, shape (T', b); `weight` is
+    that of one sample in each step of the epoch, shape (s,).
     """
     average, later = rest[: len(weight)], rest[len(weight) :]
 
@@ -186,10 +173,8 @@ def _nearest(relaxed: Tensor, weight: Tensor) -> Tensor:
 
 def _exchanges(w: Tensor) -> Tensor:
     """All divisions in which two samples have changed places, shape (K, s, b)."""
-    first, second = torch.triu_indices(w.shape[1], w.shape[1], 1, device=w.device)
-    differ = (w[:, first] != w[:, second]).any(dim=0)
-    first, second = first[differ], second[differ]
-    order = torch.arange(w.shape[1], device=w.device).repeat(len(first), 1)
-    k = torch.arange(len(first), device=w.device)
-    order[k, first], order[k, second] = second, first
+    samples = torch.arange(w.shape[1], device=w.device)
+    pairs = torch.combinations(samples)
+    pairs = pairs[(w[:, pairs[:, 0]] != w[:, pairs[:, 1]]).any(dim=0)]
+    order = samples.repeat(len(pairs), 1).scatter(1, pairs, pairs.flip(1))
     return w[:, order].transpose(0, 1)

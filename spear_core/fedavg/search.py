@@ -43,56 +43,39 @@ def fedavg(training: LocalTraining) -> Method:
 
 
 def search(training: LocalTraining, target: Target, before: State, budget: Budget) -> Iterator[State]:
-    """Directions, then the client played again; see `spear_core.search.Search`.
+    """Directions, then the client played again; see `spear_core.search.Search`. By default `ATTEMPTS` searches.
 
-    Args:
-        training: what the client did.
-        target: the attacked layer and what follows it, with updates in the place of gradients.
-        before: the state so far.
-        budget: by default `ATTEMPTS` searches.
-
-    Yields:
-        A state after every round of the search; the last one holds the certificate of the best attempt.
+    Layers have updates in the place of gradients. States hold the batch and the certificate of the best attempt so far.
     """
     b = target.low_rank.batch_size
-    best: State | None = None
-    state = fullest = replace(before, step=Step.HALFSPACE, method="fedavg")
+    state = replace(before, step=Step.HALFSPACE, method="fedavg")
+    fullest = state.pool
     for _ in range(ATTEMPTS):
         began, drawn = time.perf_counter(), state.samples_drawn
         for directions, unique, starts in rounds(target, budget):
             pool = pool_with(target.low_rank, directions, unique)
             state = replace(state, pool=pool, samples_drawn=drawn + starts).timed("halfspace", began)
             yield state
-            began = time.perf_counter()
-            fullest = max(state, fullest, key=lambda state: len(state.pool))
+            fullest = max(pool, fullest, key=len)
             # a complete batch is played again; unless that gives the update, the search goes on
-            if len(state.pool) == b:
-                tried = _replayed(training, target, state, budget)
-                state = replace(state, seconds=tried.seconds)
-                best = max(best or tried, tried, key=_worth)
-                if best.certificate is not None and best.certificate.reproduces:
+            if len(pool) == b:
+                state = _better(state, _replayed(training, target, state, budget))
+                yield state
+                if state.certificate is not None and state.certificate.reproduces:
                     break
-                began = time.perf_counter()
+            began = time.perf_counter()
         # directions that are unique and agree with their samples: another search would find the same
         settled = len(state.pool) == b and bool(state.pool.unique.all())
         if settled or budget.max_samples is not None or budget.late:
             break
     # an incomplete batch is shown all the same, as a guess
-    if best is None and len(fullest.pool):
-        best = _replayed(training, target, fullest, budget)
-    last = replace(state, step=Step.CERTIFICATE) if best is None else best
-    yield replace(last, samples_drawn=state.samples_drawn, seconds=state.seconds)
+    if state.certificate is None:
+        state = replace(state, pool=fullest)
+    yield from conclude(training, target, state, budget)
 
 
 def conclude(training: LocalTraining, target: Target, state: State, budget: Budget) -> Iterator[State]:
-    """The state with the batch of its directions, judged as an update is, by the client played again.
-
-    Args:
-        training: what the client did.
-        target: as for `search`.
-        state: any state of it, for example the last one before an interruption.
-        budget: only its generator counts; the last replay has `LAST_REPLAY` seconds.
-    """
+    """The state with its best batch, or that of its directions, judged by the client played again."""
     if len(state.pool) and state.certificate is None:
         late = replace(budget, deadline=time.monotonic() + LAST_REPLAY)
         yield _replayed(training, target, state, late)
@@ -112,11 +95,8 @@ def _replayed(training: LocalTraining, target: Target, state: State, budget: Bud
 def simulated(target: Target, found: Reconstruction, training: LocalTraining, budget: Budget) -> Certificate:
     """The certificate of an update: the simulated client must send all of it again, to rounding.
 
-    Args:
-        target: what the server sees.
-        found: the batch; it need not be complete.
-        training: what the client did.
-        budget: after its deadline, neither the order of minibatches nor units at their kinks are looked for.
+    The batch need not be complete. After the deadline, neither the order of minibatches nor units at their kinks are
+    looked for.
     """
     # what the directions alone say; without a complete chain of layers that is all
     low_rank, problem, k = target.low_rank, target.problem, len(found.coefficients)
@@ -149,8 +129,13 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
     return replace(certificate, gradient_residual=first, replay_residual=others, labels=labels)
 
 
-def _worth(state: State) -> float:
-    """How close the replay of a complete batch comes."""
-    certificate = state.certificate
+def _better(before: State, tried: State) -> State:
+    """What was tried, or its directions with the batch of an attempt before whose replay came as close."""
+    closer = before.certificate is None or _misfit(tried.certificate) < _misfit(before.certificate)
+    return replace(tried if closer else before, step=Step.HALFSPACE, seconds=tried.seconds)
+
+
+def _misfit(certificate: Certificate | None) -> float:
+    """How far the replay of a complete batch is off."""
     assert certificate is not None and certificate.replay_residual is not None  # every attempt has one
-    return -max(certificate.gradient_residual, certificate.replay_residual)
+    return max(certificate.gradient_residual, certificate.replay_residual)

@@ -3,25 +3,27 @@
 The inputs are x = c Vᵀ, V an orthonormal basis of the row space, and all that training ever adds to W₁ lies in the
 same space. So the first layer may be replaced by W₁ V (m×b), and the client be replayed with b inputs instead of n.
 Nor are weights written down: after t steps they are W₀ − η Σ_s D_sᵀ Y_s, thin products that are applied one
-after the other.
+after the other: of every layer D, shape (…, T b, m), and Y, shape (…, T b, n), so that its update is η Dᵀ Y.
+
+Inputs are c in the basis V, one a row; a schedule, shape (…, T, b), is the weight of every sample in every step.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.certificate.backprop import activate, forward
+from spear_core.certificate.backprop import activate, forward, in_row_space
+from spear_core.certificate.output_errors import label_cosines
 from spear_core.client.messages import minibatches
 from spear_core.errors import InputError
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
-from spear_core.tolerances import weight_rounding
 
-History = list[tuple[Tensor, Tensor]]  # of every layer D and Y: its weights are now W − η Dᵀ Y
+History = list[tuple[Tensor, Tensor]]  # D and Y of every layer: its weights are now W − η Dᵀ Y
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,7 @@ class LocalTraining:
     batch_size: int | None = None
 
     def schedule(self, order: Tensor) -> Tensor:
-        """Weight of every sample in every step, shape (T, b): 1 / (size of the minibatch), or 0.
-
-        Args:
-            order: the samples in the order in which every epoch goes through them, shape (b,).
-        """
+        """1 / (size of the minibatch), or 0, for samples in the order in which every epoch goes through them, (b,)."""
         weights = torch.zeros(self.steps, len(order), dtype=torch.float64, device=order.device)
         for row, chosen in zip(weights, islice(minibatches(len(order), self.batch_size), self.steps)):
             row[order[chosen.to(order.device)]] = 1 / len(chosen)
@@ -53,10 +51,6 @@ class LocalTraining:
     def is_gradient(self) -> bool:
         """Whether the update is a gradient times η: one step on all samples."""
         return self.steps == 1 and self.batch_size is None
-
-    def is_full_batch(self, b: int) -> bool:
-        """Whether every step sees all b samples."""
-        return self.batch_size is None or self.batch_size >= b
 
 
 def local_training(steps: int | None, lr: float | None, batch_size: int | None) -> LocalTraining | None:
@@ -96,26 +90,7 @@ class Client:
     @classmethod
     def of(cls, target: Target, training: LocalTraining) -> "Client":
         """The client that trained on this target's layers, whose "gradients" are the update."""
-        low_rank, layers = target.low_rank, target.problem.layers
-        scale = low_rank.singular_values[: low_rank.batch_size]
-        first = replace(
-            layers[0],
-            weight=(target.forward.weights / scale[:, None]).T,
-            weight_grad=low_rank.factor * scale,
-        )
-        rounding = weight_rounding(
-            [layer.weight for layer in layers], [layer.weight_grad for layer in layers], training.steps
-        )
-        tensors = ("weight_grad", "bias_grad", "weight", "bias")
-        return cls(
-            tuple(
-                replace(layer, **{name: getattr(layer, name).to(torch.float64) for name in tensors})
-                for layer in (first, *layers[1:])
-            ),
-            scale,
-            rounding,
-            training.lr,
-        )
+        return cls(*in_row_space(target), target.problem.weight_rounding(training.steps), training.lr)
 
     @property
     def weights(self) -> list[Tensor]:
@@ -123,16 +98,9 @@ class Client:
         return [layer.weight for layer in self.layers]
 
     def labels(self, inputs: Tensor, output_grads: Tensor) -> Tensor:
-        """The class whose back-propagated error matches each sample's column of ∂L/∂Z best, shape (b,).
-
-        Args:
-            inputs: c in the basis V, shape (b, b).
-            output_grads: η Σ_t ∂L/∂z of the first layer, shape (b, m).
-        """
+        """The class whose back-propagated error matches each sample's η Σ_t ∂L/∂z of the first layer best, (b,)."""
         played = forward(self.layers, inputs @ self.layers[0].weight.T + self.layers[0].bias)
-        every_class = torch.eye(played.output.shape[1]).to(inputs)[:, None]
-        *_, errors = played.back(played.output.softmax(dim=1) - every_class)
-        return ((errors * output_grads).sum(dim=2) / errors.norm(dim=2)).argmax(dim=0)
+        return label_cosines(played, output_grads).argmax(dim=0)
 
     def train(
         self,
@@ -143,17 +111,10 @@ class Client:
         *,
         look: Callable[[int, int, Tensor], Tensor] | None = None,
     ) -> History:
-        """Local training on cross-entropy: for every layer D and Y of all steps, so that its update is η Dᵀ Y.
+        """Local training on cross-entropy, of one client or of several with schedules of their own.
 
-        Args:
-            inputs: c in the basis V, shape (b, b).
-            labels: shape (b,).
-            schedule: weight of every sample in every step, shape (…, T, b), of one client or of several.
-            past: what the steps before these left behind, of one client.
-            look: sees step, layer and z of every hidden layer, and returns the z to go on with.
-
-        Returns:
-            D, shape (…, T b, m), and Y, shape (…, T b, n), of every layer.
+        `past` is what the steps before these left behind, of one client; `look` sees step, layer and z of every hidden
+        layer, and returns the z to go on with.
         """
         # before the first step: thin products of no rows
         targets = F.one_hot(labels, len(self.layers[-1].bias)).to(inputs)

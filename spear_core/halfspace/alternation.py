@@ -1,6 +1,8 @@
 """The half-space alternation itself, both halves of the pair (see `search`), all K candidates in step.
 
-The factor is L, shape (m, b); scores z are columns, shape (m, K), directions q unit columns, shape (b, K).
+The factor is L, shape (m, b); scores z are columns, shape (m, K), directions q unit columns, shape (b, K). `surest` is
+how many rows of lowest score are taken for zeros, `left` an orthonormal basis of what is orthogonal to the known
+directions, shape (b, r), None to leave them in.
 """
 
 import torch
@@ -32,13 +34,7 @@ def alternate(
 ) -> Tensor:
     """Half-space alternation: surest zeros → q → labels → scores; the directions that it ends with.
 
-    Args:
-        factor: L.
-        space: orthonormal basis of the scores that are possible, shape (m, r).
-        scores: to start from.
-        surest: how many rows to take for zeros.
-        left: see `smallest_singular`.
-        generator: CPU generator, for the first vectors of the inverse iterations.
+    `space` is an orthonormal basis of the scores that are possible, shape (m, r).
     """
     q = torch.randn(factor.shape[1], scores.shape[1], generator=generator).to(factor)
     for step in range(STEPS):
@@ -68,13 +64,6 @@ def smallest_singular(
     A known direction whose sample resembles the one that is sought is nearly a null vector of its rows, too. What
     enters the inverse can therefore be kept orthogonal to the known ones: c_i is, and c_i · q_i = 1, so q_i comes
     through.
-
-    Args:
-        factor: L.
-        scores: of its rows.
-        surest: how many rows to take.
-        start: directions to begin with.
-        left: orthonormal basis of what is orthogonal to the known directions, shape (b, r); None to leave them in.
     """
     m, b = factor.shape
     count = max(surest, min(m, b + b // 8))

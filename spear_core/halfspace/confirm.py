@@ -56,12 +56,9 @@ class Confirmed:
     explored: list[Tensor] = field(default_factory=list)
 
     def judge(self, candidates: Tensor, space: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Confirm candidates; which of them are known by now, shape (K,).
+        """Confirm candidates, of any length and float dtype; which of them are known by now, shape (K,).
 
-        Args:
-            candidates: of any length and float dtype.
-            space: the same of those that the samples found leave, shape (m, r).
-            generator: CPU generator.
+        `space` is an orthonormal basis of the scores that the samples found leave, shape (m, r).
         """
         L = self.low_rank.factor
         # who was waiting for a narrow space
@@ -132,13 +129,7 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
 
     Accelerated gradient steps (Nesterov 1983) on the squared hinge loss Σ max(0, 1 − y z)², y = ±1, whose
     minimum is zero if there is such a z. Rows that a sample barely activates would take many steps more. Whoever is
-    separated is let go.
-
-    Args:
-        space: orthonormal columns, shape (m, r).
-        zeros: masks.
-        decided: which rows count.
-        strays: share of the rows that may be on the wrong side.
+    separated is let go. Only decided rows count, and the share `strays` of all rows may be on the wrong side.
     """
     side = decided.to(space.dtype) * (1 - 2 * zeros.to(space.dtype))
     found = torch.zeros(side.shape[1], dtype=torch.bool, device=side.device)

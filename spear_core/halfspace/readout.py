@@ -10,7 +10,8 @@ m equations for b + d unknowns. L has orthonormal columns, so for a given patter
 ‖a ∘ V t − L Lᵀ (a ∘ V t)‖ / ‖a ∘ V t‖: an eigenvalue problem of d dimensions. From random half-spaces, pattern and
 (q, t) take turns. A unit's entry of L q is near 0 or near V t; which of the two is its label, first fitted by a
 half-space, as `alternation` does it, and in the end taken as it is. Candidates are columns throughout: scores and
-patterns (m, K), directions q (b, K), errors t (d, K).
+patterns (m, K), directions q (b, K), errors t (d, K). Products of the columns of L and V are `crossed`, shape (m, b d),
+those of V alone `squared`, shape (m, d²).
 """
 
 import torch
@@ -27,8 +28,7 @@ FEW = 32  # dimensions of the errors up to which all products of L and V fit int
 def readout(target: Target) -> Tensor | None:
     """V = W₂ᵀ L₂, shape (m, d), float32: what ∂L/∂z is made of where units are active.
 
-    Returns:
-        None unless the next layer is the output layer, and its gradient has few dimensions.
+    None unless the next layer is the output layer, and its gradient has few dimensions.
     """
     problem = target.problem
     if len(problem.layers) != 2 or problem.layers[1].activation is not None or problem.branches:
@@ -40,16 +40,9 @@ def readout(target: Target) -> Tensor | None:
 
 
 def alternate(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor) -> Tensor:
-    """Patterns and directions in turns, all candidates in step.
+    """Patterns and directions in turns, all candidates in step; those that have arrived, unit columns, best first.
 
-    Args:
-        factor: L, shape (m, b).
-        space: orthonormal basis of the scores that are possible, shape (m, r).
-        V: see `readout`.
-        scores: to start from.
-
-    Returns:
-        Directions of the candidates that have arrived, unit columns, best first.
+    `space` is an orthonormal basis of the scores that are possible, shape (m, r).
     """
     m = len(factor)
     crossed = (factor[:, :, None] * V[:, None, :]).reshape(m, -1)
@@ -72,13 +65,7 @@ def alternate(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor) -> Tenso
 
 
 def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(q, t) that fit given patterns best, and the squared residual of each, relative.
-
-    Args:
-        active: patterns a, of 0 and 1.
-        crossed: products of the columns of L and V, shape (m, b d).
-        squared: products of the columns of V, shape (m, d²).
-    """
+    """(q, t) that fit given patterns a, of 0 and 1, best, and the squared residual of each, relative."""
     K, d = active.shape[1], round(squared.shape[1] ** 0.5)
     projected = (active.T @ crossed).reshape(K, -1, d)  # Lᵀ diag(a) V
     gram = (active.T @ squared).reshape(K, d, d)

@@ -57,16 +57,9 @@ STARTS_PER_SAMPLE = 200  # default budget
 
 
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
-    """Directions round by round from the attacked layer alone, then SPEAR's steps 4 and 5 on them.
+    """Directions round by round from the attacked layer alone, then SPEAR's steps 4 and 5 on them; a `Search`.
 
-    Args:
-        target: the attacked layer, followed by ReLU.
-        before: samples that another method has proven are taken out from the start.
-        budget: by default 200 random starts per sample.
-
-    Yields:
-        A state after every round of starts and every improvement of the selection; the last one holds the
-        certificate.
+    Samples that another method has proven are taken out from the start. By default 200 random starts per sample.
     """
     # what another method has proven makes the problem smaller
     began, low_rank = time.perf_counter(), target.low_rank
@@ -100,12 +93,7 @@ def pool_with(low_rank: LowRank, directions: Tensor, unique: Tensor | None = Non
 
 
 def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Iterator[tuple[Tensor, int]]:
-    """The search itself, round by round.
-
-    Args:
-        target: the attacked layer, followed by ReLU.
-        budget: looked at after every round.
-        known: directions found by another method, unit columns, shape (b, k); taken out from the start.
+    """The search itself, round by round; directions known from another method are taken out from the start.
 
     Yields:
         After each round, at least one: q_i as unit columns, shape (b, k), float64, ∂L/∂z_i ∝ L q_i, each the only one

@@ -10,6 +10,7 @@ from spear_core import client
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.errors import InputError
+from spear_core.fedavg import search
 from spear_core.fedavg.candidates import sparse
 from spear_core.fedavg.error import ROOM, update_error
 from spear_core.fedavg.kinks import replayed_residuals
@@ -251,6 +252,25 @@ def test_strays_do_not_pull_a_sparse_direction():
         torch.nn.functional.normalize(q + 0.3 * torch.randn(6, 1, generator=seeded(2), dtype=F64), dim=0),
     )
     assert float((found * q).sum().abs()) > 1 - 1e-12
+
+
+def test_an_interrupted_search_hands_back_its_best_attempt(monkeypatch):
+    """Its replay fails, so that the search goes on, and is interrupted with fewer directions than it had."""
+    model, inputs, labels = private(seed=3)
+    sent = client.update(model, inputs, labels, steps=5, lr=0.1)
+    rounds = search.rounds
+
+    def interrupted(target, budget):
+        for directions, unique, starts in rounds(target, budget):
+            yield directions, unique, starts
+            if directions.shape[1] == len(inputs):
+                yield directions[:, :2], unique[:2], starts
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "rounds", interrupted)
+    found = spear_core.invert(model, sent, local_steps=5, lr=0.099)
+    assert "interrupted" in found.notes and not found.certified_rows.any()
+    assert metrics.compare(found.inputs, inputs).exact.all()
 
 
 @pytest.mark.parametrize(
