@@ -9,7 +9,7 @@ from torch import fx, nn
 from spear_core.model.activations import KNOWN, Effect, Elementwise, probe
 from spear_core.model.folding import Affine
 from spear_core.model.graph import LinearCall, Traced, label, users
-from spear_core.model.part import part_between
+from spear_core.model.section import section_between
 
 
 @dataclass(frozen=True)
@@ -109,5 +109,5 @@ def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: to
         module = traced.root.get_submodule(str(end.target))
         if type(module) is nn.ReLU and "forward" not in vars(module):  # no need to ask the commonest of all
             return Effect("elementwise", function=torch.relu, name="ReLU")
-    part = part_between(traced, start, end)
-    return Effect("other") if part is None else probe(part, width, device)
+    section = section_between(traced, start, end)
+    return Effect("other") if section is None else probe(section, width, device)

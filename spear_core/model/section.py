@@ -1,4 +1,4 @@
-"""A part of a model, between two values of its graph, as a module that leaves the model alone."""
+"""A section of a model, between two values of its graph, as a module that leaves the model alone."""
 
 import operator
 from typing import Any
@@ -10,7 +10,7 @@ from torch.func import functional_call
 from spear_core.model.graph import Traced, is_batch_size
 
 
-class Part(nn.Module):
+class Section(nn.Module):
     """The calls between two nodes of a graph, in order: the value of `start` is given, that of `end` returned."""
 
     def __init__(self, root: nn.Module, nodes: list[fx.Node], start: fx.Node, end: fx.Node) -> None:
@@ -51,8 +51,8 @@ class Part(nn.Module):
             return functional_call(self, state, (value, dtype))
 
 
-def part_between(traced: Traced, start: fx.Node, end: fx.Node) -> Part | None:
-    """The part of the model that computes the value of `end` from that of `start`.
+def section_between(traced: Traced, start: fx.Node, end: fx.Node) -> Section | None:
+    """The section of the model that computes the value of `end` from that of `start`.
 
     None if `end` also depends on the model's input in a way that does not pass through `start`; the batch size does
     not count.
@@ -69,7 +69,7 @@ def part_between(traced: Traced, start: fx.Node, end: fx.Node) -> Part | None:
         needed.add(node)
         if node in after or not is_batch_size(node):
             open_nodes += node.all_input_nodes
-    return Part(traced.root, [node for node in traced.graph.nodes if node in needed], start, end)
+    return Section(traced.root, [node for node in traced.graph.nodes if node in needed], start, end)
 
 
 def random_devices(value: Tensor) -> list[torch.device]:
