@@ -31,15 +31,10 @@ CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong
 
 @dataclass(frozen=True)
 class Count:
-    """What the ranks say about b.
+    """What the ranks say about b."""
 
-    Attributes:
-        batch_size: b, the likelier number.
-        otherwise: b if the inputs are combinations of each other, where that is possible too; else None.
-    """
-
-    batch_size: int
-    otherwise: int | None = None
+    batch_size: int  # the likelier number
+    otherwise: int | None = None  # b if the inputs are combinations of each other, where that is possible too
 
     @property
     def note(self) -> str:

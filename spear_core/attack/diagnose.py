@@ -1,12 +1,12 @@
 """What every linear layer of a model would give away, without a search."""
 
-import html
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from spear_core.attack.counting import count_samples
+from spear_core.attack.inversion import table
 from spear_core.attack.plan import in_words, obstacles
 from spear_core.errors import InputError
 from spear_core.model.following import follow
@@ -89,12 +89,8 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows()
-        cell = "<t{0} style='text-align:left'>{1}</t{0}>".format
-        lines = [
-            "<tr>" + "".join(cell(kind, html.escape(text)) for text in row) + "</tr>"
-            for kind, row in (("h", head), *(("d", row) for row in rows))
-        ]
-        return f"<table><caption>{html.escape(self.verdict)}</caption>{''.join(lines)}</table>"
+        kinds = [("h", head), *(("d", row) for row in rows)]
+        return table(self.verdict, ([(kind, text) for text in row] for kind, row in kinds))
 
 
 def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:

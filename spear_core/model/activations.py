@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.model.section import Section, random_devices
 from spear_core.model.recording import ROWS
+from spear_core.model.section import Section, random_devices
 
 PROBE_ROUNDING = 256.0  # rounding errors by which two ways to compute the same may differ
 PROBE_RANGE = 4.0  # standard deviation of the probes: beyond the kinks of ReLU6 and hard tanh
@@ -42,20 +42,15 @@ KNOWN: dict[str, Elementwise] = {
 class Effect:
     """What a section of a model does to a batch of vectors.
 
-    Attributes:
-        kind: "identity", "affine" (s ∘ z + t, the same for every sample), "elementwise" (one function for
-            every unit), "random" (no two runs alike) or "other".
-        scale: s, shape (m,), where affine.
-        shift: t, shape (m,), where affine.
-        function: where elementwise.
-        name: of the function, where it is a known one.
+    It is of kind "identity", "affine" (s ∘ z + t, the same for every sample), "elementwise" (one function for every
+    unit), "random" (no two runs alike) or "other".
     """
 
     kind: str
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    function: Elementwise | None = None
-    name: str = ""
+    scale: Tensor | None = None  # s, shape (m,), where affine
+    shift: Tensor | None = None  # t, shape (m,), where affine
+    function: Elementwise | None = None  # where elementwise
+    name: str = ""  # of the function, where it is a known one
 
 
 def probe(section: Section, width: int, device: torch.device) -> Effect:

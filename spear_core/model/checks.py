@@ -25,7 +25,11 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
     """
     given = {"weight_grad": weight_grad, "bias_grad": bias_grad, "weight": weight, "bias": bias}
     tensors = {name: as_real(value, name) for name, value in given.items()}
-    check_shapes(tensors)
+    shape = tensors["weight"].shape
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(f"weight must be a matrix (m, n), got shape {tuple(shape)}")
+    for name, wanted in (("weight_grad", shape), ("bias", shape[:1]), ("bias_grad", shape[:1])):
+        check_shape(tensors[name], name, wanted, like=", like the weight")
     check_one_device(tensors)
     for name, tensor in tensors.items():
         check_finite(tensor, name)
@@ -53,19 +57,6 @@ def as_real(value: object, name: str) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
 
 
-def check_shapes(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse four tensors of a layer that do not fit together: (m, n), (m,), (m, n), (m,)."""
-    weight = tensors["weight"]
-    if weight.ndim != 2 or 0 in weight.shape:
-        raise InputError(f"weight must be a matrix (m, n), got shape {tuple(weight.shape)}")
-    for name, shape in (
-        ("weight_grad", weight.shape),
-        ("bias", weight.shape[:1]),
-        ("bias_grad", weight.shape[:1]),
-    ):
-        check_shape(tensors[name], name, shape, like=", like the weight")
-
-
 def check_shape(tensor: Tensor, name: str, wanted: torch.Size, like: str = "") -> None:
     """Refuse a tensor of another shape."""
     if tensor.shape != wanted:
@@ -83,10 +74,7 @@ def check_one_device(tensors: Mapping[str, Tensor]) -> None:
 
 def check_finite(tensor: Tensor, name: str) -> None:
     """Refuse NaN and infinity, in one pass and without a copy."""
-    if not tensor.numel():
-        return
-    low, high = tensor.aminmax()
-    if low.isfinite() and high.isfinite():
+    if not tensor.numel() or largest_entry(tensor).isfinite():
         return
     nans, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
     raise InputError(

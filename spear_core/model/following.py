@@ -1,7 +1,7 @@
 """What follows a linear layer: z → s ∘ z + t → σ → s' ∘ y + t' → the next linear layers."""
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import fx, nn
@@ -14,33 +14,21 @@ from spear_core.model.section import section_between
 
 @dataclass(frozen=True)
 class Following:
-    """What the output of a linear layer goes through.
+    """What the output of a linear layer goes through."""
 
-    Attributes:
-        before: affine map before the activation, e.g. BatchNorm in eval mode; None if there is none.
-        activation: σ; None if nothing elementwise follows.
-        name: of the activation.
-        after: affine map after it; None if there is none.
-        layers: the linear layers that take the result, nothing else in between.
-        branches: whether something else takes the result as well.
-        masked: what is random in between, e.g. Dropout in train mode; empty if nothing is.
-        stopped: the call at which the chain ends; None if it is the model's output or a linear layer.
-    """
-
-    before: Affine | None = None
-    activation: Elementwise | None = None
-    name: str = ""
-    after: Affine | None = None
-    layers: tuple[LinearCall, ...] = field(default=())
-    branches: bool = False
-    masked: str = ""
-    stopped: fx.Node | None = None
+    before: Affine | None = None  # the activation, e.g. BatchNorm in eval mode
+    activation: Elementwise | None = None  # σ; None if nothing elementwise follows
+    name: str = ""  # of the activation
+    after: Affine | None = None  # the activation
+    layers: tuple[LinearCall, ...] = ()  # that take the result, nothing else in between
+    branches: bool = False  # whether something else takes the result as well
+    masked: str = ""  # what is random in between, e.g. Dropout in train mode
+    stopped: fx.Node | None = None  # where the chain ends, if not at the model's output or a linear layer
 
     def describe(self, root: nn.Module) -> str:
         """In a few words, e.g. "BatchNorm1d → ReLU"."""
-        steps = (
-            [type(root.get_submodule(name)).__name__ for name in self.before.modules] if self.before else []
-        )
+        affine = self.before.modules if self.before else ()
+        steps = [type(root.get_submodule(name)).__name__ for name in affine]
         steps += [self.name] if self.activation else []
         if not steps and self.stopped is not None:
             return label(self.stopped, root)
@@ -49,7 +37,7 @@ class Following:
 
 def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Following:
     """Walk from a linear layer's output to where it is used next; `calls` are all linear layers of the model."""
-    root, width = traced.root, call.width
+    root, width = traced.root, call.shape[0]
     device = next(root.parameters()).device
     takers = {other.node: other for other in calls}
     here = start = call.node  # of the walk, of the activation

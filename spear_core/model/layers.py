@@ -87,7 +87,7 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool,
             break
         # of several takers the widest says most
         branches = branches or following.branches
-        call = max(ready, key=lambda taker: taker.width)
+        call = max(ready, key=lambda taker: taker.shape[0])
         incoming = following.after
     return layers, branches, notes
 
@@ -160,7 +160,7 @@ def _normalises_batch(reading: Reading, node: fx.Node) -> bool:
 
 def _source_notes(reading: Reading, call: LinearCall) -> list[str]:
     root, nodes = reading.traced.root, reading.traced.graph.nodes
-    node = call.source
+    node = call.node.all_input_nodes[0]
     while label(node, root) in RESHAPES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     of_network = node is next(node for node in nodes if node.op == "placeholder")

@@ -15,19 +15,12 @@ from spear_core.model.parameters import Gradients, normalise, strip
 
 @dataclass(frozen=True)
 class Reading:
-    """A model and its gradients, put together.
-
-    Attributes:
-        traced: the model's graph.
-        calls: its linear layers in forward order, each at its first use.
-        gradients: by parameter name.
-        uses: how often the forward pass uses each weight.
-    """
+    """A model and its gradients, put together."""
 
     traced: Traced
-    calls: list[LinearCall]
-    gradients: dict[str, Tensor | None]
-    uses: Counter[str]
+    calls: list[LinearCall]  # its linear layers in forward order, each at its first use
+    gradients: dict[str, Tensor | None]  # by parameter name
+    uses: Counter[str]  # how often the forward pass uses each weight
     _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def gradient(self, name: str | None) -> Tensor | None:

@@ -57,35 +57,23 @@ def section_between(traced: Traced, start: fx.Node, end: fx.Node) -> Section | N
     None if `end` also depends on the model's input in a way that does not pass through `start`; the batch size does
     not count.
     """
-    needed: set[fx.Node] = set()
-    open_nodes = [end]
-    after = _descendants(start)
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is start or node in needed:
-            continue
-        if node.op == "placeholder":
-            return None
-        needed.add(node)
-        if node in after or not is_batch_size(node):
-            open_nodes += node.all_input_nodes
-    return Section(traced.root, [node for node in traced.graph.nodes if node in needed], start, end)
+    after, needed = {start}, {end}
+    # what a call takes stands before it in the graph
+    for node in traced.graph.nodes:
+        if not after.isdisjoint(node.all_input_nodes):
+            after.add(node)
+    for node in reversed(traced.graph.nodes):
+        if node in needed and node is not start and (node in after or not is_batch_size(node)):
+            needed.update(node.all_input_nodes)
+    nodes = [node for node in traced.graph.nodes if node in needed and node is not start]
+    if any(node.op == "placeholder" for node in nodes):
+        return None
+    return Section(traced.root, nodes, start, end)
 
 
 def random_devices(value: Tensor) -> list[torch.device]:
     """Devices besides the CPU whose random state a run on `value` may move."""
     return [value.device] if value.is_cuda else []
-
-
-def _descendants(start: fx.Node) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    open_nodes = [start]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node not in found:
-            found.add(node)
-            open_nodes += node.users
-    return found
 
 
 def _in(dtype: torch.dtype, tensor: Tensor) -> Tensor:
