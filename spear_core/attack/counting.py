@@ -65,10 +65,8 @@ def count_samples(
 ) -> Count:
     """The batch size, from the ranks of the first two layers' gradients.
 
-    Only the methods "auto" and "consistency" look at the second; `batch_size` is b, if the caller gave it.
-
-    Raises:
-        InputError: a gradient whose rank does not tell a batch, with the reason; see `check_rank`.
+    Only the methods "auto" and "consistency" look at the second; `batch_size` is b, if the caller gave it. A gradient
+    whose rank does not tell a batch is refused as `check_rank` does.
     """
     problem, rank = splits.problem, low_rank.batch_size
     told = batch_size or batch_by_next_layer(splits, rank) if method in ("auto", "consistency") else None

@@ -24,27 +24,16 @@ PATIENCE = 600.0  # seconds of sampling beyond which it does not count as a way
 
 @dataclass(frozen=True)
 class LayerDiagnosis:
-    """What one linear layer would give.
+    """What one linear layer would give."""
 
-    Attributes:
-        name: dotted name.
-        shape: (m, n) of its weight.
-        rank: numerical rank of its gradient, the batch size where it is small; None without a gradient.
-        zeros: share of entries of the gradient that are exactly zero; NaN without a gradient.
-        follows: what its output goes through.
-        methods: the methods that apply.
-        obstacle: what stands in the way and what to do; empty if nothing does.
-        notes: what a reader should know besides.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    rank: int | None
-    zeros: float
-    follows: str
-    methods: tuple[str, ...]
-    obstacle: str
-    notes: tuple[str, ...] = ()
+    name: str  # dotted
+    shape: tuple[int, int]  # (m, n) of its weight
+    rank: int | None  # of its gradient, the batch size where it is small; None without a gradient
+    zeros: float  # share of entries of the gradient that are exactly zero; NaN without a gradient
+    follows: str  # what its output goes through
+    methods: tuple[str, ...]  # that apply
+    obstacle: str  # what stands in the way and what to do; empty if nothing does
+    notes: tuple[str, ...] = ()  # what a reader should know besides
 
 
 @dataclass(frozen=True)

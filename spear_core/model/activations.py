@@ -59,10 +59,9 @@ def probe(section: Section, width: int, device: torch.device) -> Effect:
     z = PROBE_RANGE * torch.randn(ROWS, width, dtype=dtype, generator=torch.Generator().manual_seed(0))
     z = z.to(device)
 
+    @torch.no_grad()
     def apply(value: Tensor) -> Tensor:
-        with torch.no_grad():
-            result: Tensor = section.run(value.clone(), dtype)
-        return result
+        return section.run(value.clone(), dtype)
 
     try:
         y = apply(z)

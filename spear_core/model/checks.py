@@ -42,10 +42,7 @@ def as_real(value: object, name: str) -> Tensor:
     """A dense real tensor, detached, float32 or float64, that shares memory with `value` where that is possible.
 
     The value may be a tensor (dense, sparse, or one that requires grad) or an array; half precision is raised to
-    float32. The name is what messages call it.
-
-    Raises:
-        InputTypeError: if it is neither, holds no real floating-point numbers or no data at all.
+    float32. Whatever else, or holds no real numbers or no data at all, is an `InputTypeError` that calls it `name`.
     """
     tensor = _as_tensor(value, name)
     if not tensor.is_floating_point():
@@ -57,7 +54,7 @@ def as_real(value: object, name: str) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
 
 
-def check_shape(tensor: Tensor, name: str, wanted: torch.Size, like: str = "") -> None:
+def check_shape(tensor: Tensor, name: str, wanted: tuple[int, ...], like: str = "") -> None:
     """Refuse a tensor of another shape."""
     if tensor.shape != wanted:
         hint = ": transposed?" if len(wanted) == 2 and tensor.shape == wanted[::-1] else ""
@@ -92,12 +89,7 @@ def check_magnitude(largest: float, name: str) -> None:
 
 
 def check_gradient(layer: LinearLayer) -> None:
-    """Refuse a gradient that is zero, or whose bias part is.
-
-    Raises:
-        MissingGradient: all of it is zero: no samples.
-        InputError: the bias gradient is zero to rounding and the weight gradient is not.
-    """
+    """Refuse a gradient that is all zero, or whose bias part is, to rounding."""
     of_layer = f" of layer {layer.name!r}" if layer.name else ""
     largest, bias = (float(largest_entry(grad)) for grad in (layer.weight_grad, layer.bias_grad))
     check_magnitude(largest, f"the weight gradient{of_layer}")

@@ -42,15 +42,11 @@ class LinearCall:
 
 
 def trace(model: nn.Module) -> Traced:
-    """The graph of a model's forward pass.
-
-    Raises:
-        InputError: if neither tracing nor running it on a made-up input works.
-    """
+    """The graph of a model's forward pass; `InputError` if neither tracing nor running it on a made-up input works."""
     root = replicate(unwrap(model))
     try:
         graph = symbolic(root)
-    except Exception as refusal:  # a forward of somebody else's may raise anything when it meets a proxy
+    except Exception as refusal:
         recorded = record(root)
         if recorded is None:
             raise InputError(

@@ -32,7 +32,7 @@ def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = Non
 
     Raises:
         InputError: bad gradients; a model that cannot be traced; a BatchNorm in train mode.
-        UnknownLayer: no such layer, or one that is no linear layer with a bias.
+        UnknownLayer: no such layer, no linear layer at all, or one without a bias or a weight of its own.
         MissingGradient: the gradients of the layer are not all there.
 
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -129,11 +129,7 @@ def _shift_gradient(reading: Reading, affine: Affine | None) -> Tensor | None:
 
 
 def _attacked_notes(reading: Reading, call: LinearCall, following: Following) -> list[str]:
-    """What a reader should know of what follows the attacked layer.
-
-    Raises:
-        InputError: a BatchNorm is in train mode here, but was not at the client.
-    """
+    """What a reader should know of what follows the attacked layer; no BatchNorm that is in train mode only here."""
     stopped = following.stopped
     normalised = stopped is not None and following.activation is None and _normalises_batch(reading, stopped)
     if stopped is not None and normalised and reading.gradient(call.bias) is not None:

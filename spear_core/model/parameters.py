@@ -119,9 +119,9 @@ def _layouts(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, li
     values = {strip(name): value for name, value in model.state_dict().items()}
     state = [(aliases.get(name, name), v.shape) for name, v in values.items() if isinstance(v, Tensor)]
     return {
-        "model.parameters()": [(name, parameter.shape) for name, parameter in parameters.items()],
+        "model.parameters()": [(name, p.shape) for name, p in parameters.items()],
         "the parameters that require a gradient": [
-            (name, parameter.shape) for name, parameter in parameters.items() if parameter.requires_grad
+            (name, p.shape) for name, p in parameters.items() if p.requires_grad
         ],
         "model.state_dict()": state,
         "model.state_dict() without its counters": [entry for entry in state if len(entry[1])],

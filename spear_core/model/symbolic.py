@@ -45,8 +45,7 @@ def replicate(model: nn.Module) -> nn.Module:
 def symbolic(root: nn.Module) -> fx.Graph:
     """The graph of the forward pass of a model's replica; tensors that it makes itself become attributes of that.
 
-    Raises:
-        Exception: whatever a forward raises when it meets a proxy.
+    A forward that meets a proxy may raise anything.
     """
     tracer = _Tracer(root)
     with _instrumented(root, tracer):
@@ -72,10 +71,9 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # a transformer block of torch.nn holds linear layers: look inside
-        holds_layers = not isinstance(m, nn.Linear) and any(
-            isinstance(part, nn.Linear) for part in m.modules()
-        )
-        return super().is_leaf_module(m, module_qualified_name) and not holds_layers
+        holds_layers = any(isinstance(inner, nn.Linear) for inner in m.modules())
+        is_leaf = isinstance(m, nn.Linear) or not holds_layers
+        return is_leaf and super().is_leaf_module(m, module_qualified_name)
 
 
 @contextmanager
@@ -106,10 +104,5 @@ def _instrumented(root: nn.Module, tracer: _Tracer) -> Iterator[None]:
 def _placeholders(root: nn.Module, tracer: _Tracer) -> list[fx.Proxy]:
     """A proxy for each argument of the forward without a default, the first one in any case."""
     arguments = list(inspect.signature(root.forward).parameters.values())
-    needed = [
-        name
-        for name in arguments
-        if name.default is inspect.Parameter.empty and name.kind < name.VAR_POSITIONAL
-    ]
-    names = [argument.name for argument in needed or arguments[:1]]
-    return [tracer.create_proxy("placeholder", name, (), {}) for name in names]
+    needed = [own for own in arguments if own.default is own.empty and own.kind < own.VAR_POSITIONAL]
+    return [tracer.create_proxy("placeholder", own.name, (), {}) for own in needed or arguments[:1]]
