@@ -55,11 +55,6 @@ class Team:
             return None
         return cls(int(torch.randint(SEEDS, (), generator=generator)))
 
-    @property
-    def own_generator(self) -> torch.Generator:
-        """Another one in every process."""
-        return torch.Generator().manual_seed(self.seed + dist.get_rank())
-
     def exchange(self, message: Tensor, seconds: float | None) -> Tensor | None:
         """The messages of all processes, of one shape, stacked in the order of their ranks; None if one was lost.
 
@@ -91,7 +86,7 @@ def shared(method: Method, team: Team) -> Method:
 
 
 def _search(method: Method, team: Team, target: Target, before: State, budget: Budget) -> Iterator[State]:
-    own = replace(budget, generator=team.own_generator)
+    own = replace(budget, generator=torch.Generator().manual_seed(team.seed + dist.get_rank()))
     state, spent, exchanged, finished = before, 0, 0, False
     known, name = replace(before, samples_drawn=0), ""
     try:

@@ -1,9 +1,9 @@
 """`diagnose` and `invert` for files: own model and gradients in, recovered inputs and a report out.
 
-Files are loaded weights-only: a pickle can run any code, these cannot; whatever else there is in a file is refused
-(`InputError`). A model file is either a whole module made of `torch.nn`'s own classes (`torch.save(model, "model.pt")`),
-or a state dict together with the name of the function or class on *your* machine that builds the network
-(`--network package.module:Class`).
+Files are loaded weights-only: a pickle can run any code, these cannot, and what does not load is an `InputError`. A
+model file is either a whole module made of `torch.nn`'s own classes (`torch.save(model, "model.pt")`), or a state dict
+together with the name of the function or class on *your* machine that builds the network (`--network
+package.module:Class`).
 """
 
 import argparse

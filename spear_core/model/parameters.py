@@ -44,7 +44,10 @@ def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None
     result: dict[str, Tensor | None] = dict.fromkeys(parameters)
     for name, parameter in parameters.items():
         if given.get(name) is not None:
-            result[name] = _checked(given[name], f"gradient of {name!r}", parameter.shape)
+            what = f"gradient of {name!r}"
+            tensor = result[name] = as_real(given[name], what)
+            check_shape(tensor, what, parameter.shape)
+            check_finite(tensor, what)
     present = [grad for grad in result.values() if grad is not None and grad.numel()]
     if not present:
         raise MissingGradient("gradients must hold at least one tensor, got none")
@@ -150,10 +153,3 @@ def _from_sequence(
 
 def _shape(value: object) -> torch.Size | None:
     return None if value is None else torch.Size(getattr(value, "shape", (-1,)))
-
-
-def _checked(value: object, name: str, shape: torch.Size) -> Tensor:
-    tensor = as_real(value, name)
-    check_shape(tensor, name, shape)
-    check_finite(tensor, name)
-    return tensor

@@ -7,8 +7,6 @@ get a forward of their own instead, so that nothing outside the replica notices.
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,8 +46,7 @@ def symbolic(root: nn.Module) -> fx.Graph:
     A forward that meets a proxy may raise anything.
     """
     tracer = _Tracer(root)
-    with _instrumented(root, tracer):
-        output = root.forward(*_placeholders(root, tracer))
+    output = _instrumented(root, tracer).forward(*_placeholders(root, tracer))
     tracer.create_node("output", "output", (tracer.create_arg(output),), {})
     for node in reversed(tracer.graph.nodes):
         if node.op == "get_attr" and not node.users:
@@ -76,29 +73,26 @@ class _Tracer(fx.Tracer):
         return is_leaf and super().is_leaf_module(m, module_qualified_name)
 
 
-@contextmanager
-def _instrumented(root: nn.Module, tracer: _Tracer) -> Iterator[None]:
-    """While it lasts, the replica's leaves write themselves down, and other parameters are proxies."""
-    untouched = {module: module.__dict__ for module in root.modules()}
+def _instrumented(root: nn.Module, tracer: _Tracer) -> nn.Module:
+    """A replica whose leaves write themselves down when they are called, and whose other parameters are proxies."""
+    replica = replicate(root)
 
     def written_down(name: str) -> Any:
         return lambda *args, **kwargs: tracer.create_proxy("call_module", name, args, kwargs)
 
-    try:
-        for name, module in root.named_modules():
-            module.__dict__ = {**module.__dict__, "_compiled_call_impl": None}
-            if module is not root and tracer.is_leaf_module(module, name):
-                module.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS}
-                module.__dict__["forward"] = written_down(name)
-            else:
-                for own in module._parameters:
-                    path = f"{name}.{own}" if name else own
-                    if module._parameters[own] is not None:
-                        module.__dict__[own] = tracer.create_proxy("get_attr", path, (), {})
-        yield
-    finally:
-        for module, attributes in untouched.items():
-            module.__dict__ = attributes
+    for name, module in replica.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # no replica
+            continue
+        module.__dict__["_compiled_call_impl"] = None
+        if module is not replica and tracer.is_leaf_module(module, name):
+            module.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS}
+            module.__dict__["forward"] = written_down(name)
+            continue
+        for own, parameter in module._parameters.items():
+            if parameter is not None:
+                path = f"{name}.{own}" if name else own
+                module.__dict__[own] = tracer.create_proxy("get_attr", path, (), {})
+    return replica
 
 
 def _placeholders(root: nn.Module, tracer: _Tracer) -> list[fx.Proxy]:
