@@ -1,7 +1,7 @@
 """What follows a linear layer: z → s ∘ z + t → σ → s' ∘ y + t' → the next linear layers."""
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -41,34 +41,31 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
     device = next(root.parameters()).device
     takers = {other.node: other for other in calls}
     here = start = call.node  # of the walk, of the activation
-    before: Affine | None = None
-    after: Affine | None = None
-    activation: Elementwise | None = None
-    name = masked = ""
+    way = Following()
     while True:
         # where the chain of single steps ends
         found = tuple(takers[user] for user in users(here) if user in takers)
         step = None if found else _next(traced, here)
         if step is None or step.op == "output":
-            return Following(before, activation, name, after, found, len(users(here)) > 1, masked)
+            return replace(way, layers=found, branches=len(users(here)) > 1)
         # what the next step does to made-up inputs, and so what it adds to the chain
-        if activation is None:
+        if way.activation is None:
             start = here
         effect = _effect(traced, here, step, width, device)
         modules = (str(step.target),) if step.op == "call_module" else ()
         if effect.kind == "random":
-            masked = label(step, root)
-        elif effect.kind == "affine" and activation is None:
-            before = Affine.of(effect, modules, before)
-        elif effect.kind == "affine" and name in KNOWN:
-            after = Affine.of(effect, modules, after)
+            way = replace(way, masked=label(step, root))
+        elif effect.kind == "affine" and way.activation is None:
+            way = replace(way, before=Affine.of(effect, modules, way.before))
+        elif effect.kind == "affine" and way.name in KNOWN:
+            way = replace(way, after=Affine.of(effect, modules, way.after))
         elif effect.kind != "identity":
             # ReLU in five lines of arithmetic: not one of them is elementwise and known, all of them together are
             whole = effect if start is here else _effect(traced, start, step, width, device)
             if whole.kind != "elementwise":
-                return Following(before, activation, name, after, masked=masked, stopped=step)
-            activation, after = whole.function, None
-            name = whole.name or " ".join(filter(None, (name, label(step, root))))
+                return replace(way, stopped=step)
+            name = whole.name or " ".join(filter(None, (way.name, label(step, root))))
+            way = replace(way, activation=whole.function, name=name, after=None)
         here = step
 
 

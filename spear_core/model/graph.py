@@ -44,16 +44,16 @@ class LinearCall:
 def trace(model: nn.Module) -> Traced:
     """The graph of a model's forward pass; `InputError` if neither tracing nor running it on a made-up input works."""
     root = replicate(unwrap(model))
+    graph: fx.Graph | None
     try:
         graph = symbolic(root)
     except Exception as refusal:
-        recorded = record(root)
-        if recorded is None:
+        graph = record(root)
+        if graph is None:
             raise InputError(
                 f"model must be traceable by torch.fx or run on a batch of its first layer's size, got "
                 f"{type(model).__name__}, which does neither ({type(refusal).__name__}: {refusal})"
             ) from refusal
-        graph = recorded
     _link_in_place(graph, root)
     return Traced(root, graph)
 
