@@ -56,8 +56,7 @@ def prepared(
 ) -> tuple[Target, State, Plan]:
     """What is attacked, the state after step 1, and the plan, from the options of `invert`.
 
-    Raises:
-        InputError: no method applies, or the rank does not tell a batch.
+    Refuses what no method can attack, and a rank that does not tell a batch.
     """
     began, splits = time.perf_counter(), Splits(problem)
     differs = training is not None  # what was sent is a difference of weights, with their rounding
@@ -133,11 +132,7 @@ def obstacles(problem: Problem) -> dict[str, str]:
 
 
 def check_method(method: str, problem: Problem) -> None:
-    """Refuse a method, one of `options.METHODS`, that cannot work on a problem.
-
-    Raises:
-        InputError: naming the methods that can, or that none can.
-    """
+    """Refuse a method, one of `options.METHODS`, that cannot work on a problem, and name those that can."""
     found = obstacles(problem)
     usable = [f'"{name}"' for name, obstacle in found.items() if not obstacle]
     if (method == "auto" and usable) or not found.get(method, "auto"):
