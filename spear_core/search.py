@@ -63,7 +63,7 @@ class State:
     batch_size: int = 0
 
     def __post_init__(self) -> None:
-        """B is the rank of the split unless said otherwise."""
+        """b is the rank of the split unless said otherwise."""
         if not self.batch_size:
             object.__setattr__(self, "batch_size", self.low_rank.batch_size)
 

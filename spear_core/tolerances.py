@@ -24,12 +24,10 @@ EXPLAINED_FLOOR = 100.0  # rounding errors; a floor of the spectrum above that h
 SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
 SAME_DIRECTION = 1e-6  # 1 − cosine up to which two directions are one, as exact as candidates in float32 are
 EQUAL_DIRECTION = 1e-9  # the same for null vectors in float64
-INDEPENDENT = (
-    1e-5  # least distance of a unit direction from the span of others; float64 inverts such a Q to 1e-11
-)
-SAME_SAMPLE = (
-    1e-4  # two finds closer than this, relative to their length, are one sample, however exact they are
-)
+# least distance of a unit direction from the span of others; float64 inverts such a Q to 1e-11
+INDEPENDENT = 1e-5
+# two finds closer than this, relative to their length, are one sample, however exact they are
+SAME_SAMPLE = 1e-4
 
 
 def rounding_residual(noise: float) -> float:

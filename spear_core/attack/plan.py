@@ -90,7 +90,8 @@ def _plan(
     told = batch_size is not None and method in ("auto", "consistency")
     if told and noisy.is_noisy(target.problem, target.low_rank):
         return Plan(((noisy.NOISY, target.batch_size),), count, shared=False)
-    return Plan(tuple((_method(name, target, b), b) for name, b in _order(target, method, count)), count)
+    order = _order(target, method, count)
+    return Plan(tuple((found, b) for name, b in order for found in _methods(name, target, b)), count)
 
 
 def _order(target: Target, method: str, count: Count) -> list[tuple[str, int]]:
@@ -110,11 +111,14 @@ def _order(target: Target, method: str, count: Count) -> list[tuple[str, int]]:
     return [(name, b) for name in ("consistency", "halfspace", "sampling") if name in usable]
 
 
-def _method(name: str, target: Target, batch_size: int) -> Method:
-    alone = name != "consistency" or batch_size > target.low_rank.batch_size
-    if not alone and coupled.pays(target.problem, batch_size):  # near half the width, equations run out
-        return coupled.COUPLED
-    return {"consistency": CONSISTENCY, "halfspace": HALFSPACE, "sampling": SAMPLING}[name]
+def _methods(name: str, target: Target, batch_size: int) -> list[Method]:
+    """What goes by a name: near half the width, where the equations of two layers run out, several layers at once."""
+    if name == "consistency" and batch_size == target.low_rank.batch_size:
+        if coupled.pays(target.problem, batch_size):
+            return [coupled.COUPLED]
+        if coupled.sharpens(target.problem, batch_size):
+            return [CONSISTENCY, coupled.COUPLED]
+    return [{"consistency": CONSISTENCY, "halfspace": HALFSPACE, "sampling": SAMPLING}[name]]
 
 
 def obstacles(problem: Problem) -> dict[str, str]:

@@ -119,13 +119,10 @@ def _weakest_at_edges(
     """Replace weakest directions by those on the other side of units that are zero to rounding.
 
     The consistent mixtures of two samples with one pattern end where a unit reaches zero. With that unit
-    counted to the far side the end point looks unique; counted to the near side it does not. Noise may leave such a
-    unit as far beyond zero as the whole misfit.
+    counted to the far side the end point looks unique; counted to the near side it does not.
     """
     z = inner @ exact
-    edge = z.abs() < torch.maximum(
-        EDGE * z.square().mean(dim=0).sqrt(), _shrinkage(inner, outer, pattern, exact)
-    )
+    edge = z.abs() < EDGE * z.square().mean(dim=0).sqrt()
     at_edge = edge.any(dim=0).nonzero().flatten()
     if len(at_edge):
         near, far = pattern[:, at_edge], torch.where(edge, 1 - pattern, pattern)[:, at_edge]

@@ -8,6 +8,7 @@ are refused.
 import torch
 from torch import Tensor
 
+from spear_core.consistency.exact import EDGE
 from spear_core.consistency.relation import MISFIT_MARGIN, SCALE_AGREES, Relation
 
 ARITHMETIC = 8 * torch.finfo(torch.float64).eps  # misfit of a true sample that float64 itself makes
@@ -48,9 +49,8 @@ def exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple
     One-sided, since at a kink of σ one side may be consistent where the other is not: the mixtures of two
     samples with one pattern end where a unit reaches zero.
     """
-    length, y = z.norm(dim=0), relation.activation(z)
-    missed = relation.misfit(y) * y.norm(dim=0)
-    at_kink = z.abs() < torch.maximum(SMALL_CHANGE * length / z.shape[0] ** 0.5, missed)
+    length = z.norm(dim=0)
+    at_kink = z.abs() < EDGE * length / z.shape[0] ** 0.5
     start = z.masked_fill(at_kink, 0)
     moved = relation.activation(start + step * length * weak) - relation.activation(start)
     change = moved / (step * length)

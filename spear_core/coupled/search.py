@@ -37,6 +37,7 @@ PATIENCE = 12  # rounds without a find
 STARTS_PER_SAMPLE = 40
 ONE_PLACE = 0.995  # cosine of two walkers that have come to the same sample
 PAYS_FROM = 0.44  # share b/m from which one relation costs more
+BLURRED_FROM = 0.4  # the same from which half of all samples have hardly more active units than unknowns
 HALF = 0.5  # share b/m up to which two relations are enough
 NEWS = 1 / 8  # share of the batch whose finding is worth a reconstruction of all found so far
 
@@ -74,8 +75,12 @@ def obstacle(problem: Problem, batch_size: int) -> str:
 
 def pays(problem: Problem, batch_size: int) -> bool:
     """Whether coupled relations apply, and are the faster way."""
-    crowded = batch_size > PAYS_FROM * len(problem.attacked.bias)
-    return crowded and not obstacle(problem, batch_size)
+    return batch_size > PAYS_FROM * len(problem.attacked.bias) and not obstacle(problem, batch_size)
+
+
+def sharpens(problem: Problem, batch_size: int) -> bool:
+    """Whether coupled relations apply where two layers may leave samples with few active units blurred."""
+    return batch_size > BLURRED_FROM * len(problem.attacked.bias) and not obstacle(problem, batch_size)
 
 
 def relations_for(problem: Problem, batch_size: int) -> int:

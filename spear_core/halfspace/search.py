@@ -118,7 +118,7 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
         low_rank, orthonormal(scores).to(rows), L.new_zeros(b, 0) if known is None else known.to(L)
     )
     V = readout.readout(target)
-    walkers = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device)
+    walkers = [rows.new_zeros(b, 0) for _ in SUREST[1:]]  # those that wait for the second look, and so on
     limit, retries, idle, starts = budget.max_samples or STARTS_PER_SAMPLE * b, RETRIES, 0, 0
     missing = b - confirmed.directions.shape[1]
     while True:
@@ -126,20 +126,25 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
         left = orthogonal_complement(confirmed.directions)
         space = orthonormal(scores @ left).to(rows)
         many = WALKERS if V is None else READOUT_WALKERS
-        fresh = max(0, max(FEWEST_WALKERS, round(many * missing)) - walkers[0].shape[1])
+        fresh = max(0, max(FEWEST_WALKERS, round(many * missing)) - sum(q.shape[1] for q in walkers))
         start = space @ torch.randn(space.shape[1], fresh, generator=generator).to(space)
         if V is None:
             surest = NARROW_SUREST if missing <= NARROW * b else SUREST
             dual = missing <= DUAL * b and (idle + 1) % DUAL_ROUNDS > 0
             apart = left.to(rows) if dual else None
-            q, ages = _by_zeros(rows, apart, space, walkers, start, surest, generator)
-        else:  # who has not arrived is no better than a new start
-            q = readout.alternate(rows, space, V, start)
-            ages = walkers[1].new_full((q.shape[1],), len(SUREST))
+            looked = project(space, labels(rows @ torch.cat(walkers, dim=1)))
+            looks = [
+                alternate(rows, space, z, round(share * len(rows)), left=apart, generator=generator)
+                for z, share in zip([start, *looked.split([q.shape[1] for q in walkers], 1)], surest)
+            ]
+        else:
+            looks = [readout.alternate(rows, space, V, start)]
         # what has converged is taken out, and left alone; who was looked at in every way is let go
-        settled = confirmed.judge(q, space, generator=generator)
-        kept = ~settled & (ages < len(SUREST) - 1)
-        walkers, starts = (q[:, kept], ages[kept] + 1), starts + fresh
+        settled = confirmed.judge(torch.cat(looks, dim=1), space, generator=generator)
+        if V is None:  # behind the output layer, who has not arrived is no better than a new start
+            ends = settled.split([q.shape[1] for q in looks])
+            walkers = [q[:, ~there] for q, there in zip(looks[:-1], ends)]
+        starts += fresh
         if confirmed.directions.shape[1] == b and retries > 0:
             confirmed.directions = _agreeing(forward, confirmed.directions)
             retries -= 1
@@ -152,26 +157,6 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
         stuck = missing <= LAST and idle >= LAST_PATIENCE
         if missing == 0 or starts >= limit or budget.late or stuck:
             return
-
-
-def _by_zeros(
-    rows: Tensor,
-    left: Tensor | None,
-    space: Tensor,
-    walkers: tuple[Tensor, Tensor],
-    start: Tensor,
-    surest: tuple[float, ...],
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """Directions (b, K) and their ages after one more look at each, from those so far and fresh scores (m, k)."""
-    q, ages = walkers
-    z = torch.cat([project(space, labels(rows @ q)), start], dim=1)
-    ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
-    looks = [
-        alternate(rows, space, z[:, ages == age], round(share * len(rows)), left=left, generator=generator)
-        for age, share in enumerate(surest)
-    ]
-    return torch.cat(looks, dim=1), ages.sort().values
 
 
 def _agreeing(forward: Forward, directions: Tensor) -> Tensor:

@@ -157,7 +157,8 @@ def explored_spaces(
         d = kernel.shape[1]
         if 1 < d <= FULLY_EXPLORED:
             explored.append(kernel)
-        yield descend(low_rank, kernel, rows, generator=generator) if d <= (largest or d) else kernel[:, :0]
+        within = 0 < d <= (largest or d)
+        yield descend(low_rank, kernel, rows, generator=generator) if within else kernel[:, :0]
 
 
 def _different(directions: Tensor, most: int) -> Tensor:

@@ -54,6 +54,7 @@ def test_bad_input_is_named_and_gives_status_2(tmp_path, capsys):
     assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_story_loads_nothing_that_it_does_not_need(tmp_path):
     code = (
         "import sys; from spear_core.__main__ import main; "

@@ -204,4 +204,4 @@ def test_steps_are_the_words_that_results_show():
 def test_one_layer_is_a_problem_whose_splits_are_never_asked_for():
     case = gaussian(3)
     target = target_of(Problem(case.problem.layers[:1]), case.low_rank)
-    assert target.witness is None and target.player is not None
+    assert target.later is None

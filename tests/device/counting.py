@@ -11,12 +11,13 @@ from torch.nn.functional import gelu
 
 from spear_core.attack.inversion import Inversion
 from spear_core.consistency import walk as consistency
+from spear_core.consistency.affine import Pair, Space
 from spear_core.coupled import walk as coupled
-from spear_core.coupled.chain import Space
-from spear_core.halfspace import readout, search
+from spear_core.halfspace import alternation, readout
 from spear_core.search import State
+from spear_core.spear.records import Pool
 from spear_core.spear.sampling import draw_directions
-from spear_core.spear.sparsity import Pool, filter_directions, passes_first_stage
+from spear_core.spear.sparsity import filter_directions, passes_first_stage
 from tests.core.zoo import seeded
 from tests.device.cases import Case
 from tests.device.fake import DEVICE, FakeDevice
@@ -75,8 +76,8 @@ def _reflect() -> Tensor:
 
 
 def _reflect_affine() -> Tensor:
-    spaces = _on_device(M, 1), _basis(B), _basis(B), _on_device(M, 1)
-    return consistency.reflect_affine(gelu, *spaces, _on_device(M, WALKERS), STEPS, 0.9)
+    pair = Pair(gelu, Space(_on_device(M), _basis(B)), Space(_on_device(M), _basis(B)))
+    return consistency.reflect_affine(pair, _on_device(M, WALKERS), STEPS, 0.9)
 
 
 def _coupled() -> tuple[Tensor, ...]:
@@ -86,7 +87,7 @@ def _coupled() -> tuple[Tensor, ...]:
 
 
 def _halfspace() -> Tensor:
-    return search.alternate(_basis(B), _basis(B), _on_device(M, WALKERS), M // 3, generator=seeded())
+    return alternation.alternate(_basis(B), _basis(B), _on_device(M, WALKERS), M // 3, generator=seeded())
 
 
 def _readout() -> Tensor:
@@ -106,7 +107,7 @@ WALKS = {
     f"consistency: reflect, {STEPS} steps": _reflect,
     f"consistency: reflect_affine, {STEPS} steps": _reflect_affine,
     f"coupled: walk, {STEPS} steps": _coupled,
-    f"half-spaces: alternate, {search.STEPS} steps": _halfspace,
+    f"half-spaces: alternate, {alternation.STEPS} steps": _halfspace,
     f"half-spaces: alternate with the output layer, {readout.FITTED_STEPS + readout.OWN_STEPS} steps": _readout,
     "sampling: a chunk of draws that all fail the first stage": _chunk,
 }

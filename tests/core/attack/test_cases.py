@@ -449,7 +449,7 @@ def test_nonsense_ends_in_a_typed_error_or_a_right_result(block):
     assert_block_ends_well(range(50 * block, 50 * (block + 1)))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("block", range(10))
 def test_much_more_nonsense(block):
     assert_block_ends_well(range(1_000 + 200 * block, 1_000 + 200 * (block + 1)))

@@ -59,7 +59,7 @@ CASES = {
     "sampling": Case(
         lambda: photos(12, 100, seed=1), (sampling, "draw_directions"), 3, {"method": "sampling"}
     ),
-    "halfspace": Case(lambda: photos(24, 120), (halfspace, "confirm"), 6, {"method": "halfspace"}),
+    "halfspace": Case(lambda: photos(24, 120), (halfspace.Confirmed, "judge"), 6, {"method": "halfspace"}),
     "consistency": Case(lambda: photos(24, 80), (consistency, "judge"), 3, {"method": "consistency"}),
     "coupled": Case(
         lambda: gaussian(30, 64, dtype=torch.float32), (coupled, "walk"), 3, {"method": "consistency"}
@@ -150,7 +150,7 @@ def test_pressed_while_a_state_is_shown(name):
 def test_pressed_before_anything_is_found_there_is_nothing_and_no_error(monkeypatch):
     for name, step in (
         ("sampling", "draw_directions"),
-        ("halfspace", "confirm"),
+        ("halfspace", "judge"),
         ("consistency", "judge"),
         ("coupled", "walk"),
         ("fedavg", "rounds"),

@@ -237,7 +237,7 @@ def test_hard_batches_are_certified_only_if_exact(kind):
         assert certified > 0
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("part", range(3))
 @pytest.mark.parametrize("kind", KINDS)
 def test_three_hundred_hard_batches_are_certified_only_if_exact(kind, part):

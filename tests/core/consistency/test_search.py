@@ -12,6 +12,7 @@ from spear_core import client, invert
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.consistency import deflation
+from spear_core.consistency.affine import Pair, Space
 from spear_core.consistency.deflation import coupled_directions, dual_directions, found_directions
 from spear_core.consistency.exact import refined
 from spear_core.consistency.finish import gauss_newton
@@ -354,7 +355,8 @@ def test_gauss_newton_reaches_the_least_squares_point():
     y = torch.tanh(centre + inner @ true)
     offset = y - outer @ (outer.T @ y)
     start = true + 0.1 * torch.randn(5, 3, generator=generator, dtype=F64)
-    u = gauss_newton(torch.tanh, centre, inner, outer, offset, start, passes=20, dense=True)
+    pair = Pair(torch.tanh, Space(centre[:, 0], inner), Space(offset[:, 0], outer))
+    u = gauss_newton(pair, start, passes=20, dense=True)
     assert torch.allclose(u, true.expand(5, 3), atol=1e-9)
 
 

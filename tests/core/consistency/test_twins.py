@@ -93,6 +93,7 @@ def test_the_search_does_not_wait_for_samples_that_it_cannot_tell_apart():
     assert states[-1].samples_drawn < 3000
 
 
+@pytest.mark.slow
 def test_an_interruption_hands_back_what_an_earlier_method_has_proven():
     model, sent, _ = with_twins(0, 1e-2, same_label=True)
 

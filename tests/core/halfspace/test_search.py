@@ -11,11 +11,11 @@ from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.halfspace import search as halfspace
 from spear_core.halfspace.alternation import scoring_space, smallest_singular
-from spear_core.halfspace.confirm import is_halfspace, shared_kernel
+from spear_core.halfspace.confirm import is_halfspace
 from spear_core.linalg import orthonormal
 from spear_core.search import Budget
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.uniqueness import pinning, weigh
+from spear_core.spear.uniqueness import pinning, shared_kernel, weigh
 from spear_core.study import metrics
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded

@@ -70,7 +70,7 @@ def test_a_direction_stands_for_its_input(activation: type[nn.Module]):
 def test_misfit_against_a_naive_one():
     ground, _ = prepared(3)
     v = random_units(3, 7)
-    outer = torch.linalg.svd(ground.relation.rows, full_matrices=False).Vh
+    outer = torch.linalg.svd(ground.rows, full_matrices=False).Vh
     for column, found in zip(v.T, ground.misfit(v), strict=True):
         y = torch.relu(ground.hidden(column[:, None]))[:, 0]
         wanted = torch.linalg.norm(y - outer.T @ (outer @ y)) / torch.linalg.norm(y)
@@ -90,8 +90,8 @@ def test_walkers_end_at_samples(activation: type[nn.Module]):
 
 def test_paths_are_the_steps_of_the_search():
     ground, _ = prepared(3)
-    inner = torch.linalg.qr(ground.basis + ground.relation.bias[:, None] * ground.means[0])[0]
-    outer = torch.linalg.qr(ground.relation.rows.T)[0]
+    inner = torch.linalg.qr(ground.basis + ground.bias[:, None] * ground.mean)[0]
+    outer = torch.linalg.qr(ground.rows.T)[0]
     start = random_units(3, 4)
     walked = paths(ground, start, (0, 1, 7))
     for found, count in zip(walked, (0, 1, 7), strict=False):
