@@ -117,9 +117,7 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     G = reading.gradient(call.weight)
     zeros = float("nan") if G is None else 1 - int(G.count_nonzero()) / G.numel()
     rank: int | None = None
-    methods: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    obstacle = ""
     follows = follow(reading.traced, call, reading.calls).describe(reading.traced.root)
     try:
         problem = problem_of(reading, call)
@@ -139,5 +137,5 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         methods = tuple(name for name, reason in ways.items() if not reason)
         obstacle = "" if methods else in_words(ways)
     except InputError as error:
-        obstacle = str(error)
+        methods, obstacle = (), str(error)
     return LayerDiagnosis(call.name, call.shape, rank, zeros, follows, methods, obstacle, notes)
