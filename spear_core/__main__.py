@@ -38,28 +38,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Recover a batch of pictures from the gradient that a client shares, and say which of them are "
         "certified.",
     )
-    parser.add_argument("-b", "--batch-size", type=int, default=24, help="number of pictures (default 24)")
-    parser.add_argument("--width", type=int, default=400, help="m, units per hidden layer (default 400)")
-    parser.add_argument("--depth", type=int, default=6, help="number of linear layers (default 6)")
-    parser.add_argument("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-b", "--batch-size", type=int, default=24, help="number of pictures (default 24)")
+    add("--width", type=int, default=400, help="m, units per hidden layer (default 400)")
+    add("--depth", type=int, default=6, help="number of linear layers (default 6)")
+    add("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
+    add(
         "--data",
         default="photos",
         help="photos (default), digits or one of torchvision: " + ", ".join(data.TORCHVISION_SETS),
     )
-    parser.add_argument(
-        "--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of photographs, weights and search (default 0)")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float64"), default="float32", help="precision of the client"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="1 (default) is fastest up to about 100 pictures"
-    )
-    parser.add_argument("--time-limit", type=float, default=None, help="seconds; then the best so far")
-    parser.add_argument("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
+    add("--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself")
+    add("--seed", type=int, default=0, help="of photographs, weights and search (default 0)")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="precision of the client")
+    add("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    add("--threads", type=int, default=1, help="1 (default) is fastest up to about 100 pictures")
+    add("--time-limit", type=float, default=None, help="seconds; then the best so far")
+    add("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
     parser.set_defaults(run=tell)
     files.add_commands(parser.add_subparsers(title="with your own files", metavar="COMMAND"))
     return parser

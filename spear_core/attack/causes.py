@@ -142,10 +142,7 @@ def _noise(low_rank: LowRank) -> str:
 
 
 def batch_by_next_layer(splits: Splits, expected: int = FIRST_RANK) -> int | None:
-    """Batch size as the next layer's gradient tells it, where its rank is not saturated itself.
-
-    `expected` is a rank that is likely, see `low_rank.split`.
-    """
+    """Batch size as the next layer's gradient tells it, unless its rank is saturated; `expected` as in `split`."""
     if len(splits.problem.layers) < 2:
         return None
     low_rank = splits.of(1, expected=expected)

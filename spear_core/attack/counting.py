@@ -12,13 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.attack.causes import (
-    batch_by_next_layer,
-    explain_rank,
-    not_low_rank,
-    processed,
-    weights_inside,
-)
+from spear_core.attack import causes
 from spear_core.errors import InputError
 from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank
@@ -31,15 +25,10 @@ CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong
 
 @dataclass(frozen=True)
 class Count:
-    """What the ranks say about b.
+    """What the ranks say about b."""
 
-    Attributes:
-        batch_size: b, the likelier number.
-        otherwise: b if the inputs are combinations of each other, where that is possible too; else None.
-    """
-
-    batch_size: int
-    otherwise: int | None = None
+    batch_size: int  # the likelier number
+    otherwise: int | None = None  # b if the inputs are combinations of each other, where that is possible too
 
     @property
     def note(self) -> str:
@@ -59,7 +48,7 @@ def expected_rank(splits: Splits, method: str, batch_size: int | None) -> int:
     """
     if method not in ("auto", "consistency") or batch_size is not None:
         return FIRST_RANK
-    told = batch_by_next_layer(splits)
+    told = causes.batch_by_next_layer(splits)
     # an output layer would tell its classes: past half of what a layer has room for its rank says little
     believed = told is not None and told <= min(splits.problem.layers[1].weight_grad.shape) / 2
     return told if told is not None and believed else FIRST_RANK
@@ -70,21 +59,21 @@ def count_samples(
 ) -> Count:
     """The batch size, from the ranks of the first two layers' gradients.
 
-    Only the methods "auto" and "consistency" look at the second; `batch_size` is b, if the caller gave it.
-
-    Raises:
-        InputError: a gradient whose rank does not tell a batch, with the reason; see `check_rank`.
+    Only the methods "auto" and "consistency" look at the second; `batch_size` is b, if the caller gave it. A gradient
+    whose rank does not tell a batch is refused as `check_rank` does.
     """
     problem, rank = splits.problem, low_rank.batch_size
-    told = batch_size or batch_by_next_layer(splits, rank) if method in ("auto", "consistency") else None
+    told = (
+        batch_size or causes.batch_by_next_layer(splits, rank) if method in ("auto", "consistency") else None
+    )
     if told is None or told <= rank:
         check_rank(low_rank, splits, batch_size)
         return Count(rank)
     first, second = problem.layers[0], problem.layers[1]
     # zeros of one layer may lie about by nature, as one-hot inputs leave them; what a client did, it did to all
-    reason = processed(second.weight_grad) and processed(first.weight_grad)
-    if reason := reason or weights_inside(first, low_rank):
-        raise not_low_rank(problem, rank, reason)
+    reason = causes.processed(second.weight_grad) and causes.processed(first.weight_grad)
+    if reason := reason or causes.weights_inside(first, low_rank):
+        raise causes.not_low_rank(problem, rank, reason)
     if is_nearly_full(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
         return Count(told)
     return Count(rank, told)
@@ -100,13 +89,15 @@ def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None)
     """
     problem, b, values = splits.problem, low_rank.batch_size, low_rank.singular_values
     layer = problem.attacked
-    full = is_nearly_full(low_rank) and batch_by_next_layer(splits, b) != b
+    full = is_nearly_full(low_rank) and causes.batch_by_next_layer(splits, b) != b
     if not low_rank.complete or (full and b >= min(_live_lines(low_rank))):
-        raise explain_rank(low_rank, splits)
+        raise causes.explain_rank(low_rank, splits)
     noisy = batch_size is None and low_rank.noise > EXPLAINED_FLOOR * precision(layer.weight_grad.dtype)
-    reason = (noisy and weights_inside(layer, low_rank)) or (full and processed(layer.weight_grad))
+    reason = (noisy and causes.weights_inside(layer, low_rank)) or (
+        full and causes.processed(layer.weight_grad)
+    )
     if reason:
-        raise not_low_rank(problem, b, reason)
+        raise causes.not_low_rank(problem, b, reason)
     if batch_size is not None:
         _check_batch_size(batch_size, values, layer.weight_grad.dtype)
         return

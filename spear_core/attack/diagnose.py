@@ -1,12 +1,12 @@
 """What every linear layer of a model would give away, without a search."""
 
-import html
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from spear_core.attack.counting import count_samples
+from spear_core.attack.inversion import table
 from spear_core.attack.plan import in_words, obstacles
 from spear_core.errors import InputError
 from spear_core.model.following import follow
@@ -24,27 +24,16 @@ PATIENCE = 600.0  # seconds of sampling beyond which it does not count as a way
 
 @dataclass(frozen=True)
 class LayerDiagnosis:
-    """What one linear layer would give.
+    """What one linear layer would give."""
 
-    Attributes:
-        name: dotted name.
-        shape: (m, n) of its weight.
-        rank: numerical rank of its gradient, the batch size where it is small; None without a gradient.
-        zeros: share of entries of the gradient that are exactly zero; NaN without a gradient.
-        follows: what its output goes through.
-        methods: the methods that apply.
-        obstacle: what stands in the way and what to do; empty if nothing does.
-        notes: what a reader should know besides.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    rank: int | None
-    zeros: float
-    follows: str
-    methods: tuple[str, ...]
-    obstacle: str
-    notes: tuple[str, ...] = ()
+    name: str  # dotted
+    shape: tuple[int, int]  # (m, n) of its weight
+    rank: int | None  # of its gradient, the batch size where it is small; None without a gradient
+    zeros: float  # share of entries of the gradient that are exactly zero; NaN without a gradient
+    follows: str  # what its output goes through
+    methods: tuple[str, ...]  # that apply
+    obstacle: str  # what stands in the way and what to do; empty if nothing does
+    notes: tuple[str, ...] = ()  # what a reader should know besides
 
 
 @dataclass(frozen=True)
@@ -89,12 +78,8 @@ class Diagnosis:
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows()
-        cell = "<t{0} style='text-align:left'>{1}</t{0}>".format
-        lines = [
-            "<tr>" + "".join(cell(kind, html.escape(text)) for text in row) + "</tr>"
-            for kind, row in (("h", head), *(("d", row) for row in rows))
-        ]
-        return f"<table><caption>{html.escape(self.verdict)}</caption>{''.join(lines)}</table>"
+        kinds = [("h", head), *(("d", row) for row in rows)]
+        return table(self.verdict, ([(kind, text) for text in row] for kind, row in kinds))
 
 
 def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
@@ -132,9 +117,7 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     G = reading.gradient(call.weight)
     zeros = float("nan") if G is None else 1 - int(G.count_nonzero()) / G.numel()
     rank: int | None = None
-    methods: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    obstacle = ""
     follows = follow(reading.traced, call, reading.calls).describe(reading.traced.root)
     try:
         problem = problem_of(reading, call)
@@ -154,5 +137,5 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         methods = tuple(name for name, reason in ways.items() if not reason)
         obstacle = "" if methods else in_words(ways)
     except InputError as error:
-        obstacle = str(error)
+        methods, obstacle = (), str(error)
     return LayerDiagnosis(call.name, call.shape, rank, zeros, follows, methods, obstacle, notes)

@@ -42,17 +42,11 @@ LOST = "another process of the group was lost; finished without it"
 
 @dataclass
 class Team:
-    """This process among those that search for the same batch.
+    """This process among those that search for the same batch."""
 
-    Attributes:
-        seed: drawn from the caller's generator, the same in every process.
-        alone: whether the others were lost.
-        stopped: whether some process is late or interrupted, so that no further method is tried.
-    """
-
-    seed: int
-    alone: bool = False
-    stopped: bool = False
+    seed: int  # drawn from the caller's generator, the same in every process
+    alone: bool = False  # whether the others were lost
+    stopped: bool = False  # whether some process is late or interrupted, so that no further method is tried
 
     @classmethod
     def gather(cls, generator: torch.Generator | None) -> "Team | None":
@@ -61,17 +55,10 @@ class Team:
             return None
         return cls(int(torch.randint(SEEDS, (), generator=generator)))
 
-    @property
-    def own_generator(self) -> torch.Generator:
-        """Another one in every process."""
-        return torch.Generator().manual_seed(self.seed + dist.get_rank())
-
     def exchange(self, message: Tensor, seconds: float | None) -> Tensor | None:
-        """The messages of all processes, stacked in the order of their ranks; None if one was lost.
+        """The messages of all processes, of one shape, stacked in the order of their ranks; None if one was lost.
 
-        Args:
-            message: of the same shape in every process.
-            seconds: to wait at most; by default as long as the group was set up for.
+        Waits for so many seconds at most, or as long as the group was set up for.
         """
         device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else "cpu"
         mine = message.to(device)
@@ -90,11 +77,7 @@ class Team:
 
 
 def shared(method: Method, team: Team) -> Method:
-    """A method that searches on all processes of a group.
-
-    Args:
-        method: how each process searches; it starts from what a state holds.
-        team: this process among the others.
+    """A method that searches on all processes of a group, each from what a state holds.
 
     Its search yields the states of this process; the last one is the same in every process, the result of all. It
     raises `InputError` if the processes were given different generators.
@@ -103,7 +86,7 @@ def shared(method: Method, team: Team) -> Method:
 
 
 def _search(method: Method, team: Team, target: Target, before: State, budget: Budget) -> Iterator[State]:
-    own = replace(budget, generator=team.own_generator)
+    own = replace(budget, generator=torch.Generator().manual_seed(team.seed + dist.get_rank()))
     state, spent, exchanged, finished = before, 0, 0, False
     known, name = replace(before, samples_drawn=0), ""
     try:

@@ -9,19 +9,10 @@ from spear_core.search import Budget, State, Step, Target
 
 
 def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[State]:
-    """Run the searches of a plan one after the other; what one leaves, the next one finishes.
+    """Run the searches of a plan from step 1 on; what one leaves, the next one finishes. The last state is the result.
 
     An interruption (Ctrl-C) while a search is at work ends it: the method that was running makes the best of what it
     has found, and the best of all is the last state, flagged. So it is for whoever steps through the generator.
-
-    Args:
-        plan: which searches.
-        target: what is attacked.
-        before: the state after step 1.
-        budget: of the whole attack.
-
-    Yields:
-        States; the last one is the result.
     """
     best = state = before
     team = Team.gather(budget.generator) if plan.shared else None

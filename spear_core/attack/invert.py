@@ -102,17 +102,7 @@ def invert_layer(
 ) -> Inversion:
     """Recover the batch from one linear layer that ReLU follows, without knowing the rest of the network.
 
-    Args:
-        weight_grad: ∂L/∂W, shape (m, n).
-        bias_grad: ∂L/∂β, shape (m,).
-        weight: W, shape (m, n).
-        bias: β, shape (m,).
-        batch_size: as in `invert`, like all that follow.
-        method: see `invert`.
-        generator: see `invert`.
-        max_samples: see `invert`.
-        time_limit: see `invert`.
-        progress: see `invert`.
+    Takes ∂L/∂W of shape (m, n), ∂L/∂β (m,), W (m, n) and β (m,); the options are those of `invert`.
 
     Returns:
         As `invert`; labels are None, since they are decided in later layers.
@@ -136,19 +126,10 @@ def states(
     deadline: float = float("inf"),
     training: LocalTraining | None = None,
 ) -> Generator[State, None, None]:
-    """The attack, step by step: what `invert` drains.
+    """The attack, step by step: what `invert` drains. The last state is the result.
 
-    Args:
-        problem: what the server sees; `spear_core.model.layers.read_problem` makes it from a model.
-        batch_size: b; by default the numerical rank.
-        method: see `invert`.
-        generator: CPU generator.
-        max_samples: candidates to test before giving up.
-        deadline: `time.monotonic()` after which to stop.
-        training: what the client did, if the "gradients" are a FedAvg update.
-
-    Yields:
-        States; the last one is the result.
+    Takes what the server sees, as `spear_core.model.layers.read_problem` makes it from a model; the options of
+    `invert`; the `time.monotonic()` after which to stop; and what the client did, if the "gradients" are an update.
     """
     budget = Budget(generator or torch.Generator().manual_seed(0), max_samples, deadline)
     target, state, plan = prepared(problem, method, batch_size, training, budget)

@@ -25,24 +25,17 @@ from spear_core.spear.search import SAMPLING
 from spear_core.tolerances import precision
 
 FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
-NO_FLOAT32 = 16 * precision(
-    torch.float32
-)  # rounding floor beyond which a gradient is no float32 one any more
+# rounding floor beyond which a gradient is no float32 one any more
+NO_FLOAT32 = 16 * precision(torch.float32)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The searches to run one after the other until one is certified.
+    """The searches to run one after the other until one is certified."""
 
-    Attributes:
-        methods: each with its b, the fastest first.
-        count: what the ranks say about b.
-        shared: whether the processes of a group search together.
-    """
-
-    methods: tuple[tuple[Method, int], ...]
-    count: Count
-    shared: bool = True
+    methods: tuple[tuple[Method, int], ...]  # each with its b, the fastest first
+    count: Count  # what the ranks say about b
+    shared: bool = True  # whether the processes of a group search together
 
     def is_settled(self, state: State, best: State) -> bool:
         """Whether no further method would do better than the last state of a search, or the best one of all."""
@@ -61,17 +54,9 @@ class Plan:
 def prepared(
     problem: Problem, method: str, batch_size: int | None, training: LocalTraining | None, budget: Budget
 ) -> tuple[Target, State, Plan]:
-    """What is attacked, the state after step 1, and the plan.
+    """What is attacked, the state after step 1, and the plan, from the options of `invert`.
 
-    Args:
-        problem: what the server sees.
-        method: as given to `invert`.
-        batch_size: b, if the caller gave it.
-        training: what the client did, if the "gradients" are an update.
-        budget: its generator makes the sketch of the split.
-
-    Raises:
-        InputError: no method applies, or the rank does not tell a batch.
+    Refuses what no method can attack, and a rank that does not tell a batch.
     """
     began, splits = time.perf_counter(), Splits(problem)
     differs = training is not None  # what was sent is a difference of weights, with their rounding
@@ -98,9 +83,8 @@ def _plan(
     target: Target, method: str, batch_size: int | None, training: LocalTraining | None, count: Count
 ) -> Plan:
     if training is not None:
-        from spear_core.fedavg.search import (
-            fedavg,  # takes scipy's optimisation along, half a second to import
-        )
+        # scipy's optimisation comes along, half a second to import
+        from spear_core.fedavg.search import fedavg
 
         return Plan(((fedavg(training), target.batch_size),), count, shared=False)
     told = batch_size is not None and method in ("auto", "consistency")
@@ -142,32 +126,17 @@ def obstacles(problem: Problem) -> dict[str, str]:
 
     Sampling and the half-spaces live on the exact zeros that ReLU leaves in ∂L/∂Z. Consistency needs none,
     but the gradient of the layer that takes σ(Z).
-
-    Args:
-        problem: the attacked layer and what follows it.
     """
     layer = problem.attacked
     if layer.activation is None:
         return dict.fromkeys(("sampling", "halfspace", "consistency"), "no elementwise activation follows")
     zeros = "" if layer.has_relu else f"it needs the zeros of ReLU, and {name_of(layer.activation)} follows"
-    chain = (
-        ""
-        if len(problem.layers) > 1
-        else "it needs the gradient of a linear layer right after the activation"
-    )
+    chain = "" if problem.layers[1:] else "it needs the gradient of a linear layer right after the activation"
     return {"sampling": zeros, "halfspace": zeros, "consistency": chain}
 
 
 def check_method(method: str, problem: Problem) -> None:
-    """Refuse a method that cannot work on a problem.
-
-    Args:
-        method: one of `options.METHODS`.
-        problem: the attacked layer and what follows it.
-
-    Raises:
-        InputError: naming the methods that can, or that none can.
-    """
+    """Refuse a method, one of `options.METHODS`, that cannot work on a problem, and name those that can."""
     found = obstacles(problem)
     usable = [f'"{name}"' for name, obstacle in found.items() if not obstacle]
     if (method == "auto" and usable) or not found.get(method, "auto"):
@@ -182,9 +151,7 @@ def check_method(method: str, problem: Problem) -> None:
 
 def in_words(found: Mapping[str, str]) -> str:
     """Obstacles as one line, methods with the same one together."""
-    reasons = [reason for reason in dict.fromkeys(found.values()) if reason]
-    return "; ".join(
-        f"{', '.join(name for name in found if found[name] == reason)}: {reason}"
-        for reason in reasons
-        if reason
-    )
+    together = {
+        reason: [name for name in found if found[name] == reason] for reason in found.values() if reason
+    }
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in together.items())

@@ -25,7 +25,11 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
     """
     given = {"weight_grad": weight_grad, "bias_grad": bias_grad, "weight": weight, "bias": bias}
     tensors = {name: as_real(value, name) for name, value in given.items()}
-    check_shapes(tensors)
+    shape = tensors["weight"].shape
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(f"weight must be a matrix (m, n), got shape {tuple(shape)}")
+    for name, wanted in (("weight_grad", shape), ("bias", shape[:1]), ("bias_grad", shape[:1])):
+        check_shape(tensors[name], name, wanted, like=", like the weight")
     check_one_device(tensors)
     for name, tensor in tensors.items():
         check_finite(tensor, name)
@@ -38,10 +42,7 @@ def as_real(value: object, name: str) -> Tensor:
     """A dense real tensor, detached, float32 or float64, that shares memory with `value` where that is possible.
 
     The value may be a tensor (dense, sparse, or one that requires grad) or an array; half precision is raised to
-    float32. The name is what messages call it.
-
-    Raises:
-        InputTypeError: if it is neither, holds no real floating-point numbers or no data at all.
+    float32. Whatever else, or holds no real numbers or no data at all, is an `InputTypeError` that calls it `name`.
     """
     tensor = _as_tensor(value, name)
     if not tensor.is_floating_point():
@@ -53,20 +54,7 @@ def as_real(value: object, name: str) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
 
 
-def check_shapes(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse four tensors of a layer that do not fit together: (m, n), (m,), (m, n), (m,)."""
-    weight = tensors["weight"]
-    if weight.ndim != 2 or 0 in weight.shape:
-        raise InputError(f"weight must be a matrix (m, n), got shape {tuple(weight.shape)}")
-    for name, shape in (
-        ("weight_grad", weight.shape),
-        ("bias", weight.shape[:1]),
-        ("bias_grad", weight.shape[:1]),
-    ):
-        check_shape(tensors[name], name, shape, like=", like the weight")
-
-
-def check_shape(tensor: Tensor, name: str, wanted: torch.Size, like: str = "") -> None:
+def check_shape(tensor: Tensor, name: str, wanted: tuple[int, ...], like: str = "") -> None:
     """Refuse a tensor of another shape."""
     if tensor.shape != wanted:
         hint = ": transposed?" if len(wanted) == 2 and tensor.shape == wanted[::-1] else ""
@@ -83,10 +71,7 @@ def check_one_device(tensors: Mapping[str, Tensor]) -> None:
 
 def check_finite(tensor: Tensor, name: str) -> None:
     """Refuse NaN and infinity, in one pass and without a copy."""
-    if not tensor.numel():
-        return
-    low, high = tensor.aminmax()
-    if low.isfinite() and high.isfinite():
+    if not tensor.numel() or largest_entry(tensor).isfinite():
         return
     nans, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
     raise InputError(
@@ -104,12 +89,7 @@ def check_magnitude(largest: float, name: str) -> None:
 
 
 def check_gradient(layer: LinearLayer) -> None:
-    """Refuse a gradient that is zero, or whose bias part is.
-
-    Raises:
-        MissingGradient: all of it is zero: no samples.
-        InputError: the bias gradient is zero to rounding and the weight gradient is not.
-    """
+    """Refuse a gradient that is all zero, or whose bias part is, to rounding."""
     of_layer = f" of layer {layer.name!r}" if layer.name else ""
     largest, bias = (float(largest_entry(grad)) for grad in (layer.weight_grad, layer.bias_grad))
     check_magnitude(largest, f"the weight gradient{of_layer}")

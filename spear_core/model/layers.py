@@ -32,7 +32,7 @@ def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = Non
 
     Raises:
         InputError: bad gradients; a model that cannot be traced; a BatchNorm in train mode.
-        UnknownLayer: no such layer, or one that is no linear layer with a bias.
+        UnknownLayer: no such layer, no linear layer at all, or one without a bias or a weight of its own.
         MissingGradient: the gradients of the layer are not all there.
 
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -87,7 +87,7 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool,
             break
         # of several takers the widest says most
         branches = branches or following.branches
-        call = max(ready, key=lambda taker: taker.width)
+        call = max(ready, key=lambda taker: taker.shape[0])
         incoming = following.after
     return layers, branches, notes
 
@@ -129,11 +129,7 @@ def _shift_gradient(reading: Reading, affine: Affine | None) -> Tensor | None:
 
 
 def _attacked_notes(reading: Reading, call: LinearCall, following: Following) -> list[str]:
-    """What a reader should know of what follows the attacked layer.
-
-    Raises:
-        InputError: a BatchNorm is in train mode here, but was not at the client.
-    """
+    """What a reader should know of what follows the attacked layer; no BatchNorm that is in train mode only here."""
     stopped = following.stopped
     normalised = stopped is not None and following.activation is None and _normalises_batch(reading, stopped)
     if stopped is not None and normalised and reading.gradient(call.bias) is not None:
@@ -160,7 +156,7 @@ def _normalises_batch(reading: Reading, node: fx.Node) -> bool:
 
 def _source_notes(reading: Reading, call: LinearCall) -> list[str]:
     root, nodes = reading.traced.root, reading.traced.graph.nodes
-    node = call.source
+    node = call.node.all_input_nodes[0]
     while label(node, root) in RESHAPES and node.all_input_nodes:
         node = node.all_input_nodes[0]
     of_network = node is next(node for node in nodes if node.op == "placeholder")

@@ -1,4 +1,7 @@
-"""A model and its gradients put together, and the choice of the layer to attack."""
+"""A model and its gradients put together, and the choice of the layer to attack.
+
+What is refused here is listed at `layers.read_problem`.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -15,19 +18,12 @@ from spear_core.model.parameters import Gradients, normalise, strip
 
 @dataclass(frozen=True)
 class Reading:
-    """A model and its gradients, put together.
-
-    Attributes:
-        traced: the model's graph.
-        calls: its linear layers in forward order, each at its first use.
-        gradients: by parameter name.
-        uses: how often the forward pass uses each weight.
-    """
+    """A model and its gradients, put together."""
 
     traced: Traced
-    calls: list[LinearCall]
-    gradients: dict[str, Tensor | None]
-    uses: Counter[str]
+    calls: list[LinearCall]  # its linear layers in forward order, each at its first use
+    gradients: dict[str, Tensor | None]  # by parameter name
+    uses: Counter[str]  # how often the forward pass uses each weight
     _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def gradient(self, name: str | None) -> Tensor | None:
@@ -49,11 +45,7 @@ class Reading:
 
 
 def read(model: nn.Module, gradients: Gradients) -> Reading:
-    """Gradients by name and the model's graph.
-
-    Raises:
-        InputError: see `read_problem`; also if the model has no linear layer.
-    """
+    """Gradients by name and the model's graph."""
     named = normalise(model, gradients)
     traced = trace(model)
     calls = linear_calls(traced)
@@ -65,11 +57,7 @@ def read(model: nn.Module, gradients: Gradients) -> Reading:
 
 
 def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
-    """The attacked layer: the named one, or the first that a gradient reached; and what was skipped.
-
-    Raises:
-        InputError: see `read_problem`.
-    """
+    """The attacked layer: the named one, or the first that a gradient reached; and what was skipped."""
     if layer is not None:
         return _named(reading, layer), []
     silent = [call.name for call in takewhile(lambda call: not reading.reached(call), reading.calls)]
@@ -84,12 +72,7 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
 
 
 def check_present(reading: Reading, call: LinearCall) -> None:
-    """Refuse a layer that no gradient reached, or of which only the weight's or the bias' is there.
-
-    Raises:
-        MissingGradient: naming what is missing.
-        UnknownLayer: if the layer has no weight of its own.
-    """
+    """Refuse a layer that no gradient reached, that has no weight of its own, or half of whose gradient is missing."""
     if not reading.reached(call):
         raise MissingGradient(
             f"gradients must include {call.weight!r}: no gradient reached layer {call.name!r}"

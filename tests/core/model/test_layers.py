@@ -464,6 +464,18 @@ def test_an_exported_program_is_read_like_its_model():
     assert_sound(problem, x)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_a_scripted_module_is_run_as_it_is():
+    model = randomise(Forward(between(lambda self, z: self.relu(z))))
+    model.relu = torch.jit.script(nn.ReLU())
+    attributes = set(vars(model.relu))
+    x, y = batch()
+    problem = read_problem(model, client.gradients(model, x, y))
+    assert [layer.name for layer in problem.layers] == ["first", "second", "last"]
+    assert problem.attacked.has_relu and set(vars(model.relu)) == attributes
+    assert_sound(problem, x)
+
+
 def test_tied_layers_and_parametrised_ones_are_named():
     model = randomise(Forward(RELU["function"]))
     nn.utils.parametrizations.weight_norm(model.first)

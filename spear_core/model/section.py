@@ -1,4 +1,4 @@
-"""A part of a model, between two values of its graph, as a module that leaves the model alone."""
+"""A section of a model, between two values of its graph, as a module that leaves the model alone."""
 
 import operator
 from typing import Any
@@ -10,7 +10,7 @@ from torch.func import functional_call
 from spear_core.model.graph import Traced, is_batch_size
 
 
-class Part(nn.Module):
+class Section(nn.Module):
     """The calls between two nodes of a graph, in order: the value of `start` is given, that of `end` returned."""
 
     def __init__(self, root: nn.Module, nodes: list[fx.Node], start: fx.Node, end: fx.Node) -> None:
@@ -51,41 +51,29 @@ class Part(nn.Module):
             return functional_call(self, state, (value, dtype))
 
 
-def part_between(traced: Traced, start: fx.Node, end: fx.Node) -> Part | None:
-    """The part of the model that computes the value of `end` from that of `start`.
+def section_between(traced: Traced, start: fx.Node, end: fx.Node) -> Section | None:
+    """The section of the model that computes the value of `end` from that of `start`.
 
     None if `end` also depends on the model's input in a way that does not pass through `start`; the batch size does
     not count.
     """
-    needed: set[fx.Node] = set()
-    open_nodes = [end]
-    after = _descendants(start)
-    while open_nodes:
-        node = open_nodes.pop()
-        if node is start or node in needed:
-            continue
-        if node.op == "placeholder":
-            return None
-        needed.add(node)
-        if node in after or not is_batch_size(node):
-            open_nodes += node.all_input_nodes
-    return Part(traced.root, [node for node in traced.graph.nodes if node in needed], start, end)
+    after, needed = {start}, {end}
+    # what a call takes stands before it in the graph
+    for node in traced.graph.nodes:
+        if not after.isdisjoint(node.all_input_nodes):
+            after.add(node)
+    for node in reversed(traced.graph.nodes):
+        if node in needed and node is not start and (node in after or not is_batch_size(node)):
+            needed.update(node.all_input_nodes)
+    nodes = [node for node in traced.graph.nodes if node in needed and node is not start]
+    if any(node.op == "placeholder" for node in nodes):
+        return None
+    return Section(traced.root, nodes, start, end)
 
 
 def random_devices(value: Tensor) -> list[torch.device]:
     """Devices besides the CPU whose random state a run on `value` may move."""
     return [value.device] if value.is_cuda else []
-
-
-def _descendants(start: fx.Node) -> set[fx.Node]:
-    found: set[fx.Node] = set()
-    open_nodes = [start]
-    while open_nodes:
-        node = open_nodes.pop()
-        if node not in found:
-            found.add(node)
-            open_nodes += node.users
-    return found
 
 
 def _in(dtype: torch.dtype, tensor: Tensor) -> Tensor:
