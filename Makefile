@@ -53,10 +53,11 @@ test: $(READY)  ## lint, types, and the tests for every change: units, doctests,
 
 test-all: test thorough-tests  ## the same, then what is tested on more cases than `make test` has time for
 
-lint: $(READY)  ## ruff and mypy
+lint: $(READY)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
 tests thorough-tests fast-tests: export OMP_NUM_THREADS = 1
 tests: $(READY)  ## the tests of `make test` without lint and types
