@@ -24,6 +24,7 @@ FIRST_ROWS = 24  # rows of the first stage
 FIRST_ZEROS = 4
 COARSE_ZERO = 4e-3  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
 MOST_SURVIVORS = 8  # times b: as many survivors of one chunk are fitted
+EXACT = (0.0, 0.0)  # of the mean |entry|: rounding alone; the second look takes what the first has uncovered
 FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
 
@@ -74,7 +75,7 @@ def filter_directions(
     while fitted < MOST_SURVIVORS * b and len(new := candidates[~_known(candidates, pool)]):
         some, candidates = new[:b], new[b:]  # what these bring to the pool need not be fitted again
         fitted += len(some)
-        found, explored = _weighed(low_rank, some.T), list(pool.explored)
+        found, explored = _weighed(low_rank, fit(low_rank, some.T)), list(pool.explored)
         pool = _added(pool, found.pick(found.unique), threshold)
         mixed = found.pick(~found.unique)
         for inside in explored_spaces(low_rank, mixed, explored, generator=generator):
@@ -84,13 +85,16 @@ def filter_directions(
 
 
 def join(directions: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
-    """A pool with more unit columns q (b, k), fitted to all their zeros: those that have τ of them and are new."""
-    return _added(pool, _weighed(low_rank, directions), threshold)
+    """A pool with more unit columns q (b, k), fitted to all their zeros: those that have τ of them and are new.
+
+    They are exact already, but for rounding that hides some of their zeros; a coarser look would lead elsewhere.
+    """
+    return _added(pool, _weighed(low_rank, fit(low_rank, directions, EXACT)), threshold)
 
 
 def _weighed(low_rank: LowRank, directions: Tensor) -> Zeros:
-    """Directions fitted to their zeros; its few random numbers are always the same, so that draws stay as they are."""
-    return weigh(low_rank, fit(low_rank, directions), generator=torch.Generator().manual_seed(0))
+    """`weigh` with random numbers that are always the same, so that draws stay as they are."""
+    return weigh(low_rank, directions, generator=torch.Generator().manual_seed(0))
 
 
 def _added(pool: Pool, found: Zeros, threshold: float) -> Pool:

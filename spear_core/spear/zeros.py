@@ -5,6 +5,8 @@ is zero, q is the null vector of A; of many candidates at once, Gram matrices Aá
 iteration take the place of one SVD each.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -56,14 +58,15 @@ def null_space(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
     return directions[:, silent.all(dim=0)].flip(1)
 
 
-def fit(low_rank: LowRank, q: Tensor) -> Tensor:
+def fit(low_rank: LowRank, q: Tensor, tolerances: Sequence[float] = FIT_TOLERANCES) -> Tensor:
     """Fit candidates to the entries of L q that look like zeros, unit columns, shape (b, K).
 
-    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them.
+    Small entries that are no zeros pull q away by as much as they are large; the finer looks let go of them. Tolerances
+    are of the mean |entry|, and never below rounding.
     """
     L = low_rank.factor
     q, last = q.clone(), torch.zeros(len(L), q.shape[1], dtype=torch.bool, device=q.device)
-    for tolerance in FIT_TOLERANCES:
+    for tolerance in tolerances:
         entries = (L @ q).abs()
         zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
         changed = (zeros != last).any(dim=0).nonzero().flatten()

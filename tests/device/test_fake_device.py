@@ -68,26 +68,28 @@ def test_no_step_of_a_walk_waits(walk):
     assert waits.total() <= WALK_WAITS.get(walk, 0), waits.most_common()
 
 
-# waits until the first round is over, in the longest round after that, and from then on
+# waits until the first round is over, in the longest round after that, and from then on, as counted on one processor;
+# another one's rounding lets a few other candidates survive
 ROUND_WAITS = {
-    "sampling": (202, 288, 102),
-    "halfspace": (133, 62, 100),
-    "consistency, alternating": (89, 27, 33),
-    "consistency, reflecting": (93, 33, 137),
-    "consistency, GELU": (144, 33, 29),
-    "coupled": (224, 64, 194),
-    "b > n": (94, 25, 33),
-    "FedAvg": (608, 0, 49),
-    "noisy": (110, 0, 44),
-    "one layer": (83, 0, 35),
+    "sampling": (142, 150, 101),
+    "halfspace": (118, 62, 99),
+    "consistency, alternating": (73, 27, 32),
+    "consistency, reflecting": (77, 33, 136),
+    "consistency, GELU": (133, 35, 29),
+    "coupled": (238, 84, 194),
+    "b > n": (78, 25, 32),
+    "FedAvg": (532, 43, 3),
+    "noisy": (45, 0, 41),
+    "one layer": (81, 0, 31),
 }
+OTHER_SURVIVORS = 1.25
 
 
 @pytest.mark.parametrize("name", EVERY_CASE)
 def test_rounds_wait_no_more_often_than_they_did(name):
     _, seen = attacked(name)
-    for waits, allowed in zip(most(seen), ROUND_WAITS[name], strict=True):
-        assert waits.total() <= allowed, waits.most_common()
+    for waits, counted in zip(most(seen), ROUND_WAITS[name], strict=True):
+        assert waits.total() <= OTHER_SURVIVORS * counted, waits.most_common()
 
 
 # ------------------------------------------------------------------------------------------ the device itself
