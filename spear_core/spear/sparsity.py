@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spear_core.linalg import first_apart
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Pool
 from spear_core.spear.sampling import Draw, draw_directions
@@ -77,9 +76,11 @@ def filter_directions(
         fitted += len(some)
         found, explored = _weighed(low_rank, fit(low_rank, some.T)), list(pool.explored)
         pool = _added(pool, found.pick(found.unique), threshold)
-        mixed = found.pick(~found.unique)
-        for inside in explored_spaces(low_rank, mixed, explored, generator=generator):
-            pool = join(inside, low_rank, pool, threshold)
+        # fewer zeros than that share a kernel with nothing: they were made by the draw
+        mixed = found.pick(~found.unique & (found.rows.sum(dim=0) >= b - 1 + SPARE_ROWS))
+        spaces = explored_spaces(low_rank, mixed, explored, generator=generator)
+        inside = torch.cat([found.directions[:, :0], *spaces], dim=1)
+        pool = join(inside, low_rank, pool, threshold) if inside.shape[1] else pool
         pool = replace(pool, explored=tuple(explored))
     return pool
 
@@ -166,9 +167,12 @@ def explored_spaces(
 
 
 def _different(directions: Tensor, most: int) -> Tensor:
-    """The first few columns that are not parallel to an earlier one."""
-    alike = (directions.T @ directions).abs() >= 1 - EQUAL_DIRECTION
-    return directions[:, first_apart(alike)[:most]]
+    """The first few columns that are not parallel to an earlier one; few of many, so one after the other."""
+    found = [directions[:, :0]]
+    while directions.shape[1] and len(found) <= most:
+        found.append(directions[:, :1])
+        directions = directions[:, (directions[:, 0] @ directions).abs() < 1 - EQUAL_DIRECTION]
+    return torch.cat(found, dim=1)
 
 
 def _known(candidates: Tensor, pool: Pool) -> Tensor:
