@@ -17,15 +17,15 @@ endif
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 READY := $(VENV)/.ready
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
-# the browser first, since it takes longest: a notebook at a time to each process (tests/conftest.py)
-TESTED = $(wildcard tests/browser spear_core widgets notebooks tests)
+TESTED = $(wildcard spear_core widgets notebooks tests)
 
 export PYTHONUTF8 = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test lint fast fast-tests tests test-oldest notebooks bench constraints clean
+.PHONY: help env lab test test-all lint fast fast-tests tests thorough-tests test-oldest notebooks bench \
+	constraints clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -42,22 +42,36 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 lab: $(READY)  ## open the first notebook in JupyterLab
 	$(BIN)/python -m jupyterlab $(ALLOW_ROOT) notebooks/00_start_here.ipynb
 
-test: lint tests  ## lint, types, then all tests: units, doctests, notebooks, browser
+# lint uses one core, for less than half a minute: beside the tests, whose summary comes last
+define beside_lint
+@$(MAKE) --no-print-directory lint & $(MAKE) --no-print-directory $(1); tests=$$?; \
+	wait $$! || { echo "lint failed: see above"; exit 1; }; exit $$tests
+endef
 
-lint: $(READY)  ## ruff and mypy
+test: $(READY)  ## lint, types, and the tests for every change: units, doctests, notebooks, browser
+	$(call beside_lint,tests)
+
+test-all: test thorough-tests  ## the same, then what is tested on more cases than `make test` has time for
+
+lint: $(READY)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 
-tests fast-tests: export OMP_NUM_THREADS = 1
-tests: $(READY)  ## all tests without lint and types
-	$(BIN)/python -m pytest --durations=15 --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
-		--nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
+tests thorough-tests fast-tests: export OMP_NUM_THREADS = 1
+tests: $(READY)  ## the tests of `make test` without lint and types
+	$(BIN)/python -m pytest -m "not thorough" --durations=15 --nbval --nbval-current-env \
+		--nbval-sanitize-with tests/notebooks/sanitize.cfg --nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
 
-fast: lint fast-tests  ## lint, types and the tests that take under two minutes
+thorough-tests: $(READY)
+	$(BIN)/python -m pytest -m thorough --durations=15 $(PYTEST_ARGS) $(TESTED)
+
+fast: $(READY)  ## lint, types and the tests that take under a minute and a half
+	$(call beside_lint,fast-tests)
 
 fast-tests: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not browser" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow and not browser and not thorough" $(PYTEST_ARGS)
 
 notebooks: $(READY)  ## run all notebooks again and store their outputs
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
@@ -68,7 +82,7 @@ bench: $(READY)  ## speed and reach; prints tables with the machine's descriptio
 		echo "== $$script"; $(BIN)/python $$script; done
 
 test-oldest:  ## all tests with the oldest releases that pyproject.toml admits, in .venv-oldest
-	$(MAKE) tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+	$(MAKE) tests thorough-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
 constraints: $(READY)  ## pin today's releases of all dependencies in the two constraints files (keeps those that fit)
 	$(BIN)/python -m pip install --quiet uv

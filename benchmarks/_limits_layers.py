@@ -18,13 +18,13 @@ from collections.abc import Iterator
 import torch
 from _common import seeded, stop_after
 from _limits_common import Part, outcome
+from _training import train
 from torch import Tensor, nn
 
 import spear_core
 from spear_core import client
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
-from spear_core.client.training import train
 from spear_core.spear.low_rank import split
 from spear_core.study import metrics
 

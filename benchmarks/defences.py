@@ -156,7 +156,7 @@ def main() -> int:
         for value in DEFENCES[name].values:
             for part in ("attack", "zeros"):
                 runs, networks = (results.get(key, {}).values() for key in (part, "accuracy"))
-                found = Measured.of(runs, networks, name, value)
+                found = Measured.of(runs, networks, defence=name, value=value)
                 if found.attacks:
                     lines.append(
                         line(DEFENCES[name].name + ", by zeros alone" * (part == "zeros"), value, found)

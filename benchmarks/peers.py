@@ -34,8 +34,10 @@ from spear_core.client.networks import fully_connected
 from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
 from spear_core.spear.low_rank import split
-from spear_core.spear.reconstruction import Forward, reconstruct
-from spear_core.spear.sparsity import Pool, default_threshold, filter_directions
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Forward, Pool
+from spear_core.spear.sparsity import filter_directions
+from spear_core.spear.zeros import default_threshold
 from spear_core.study import metrics
 from spear_core.study.approximate import deep_leakage, inverting_gradients
 

@@ -8,14 +8,15 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 from spear_core import client
 from spear_core.attack import files
 from spear_core.attack import invert as attack
+from spear_core.attack.options import METHODS
 from spear_core.client import data, networks
-from spear_core.model.checks import METHODS
 from spear_core.study import metrics, picture
 
 
@@ -37,28 +38,23 @@ def _parser() -> argparse.ArgumentParser:
         description="Recover a batch of pictures from the gradient that a client shares, and say which of them are "
         "certified.",
     )
-    parser.add_argument("-b", "--batch-size", type=int, default=24, help="number of pictures (default 24)")
-    parser.add_argument("--width", type=int, default=400, help="m, units per hidden layer (default 400)")
-    parser.add_argument("--depth", type=int, default=6, help="number of linear layers (default 6)")
-    parser.add_argument("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("-b", "--batch-size", type=int, default=24, help="number of pictures (default 24)")
+    add("--width", type=int, default=400, help="m, units per hidden layer (default 400)")
+    add("--depth", type=int, default=6, help="number of linear layers (default 6)")
+    add("--size", type=int, default=32, help="side of a photograph in pixels (default 32)")
+    add(
         "--data",
         default="photos",
         help="photos (default), digits or one of torchvision: " + ", ".join(data.TORCHVISION_SETS),
     )
-    parser.add_argument(
-        "--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of photographs, weights and search (default 0)")
-    parser.add_argument(
-        "--dtype", choices=("float32", "float64"), default="float32", help="precision of the client"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
-    parser.add_argument(
-        "--threads", type=int, default=1, help="1 (default) is fastest up to about 100 pictures"
-    )
-    parser.add_argument("--time-limit", type=float, default=None, help="seconds; then the best so far")
-    parser.add_argument("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
+    add("--method", choices=METHODS, default="auto", help="auto, or sampling for SPEAR itself")
+    add("--seed", type=int, default=0, help="of photographs, weights and search (default 0)")
+    add("--dtype", choices=("float32", "float64"), default="float32", help="precision of the client")
+    add("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    add("--threads", type=int, default=1, help="1 (default) is fastest up to about 100 pictures")
+    add("--time-limit", type=float, default=None, help="seconds; then the best so far")
+    add("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
     parser.set_defaults(run=tell)
     files.add_commands(parser.add_subparsers(title="with your own files", metavar="COMMAND"))
     return parser
@@ -67,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def tell(options: argparse.Namespace) -> str:
     """Tell the story once: what is sent, what comes back, how exactly, and where the picture is."""
     torch.set_num_threads(options.threads)
+    # the client
     generator = torch.Generator().manual_seed(options.seed)
     dtype = getattr(torch, options.dtype)
     batch = data.load(options.data, options.batch_size, size=options.size, generator=generator, dtype=dtype)
@@ -81,13 +78,17 @@ def tell(options: argparse.Namespace) -> str:
         f"A client sends the gradient of {b} private pictures, {n} numbers each, in a network of "
         f"{options.depth} linear layers, {options.width} wide. From it and the weights alone:"
     )
+    # the server
     began = time.perf_counter()
     inversion = attack.invert(
         model, gradients, method=options.method, time_limit=options.time_limit, progress=True
     )
     seconds = time.perf_counter() - began
+    # and who has seen both
     score = metrics.compare(inversion.inputs, batch.inputs)
-    path = picture.save(picture.story(batch, next(iter(gradients.values())), inversion), options.output)
+    path = Path(options.output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.story(batch, next(iter(gradients.values())), inversion).save(path)
     return (
         f"{inversion}\nAgainst the truth: {int(score.exact.sum())} of {b} exact, worst "
         f"{float(score.psnr.min()):.0f} dB, largest error {score.largest_error:.1e}, in {seconds:.2f} s\n"

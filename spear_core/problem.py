@@ -1,12 +1,12 @@
 """What the honest-but-curious server sees of a network: consecutive linear layers and their gradients."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
+from spear_core.tolerances import precision
 
 
 @dataclass(frozen=True)
@@ -45,35 +45,21 @@ class Problem:
     Attributes:
         layers: the attacked layer first. One layer is enough for SPEAR; two are enough for
             forward consistency; the last may be the output layer (`activation=None`).
-        replay: maps recovered inputs (b, n) of the attacked layer to the network's output (b, classes),
-            differentiable in the parameters; None where the server does not know the whole model.
         notes: what was noticed while reading the model and the gradients, in words.
         branches: whether something besides the next layer takes some σ(z), a residual for example. The
             forward relations hold all the same; back-propagation along the chain alone does not.
     """
 
     layers: tuple[LinearLayer, ...]
-    replay: Callable[[Tensor], Tensor] | None = None
     notes: tuple[str, ...] = ()
     branches: bool = False
-    _splits: dict[int | None, LowRank] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def attacked(self) -> LinearLayer:
         """The layer whose inputs are to be recovered."""
         return self.layers[0]
 
-    def next_split(self, batch_size: int | None = None, *, expected: int = FIRST_RANK) -> LowRank:
-        """The split of the second layer's weight gradient; kept, since several steps ask for it.
-
-        Args:
-            batch_size: rank of the split; by default the numerical rank.
-            expected: a rank that is likely, see `low_rank.split`.
-        """
-        for asked, known in self._splits.items():
-            if batch_size in (asked, known.batch_size):
-                return known
-        generator = torch.Generator().manual_seed(0)
-        found = split(self.layers[1].weight_grad, batch_size, generator=generator, expected=expected)
-        self._splits[batch_size] = found
-        return found
+    def weight_rounding(self, steps: int = 1) -> float:
+        """What the rounding of the weights after every step leaves in their update, relative, of the worst layer."""
+        worst = max(float(layer.weight.norm() / layer.weight_grad.norm()) for layer in self.layers)
+        return precision(self.attacked.weight_grad.dtype) * steps**0.5 * worst

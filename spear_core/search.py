@@ -1,13 +1,35 @@
-"""Where an attack stands: the immutable states that every search yields and every widget steps through."""
+"""How an attack moves: a method takes what is attacked, a state and a budget, and yields better states.
 
-from dataclasses import dataclass, field
+Every method is a `Search`, and brings its own conclusion for the case that it is stopped. `attack.plan` chooses among
+them, `attack.driver` runs them; a widget that steps through an attack steps through the same states.
+"""
 
+import time
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TypeVar, cast
+
+import torch
 from torch import Tensor
 
-from spear_core.certificate.certify import Certificate
-from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Reconstruction
-from spear_core.spear.sparsity import Pool
+from spear_core.certificate.record import Certificate, Replay
+from spear_core.problem import Problem
+from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
+from spear_core.spear.records import Forward, Pool, Reconstruction
+
+T = TypeVar("T")
+
+
+class Step(StrEnum):
+    """What a state is the result of."""
+
+    LOW_RANK = "low rank"
+    SAMPLING = "sampling"
+    HALFSPACE = "halfspace"
+    CONSISTENCY = "consistency"
+    SELECTION = "selection"
+    CERTIFICATE = "certificate"
 
 
 @dataclass(frozen=True)
@@ -15,21 +37,20 @@ class State:
     """One moment of an attack. Later states hold all that earlier ones found.
 
     Attributes:
-        step: "low rank", "consistency", "halfspace", "sampling", "selection" or "certificate".
+        step: what was done last.
         low_rank: step 1, the split of the gradient.
         pool: steps 2 and 3, the directions that passed the filter.
-        samples_drawn: candidates tested so far.
+        samples_drawn: candidates tested so far, or random starts of the methods that do not draw.
         chosen: step 4, positions in the pool.
         reconstruction: step 5, the batch that the chosen directions give.
         certificate: what could be proven about it.
         seconds: time by step.
-        method: how the directions were found.
+        method: how the directions were found, in words; several are joined by "+".
         notes: why the search stopped early, in words.
         batch_size: b; the rank of the split, unless a later layer tells of more samples than inputs.
-        walkers: search points of the consistency method, z as columns, shape (m, K); else None.
     """
 
-    step: str
+    step: Step
     low_rank: LowRank
     pool: Pool
     samples_drawn: int = 0
@@ -40,12 +61,17 @@ class State:
     method: str = "sampling"
     notes: tuple[str, ...] = ()
     batch_size: int = 0
-    walkers: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """B is the rank of the split unless said otherwise."""
+        """b is the rank of the split unless said otherwise."""
         if not self.batch_size:
             object.__setattr__(self, "batch_size", self.low_rank.batch_size)
+
+    @classmethod
+    def beginning(cls, low_rank: LowRank, batch_size: int = 0) -> "State":
+        """After step 1."""
+        pool = Pool.empty(low_rank.batch_size, low_rank.factor.device)
+        return cls(Step.LOW_RANK, low_rank, pool, batch_size=batch_size)
 
     @property
     def sparsity_match(self) -> float:
@@ -58,7 +84,174 @@ class State:
         return 0 if self.certificate is None else int(self.certificate.certified_rows.sum())
 
     @property
+    def proven_coefficients(self) -> Tensor:
+        """c_i of the samples that are proven exact, as rows, shape (k, b)."""
+        if self.reconstruction is None or self.certificate is None:
+            return self.low_rank.factor.new_zeros(0, self.low_rank.batch_size)
+        return self.reconstruction.coefficients[self.certificate.certified_rows]
+
+    @property
     def certified(self) -> bool:
         """Whether all b samples are proven exact."""
         certificate = self.certificate
         return certificate is not None and certificate.complete and bool(certificate.certified_rows.all())
+
+    def timed(self, step: str, began: float) -> "State":
+        """The state with the time since `began`, of `time.perf_counter()`, added to a step."""
+        spent = self.seconds.get(step, 0.0) + time.perf_counter() - began
+        return replace(self, seconds={**self.seconds, step: spent})
+
+    def noted(self, *notes: str) -> "State":
+        """The state with more to say."""
+        return replace(self, notes=(*self.notes, *notes))
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The splits of the layers behind the attacked one, each computed once: several steps ask for them.
+
+    Attributes:
+        problem: what the server sees.
+    """
+
+    problem: Problem
+    _known: dict[tuple[int, int | None], LowRank] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def of(self, place: int, batch_size: int | None = None, *, expected: int = FIRST_RANK) -> LowRank:
+        """The split of one layer's weight gradient.
+
+        Args:
+            place: of the layer in the chain, the attacked one being 0.
+            batch_size: rank of the split; by default the numerical rank.
+            expected: a rank that is likely, see `low_rank.split`.
+        """
+        for (known_place, asked), known in self._known.items():
+            if known_place == place and batch_size in (asked, known.batch_size):
+                return known
+        generator = torch.Generator().manual_seed(0)
+        found = split(
+            self.problem.layers[place].weight_grad, batch_size, generator=generator, expected=expected
+        )
+        self._known[place, batch_size] = found
+        return found
+
+
+@dataclass(frozen=True)
+class Later:
+    """What the layers behind the attacked one say, as functions of rooms further up, which a target brings along.
+
+    Attributes:
+        witness: of (target, coefficients as rows, generator): which samples the next layer proves, each on its own, and
+            how far rounding may have moved the inputs of each, root mean square.
+        replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
+            again, or None where that cannot be.
+        sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
+    """
+
+    witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
+    replay: Callable[["Target", Tensor, Tensor | None], Replay | None]
+    sharpen: Callable[
+        ["Target", Reconstruction, Callable[..., Certificate]], tuple[Reconstruction, Certificate]
+    ]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is attacked; made once, so that what follows from it is computed once.
+
+    Attributes:
+        problem: the attacked layer and what follows it.
+        low_rank: the split of its gradient.
+        batch_size: b; by default the rank of the split.
+        splits: of the layers behind.
+        later: whom to ask about the layers behind; None where there are none.
+    """
+
+    problem: Problem
+    low_rank: LowRank
+    batch_size: int = 0
+    splits: Splits = field(default=cast(Splits, None), repr=False)
+    later: Later | None = None
+    _made: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """What was not given follows from the problem."""
+        object.__setattr__(self, "batch_size", self.batch_size or self.low_rank.batch_size)
+        object.__setattr__(self, "splits", self.splits or Splits(self.problem))
+
+    @property
+    def forward(self) -> Forward:
+        """The attacked layer in the row space of its gradient."""
+        return self.once("forward", lambda: Forward.of(self.low_rank, self.problem.attacked))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are more samples than layer 1 can tell apart (b > rank)."""
+        return self.batch_size > self.low_rank.batch_size
+
+    def holding(self, batch_size: int) -> "Target":
+        """The same target as if it held so many samples; what was made of it is not made again."""
+        other = replace(self, batch_size=batch_size)
+        object.__setattr__(other, "_made", self._made)
+        return other
+
+    def once(self, what: Hashable, make: Callable[[], T]) -> T:
+        """What `make` returns, made at the first call only.
+
+        Args:
+            what: to know it by; with b, where it depends on that.
+            make: makes it.
+        """
+        if what not in self._made:
+            self._made[what] = make()
+        return cast(T, self._made[what])
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a search may go on, and its randomness.
+
+    Attributes:
+        generator: CPU generator, source of all randomness.
+        max_samples: candidates or random starts after which to give up; None leaves it to the method.
+        deadline: `time.monotonic()` after which to stop.
+    """
+
+    generator: torch.Generator | None = None
+    max_samples: int | None = None
+    deadline: float = float("inf")
+
+    @property
+    def late(self) -> bool:
+        """Whether the deadline has passed."""
+        return time.monotonic() >= self.deadline
+
+
+# Yields better and better states; the last one holds the certificate of the best batch, proven or not
+Search = Callable[[Target, State, Budget], Iterator[State]]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find the samples.
+
+    Attributes:
+        name: as `invert` takes it and results show it.
+        search: from what earlier methods have left on.
+        conclude: makes the best of what a stopped search has found.
+        finds_samples: whether it finds samples one by one; otherwise it collects directions in a pool.
+        exchange_every: starts between two exchanges of processes that search together, at least.
+    """
+
+    name: str
+    search: Search
+    conclude: Search
+    finds_samples: bool = False
+    exchange_every: int = 1
+
+
+def stopped_late(budget: Budget, missing: int, tried: str) -> tuple[str, ...]:
+    """The note of a search that the time limit stopped with samples missing, and what it had tried; else none."""
+    return (f"stopped at the time limit after {tried}",) if missing > 0 and budget.late else ()

@@ -1,4 +1,7 @@
-"""Every threshold of the package, in one place: each scales with dtype, size and the data's own noise."""
+"""The tolerances that several rooms share: each scales with dtype, size and the data's own noise.
+
+What only one room needs stands at the head of its file, with what it is derived from.
+"""
 
 from collections.abc import Sequence
 
@@ -16,6 +19,16 @@ REPLAY_MARGIN = 4.0  # replayed weights are rounded as the client's were, in ano
 LARGEST_ROUNDING = 1e-4  # relative; an update that rounding blurs more proves nothing
 ALLOWED_ERROR = 1e-5  # expected relative error up to which a row may be called exact: 90 dB is 3e-5
 
+EXPLAINED_FLOOR = 100.0  # rounding errors; a floor of the spectrum above that has a reason
+
+SPARE_EQUATIONS = 8  # so many more equations than unknowns make a coincidence impossible
+SAME_DIRECTION = 1e-6  # 1 − cosine up to which two directions are one, as exact as candidates in float32 are
+EQUAL_DIRECTION = 1e-9  # the same for null vectors in float64
+# least distance of a unit direction from the span of others; float64 inverts such a Q to 1e-11
+INDEPENDENT = 1e-5
+# two finds closer than this, relative to their length, are one sample, however exact they are
+SAME_SAMPLE = 1e-4
+
 
 def rounding_residual(noise: float) -> float:
     """Largest relative residual that still counts as rounding, from the noise of the gradient's spectrum.
@@ -26,14 +39,8 @@ def rounding_residual(noise: float) -> float:
     return min(256 * precision(torch.float32), max(1e-10, 4096 * noise))
 
 
-def weight_rounding(weights: Sequence[Tensor], updates: Sequence[Tensor], steps: int = 1) -> float:
-    """What the rounding of the weights after every step leaves in their update, relative, of the worst layer."""
-    worst = max(float(weight.norm() / update.norm()) for weight, update in zip(weights, updates, strict=True))
-    return precision(updates[0].dtype) * steps**0.5 * worst
-
-
 def replay_residual(rounding: float) -> float:
-    """Largest relative residual of a replayed update that still counts as rounding, from `weight_rounding`."""
+    """Largest relative residual of a replayed update that still counts as rounding, from `Problem.weight_rounding`."""
     return min(LARGEST_ROUNDING, REPLAY_MARGIN * rounding)
 
 

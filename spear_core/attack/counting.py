@@ -9,25 +9,26 @@ inputs are combinations of each other.
 
 from dataclasses import dataclass
 
-from spear_core.model.causes import batch_by_next_layer, not_low_rank, processed, weights_inside
-from spear_core.model.checks import check_rank, is_crowded
-from spear_core.problem import Problem
-from spear_core.spear.low_rank import FIRST_RANK, LowRank
+import torch
+from torch import Tensor
 
+from spear_core.attack import causes
+from spear_core.errors import InputError
+from spear_core.search import Splits
+from spear_core.spear.low_rank import FIRST_RANK, LowRank
+from spear_core.tolerances import EXPLAINED_FLOOR, numerical_rank, precision
+
+NEARLY_FULL = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
+ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
 CONVINCING = 0.9  # λ of a whole batch from which on layer 1 is believed: wrong directions agree by half or so
 
 
 @dataclass(frozen=True)
 class Count:
-    """What the ranks say about b.
+    """What the ranks say about b."""
 
-    Attributes:
-        batch_size: b, the likelier number.
-        otherwise: b if the inputs are combinations of each other, where that is possible too; else None.
-    """
-
-    batch_size: int
-    otherwise: int | None = None
+    batch_size: int  # the likelier number
+    otherwise: int | None = None  # b if the inputs are combinations of each other, where that is possible too
 
     @property
     def note(self) -> str:
@@ -40,48 +41,98 @@ class Count:
         )
 
 
-def expected_rank(problem: Problem, method: str, batch_size: int | None) -> int:
+def expected_rank(splits: Splits, method: str, batch_size: int | None) -> int:
     """The likely rank of the attacked layer's gradient: that of the next layer's, which is smaller and as telling.
 
-    Args:
-        problem: what the server sees.
-        method: only "auto" and "consistency" look at the next layer.
-        batch_size: b, if the caller gave it.
+    Only the methods "auto" and "consistency" look there, and only if the caller did not give b.
     """
     if method not in ("auto", "consistency") or batch_size is not None:
         return FIRST_RANK
-    told = batch_by_next_layer(problem)
-    if (
-        told is None or told > min(problem.layers[1].weight_grad.shape) / 2
-    ):  # an output layer tells its classes
-        return FIRST_RANK
-    return told
+    told = causes.batch_by_next_layer(splits)
+    # an output layer would tell its classes: past half of what a layer has room for its rank says little
+    believed = told is not None and told <= min(splits.problem.layers[1].weight_grad.shape) / 2
+    return told if told is not None and believed else FIRST_RANK
 
 
 def count_samples(
-    low_rank: LowRank, problem: Problem, method: str = "auto", batch_size: int | None = None
+    low_rank: LowRank, splits: Splits, method: str = "auto", batch_size: int | None = None
 ) -> Count:
     """The batch size, from the ranks of the first two layers' gradients.
 
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
-        method: only "auto" and "consistency" look at the next layer.
-        batch_size: b, if the caller gave it.
-
-    Raises:
-        InputError: a gradient whose rank does not tell a batch, with the reason; see `check_rank`.
+    Only the methods "auto" and "consistency" look at the second; `batch_size` is b, if the caller gave it. A gradient
+    whose rank does not tell a batch is refused as `check_rank` does.
     """
-    rank = low_rank.batch_size
-    told = batch_size or batch_by_next_layer(problem, rank) if method in ("auto", "consistency") else None
+    problem, rank = splits.problem, low_rank.batch_size
+    told = (
+        batch_size or causes.batch_by_next_layer(splits, rank) if method in ("auto", "consistency") else None
+    )
     if told is None or told <= rank:
-        check_rank(low_rank, problem, batch_size)
+        check_rank(low_rank, splits, batch_size)
         return Count(rank)
     first, second = problem.layers[0], problem.layers[1]
     # zeros of one layer may lie about by nature, as one-hot inputs leave them; what a client did, it did to all
-    reason = processed(second.weight_grad) and processed(first.weight_grad)
-    if reason := reason or weights_inside(first, low_rank):
-        raise not_low_rank(problem, rank, reason)
-    if is_crowded(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
+    reason = causes.processed(second.weight_grad) and causes.processed(first.weight_grad)
+    if reason := reason or causes.weights_inside(first, low_rank):
+        raise causes.not_low_rank(problem, rank, reason)
+    if is_nearly_full(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
         return Count(told)
     return Count(rank, told)
+
+
+def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None) -> None:
+    """Refuse a gradient whose rank does not tell a batch; `batch_size` is b, if the caller gave it.
+
+    Raises:
+        NotLowRank: full rank, with the likeliest reason.
+        RankSaturated: the batch is too large for the layer.
+        InputError: a given batch size that contradicts the rank; a bias gradient of something else.
+    """
+    problem, b, values = splits.problem, low_rank.batch_size, low_rank.singular_values
+    layer = problem.attacked
+    full = is_nearly_full(low_rank) and causes.batch_by_next_layer(splits, b) != b
+    if not low_rank.complete or (full and b >= min(_live_lines(low_rank))):
+        raise causes.explain_rank(low_rank, splits)
+    noisy = batch_size is None and low_rank.noise > EXPLAINED_FLOOR * precision(layer.weight_grad.dtype)
+    reason = (noisy and causes.weights_inside(layer, low_rank)) or (
+        full and causes.processed(layer.weight_grad)
+    )
+    if reason:
+        raise causes.not_low_rank(problem, b, reason)
+    if batch_size is not None:
+        _check_batch_size(batch_size, values, layer.weight_grad.dtype)
+        return
+    g = layer.bias_grad.to(low_rank.factor.dtype)
+    outside = g - low_rank.factor @ (low_rank.factor.T @ g)
+    if outside.norm() > g.norm() / 2:
+        raise InputError(
+            "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
+            "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
+        )
+
+
+def is_nearly_full(low_rank: LowRank) -> bool:
+    """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
+    return low_rank.batch_size > NEARLY_FULL * min(_live_lines(low_rank))
+
+
+def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
+    """Refuse a batch size that a spectrum without noise contradicts."""
+    rank = numerical_rank(values, dtype)
+    if batch_size > rank and values[batch_size - 1] <= ON_FLOOR * values[batch_size]:
+        raise InputError(
+            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
+            "that is twice in the batch, or leaves no gradient, does not count"
+        )
+    if batch_size < rank < len(values) and values[rank] <= EXPLAINED_FLOOR * precision(dtype) * values[0]:
+        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
+
+
+def _live_lines(low_rank: LowRank) -> tuple[int, int]:
+    """How many rows and columns of G are not zero.
+
+    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
+    """
+    scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
+    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
+    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
+    return m, n

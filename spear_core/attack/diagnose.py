@@ -1,12 +1,12 @@
 """What every linear layer of a model would give away, without a search."""
 
-import html
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from spear_core.attack.counting import count_samples
+from spear_core.attack.inversion import table
 from spear_core.attack.plan import in_words, obstacles
 from spear_core.errors import InputError
 from spear_core.model.following import follow
@@ -14,8 +14,9 @@ from spear_core.model.graph import LinearCall
 from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, choose, read
+from spear_core.search import Splits
 from spear_core.spear.low_rank import split
-from spear_core.study import theory
+from spear_core.spear.sampling import expected_draws
 
 SAMPLING_RATE = 1e6  # candidates a second on two cores, for the hint below
 PATIENCE = 600.0  # seconds of sampling beyond which it does not count as a way
@@ -23,27 +24,16 @@ PATIENCE = 600.0  # seconds of sampling beyond which it does not count as a way
 
 @dataclass(frozen=True)
 class LayerDiagnosis:
-    """What one linear layer would give.
+    """What one linear layer would give."""
 
-    Attributes:
-        name: dotted name.
-        shape: (m, n) of its weight.
-        rank: numerical rank of its gradient, the batch size where it is small; None without a gradient.
-        zeros: share of entries of the gradient that are exactly zero; NaN without a gradient.
-        follows: what its output goes through.
-        methods: the methods that apply.
-        obstacle: what stands in the way and what to do; empty if nothing does.
-        notes: what a reader should know besides.
-    """
-
-    name: str
-    shape: tuple[int, int]
-    rank: int | None
-    zeros: float
-    follows: str
-    methods: tuple[str, ...]
-    obstacle: str
-    notes: tuple[str, ...] = ()
+    name: str  # dotted
+    shape: tuple[int, int]  # (m, n) of its weight
+    rank: int | None  # of its gradient, the batch size where it is small; None without a gradient
+    zeros: float  # share of entries of the gradient that are exactly zero; NaN without a gradient
+    follows: str  # what its output goes through
+    methods: tuple[str, ...]  # that apply
+    obstacle: str  # what stands in the way and what to do; empty if nothing does
+    notes: tuple[str, ...] = ()  # what a reader should know besides
 
 
 @dataclass(frozen=True)
@@ -81,32 +71,21 @@ class Diagnosis:
 
     def __repr__(self) -> str:
         rows = self._rows()
-        columns = range(len(rows[0]) - 1)
-        widths = [max(len(row[k]) for row in rows) for k in columns]
-        lines = [
-            "  ".join([*(f"{cell:{width}}" for cell, width in zip(row, widths)), row[-1]]) for row in rows
-        ]
+        *widths, _ = (max(map(len, column)) for column in zip(*rows))
+        widths.append(0)  # the remarks, which end the line, are not padded
+        lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)) for row in rows]
         return "\n".join(["Diagnosis", *("  " + line for line in lines), f"  {self.verdict}"])
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows()
-        cell = "<t{0} style='text-align:left'>{1}</t{0}>".format
-        lines = [
-            "<tr>" + "".join(cell(kind, html.escape(text)) for text in row) + "</tr>"
-            for kind, row in (("h", head), *(("d", row) for row in rows))
-        ]
-        return f"<table><caption>{html.escape(self.verdict)}</caption>{''.join(lines)}</table>"
+        kinds = [("h", head), *(("d", row) for row in rows)]
+        return table(self.verdict, ([(kind, text) for text in row] for kind, row in kinds))
 
 
 def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     """What each linear layer would give, what stands in the way, and what to do. No search.
 
-    Args:
-        model: as for `invert`.
-        gradients: as for `invert`.
-
-    Returns:
-        A table of the layers.
+    Takes the model and the gradients that `invert` takes.
 
     Raises:
         InputError: gradients that do not belong to the model, or a model without linear layers.
@@ -119,18 +98,16 @@ def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     """
     reading = read(model, gradients)
     layers = tuple(_diagnose_layer(reading, call) for call in reading.calls)
-    by_name = {layer.name: layer for layer in layers}
     try:
         call, notes = choose(reading, None)
     except InputError as error:
         return Diagnosis(layers, None, f"invert(model, gradients) refuses: {error}")
-    chosen = by_name[call.name]
+    chosen = next(layer for layer in layers if layer.name == call.name)
     if chosen.methods:
         ways = " or ".join(chosen.methods)
         skipped = f" ({notes[0]})" if notes else ""
-        return Diagnosis(
-            layers, call.name, f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
-        )
+        verdict = f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
+        return Diagnosis(layers, call.name, verdict)
     others = ", ".join(f"layer={layer.name!r}" for layer in layers if layer.methods)
     instead = f"; try {others}" if others else ""
     return Diagnosis(layers, None, f"layer {call.name!r} cannot be attacked: {chosen.obstacle}{instead}")
@@ -140,25 +117,25 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     G = reading.gradient(call.weight)
     zeros = float("nan") if G is None else 1 - int(G.count_nonzero()) / G.numel()
     rank: int | None = None
-    methods: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    obstacle = ""
     follows = follow(reading.traced, call, reading.calls).describe(reading.traced.root)
     try:
         problem = problem_of(reading, call)
         low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
         rank, notes = low_rank.batch_size, problem.notes
         ways = obstacles(problem)
+        # a rank that tells no batch stands in the way of every method
         if not all(ways.values()):
-            count = count_samples(low_rank, problem)
+            count = count_samples(low_rank, Splits(problem))
             notes = (*notes, *filter(None, [count.note]))
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
-        if not ways["sampling"] and theory.expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
+        # and patience in that of sampling
+        if not ways["sampling"] and expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
         methods = tuple(name for name, reason in ways.items() if not reason)
         obstacle = "" if methods else in_words(ways)
     except InputError as error:
-        obstacle = str(error)
+        methods, obstacle = (), str(error)
     return LayerDiagnosis(call.name, call.shape, rank, zeros, follows, methods, obstacle, notes)

@@ -1,8 +1,9 @@
 """`diagnose` and `invert` for files: own model and gradients in, recovered inputs and a report out.
 
-Files are loaded weights-only: a pickle can run any code, these cannot. A model file is either a whole module
-made of `torch.nn`'s own classes (`torch.save(model, "model.pt")`), or a state dict together with the name of
-the function or class on *your* machine that builds the network (`--network package.module:Class`).
+Files are loaded weights-only: a pickle can run any code, these cannot, and what does not load is an `InputError`. A
+model file is either a whole module made of `torch.nn`'s own classes (`torch.save(model, "model.pt")`), or a state dict
+together with the name of the function or class on *your* machine that builds the network (`--network
+package.module:Class`).
 """
 
 import argparse
@@ -21,8 +22,8 @@ from torch import nn
 from spear_core.attack.diagnose import diagnose
 from spear_core.attack.inversion import Inversion
 from spear_core.attack.invert import invert
+from spear_core.attack.options import METHODS
 from spear_core.errors import InputError
-from spear_core.model.checks import METHODS
 from spear_core.model.parameters import Gradients, strip
 
 
@@ -30,28 +31,21 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add `diagnose` and `invert` to a command line; `args.run(args)` returns the text to print."""
     looked_at = subparsers.add_parser("diagnose", help="what each linear layer of a model would give away")
     inverted = subparsers.add_parser("invert", help="recover the batch behind the gradients of a model")
+    own = "a module of torch.nn's classes, or a state dict (of an own class: with --network)"
     for parser in (looked_at, inverted):
-        parser.add_argument(
-            "model",
-            type=Path,
-            help="a module of torch.nn's classes, or a state dict (of an own class: with --network)",
-        )
-        parser.add_argument(
-            "gradients", type=Path, help="a mapping or list of tensors (.pt), or arrays (.npz)"
-        )
-        parser.add_argument(
-            "--network", help="package.module:callable that builds the network of a state dict"
-        )
-        parser.add_argument("--train", action="store_true", help="the client had the model in train mode")
-    inverted.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    inverted.add_argument("--layer", help="dotted name of the nn.Linear to attack; default: the first")
-    inverted.add_argument("--method", default="auto", choices=METHODS)
-    inverted.add_argument("--batch-size", type=int, help="default: the rank of the gradient")
-    inverted.add_argument("--time-limit", type=float, metavar="SECONDS")
-    inverted.add_argument("--seed", type=int, default=0)
-    inverted.add_argument(
-        "--shape", type=_shape, metavar="C,H,W", help="also write pictures: C,H,W or H,W,C or H,W"
-    )
+        add = parser.add_argument
+        add("model", type=Path, help=own)
+        add("gradients", type=Path, help="a mapping or list of tensors (.pt), or arrays (.npz)")
+        add("--network", help="package.module:callable that builds the network of a state dict")
+        add("--train", action="store_true", help="the client had the model in train mode")
+    add = inverted.add_argument
+    add("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    add("--layer", help="dotted name of the nn.Linear to attack; default: the first")
+    add("--method", default="auto", choices=METHODS)
+    add("--batch-size", type=int, help="default: the rank of the gradient")
+    add("--time-limit", type=float, metavar="SECONDS")
+    add("--seed", type=int, default=0)
+    add("--shape", type=_shape, metavar="C,H,W", help="also write pictures: C,H,W or H,W,C or H,W")
     looked_at.set_defaults(run=main_diagnose)
     inverted.set_defaults(run=main_invert)
 
@@ -80,15 +74,9 @@ def main_invert(args: argparse.Namespace) -> str:
 
 
 def load_model(path: Path, network: str | None = None, *, train: bool = False) -> nn.Module:
-    """A model from a file, in eval mode unless said otherwise.
+    """A model from what `torch.save` wrote, in eval mode unless the client had it in train mode.
 
-    Args:
-        path: what `torch.save` wrote: a module of torch.nn's classes, or a state dict.
-        network: for a state dict, "package.module:callable", called without arguments.
-        train: leave the model in train mode.
-
-    Raises:
-        InputError: a file that does not load weights-only, or does not fit the network.
+    A module of torch.nn's classes, or a state dict with `network`, "package.module:callable", called without arguments.
     """
     with torch.serialization.safe_globals(_torch_classes()):
         loaded = _load(path, "a module made of torch.nn's classes, or a state dict with --network")
@@ -108,14 +96,9 @@ def load_model(path: Path, network: str | None = None, *, train: bool = False) -
 
 
 def load_gradients(path: Path) -> Gradients:
-    """Gradients from a file: what `torch.save` wrote, or a NumPy archive of named arrays.
-
-    Raises:
-        InputError: a file that does not load without running code.
-    """
+    """Gradients from a file: what `torch.save` wrote, or a NumPy archive of named arrays."""
     if path.suffix != ".npz":
-        loaded: Gradients = _load(path, "a mapping or sequence of tensors")
-        return loaded
+        return _load(path, "a mapping or sequence of tensors")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
@@ -126,18 +109,10 @@ def load_gradients(path: Path) -> Gradients:
 
 
 def save(inversion: Inversion, folder: Path, shape: tuple[int, ...] | None = None) -> list[Path]:
-    """Write a result: inputs.npy (b, n), labels.npy, report.txt, and pictures where a shape is given.
+    """Write a result into a folder, made if need be: inputs.npy (b, n), certified_rows.npy, labels.npy, report.txt.
 
-    Args:
-        inversion: the result.
-        folder: made if it is not there.
-        shape: (C, H, W), (H, W, C) or (H, W), in the order in which the model flattens its inputs.
-
-    Returns:
-        What was written.
-
-    Raises:
-        InputError: if the inputs do not have that shape.
+    With a shape, (C, H, W), (H, W, C) or (H, W) in the order in which the model flattens its inputs, pictures as well.
+    Returns what was written.
     """
     inputs = inversion.inputs.cpu().numpy()
     if shape is not None and inputs.shape[1] != int(np.prod(shape)):
@@ -171,9 +146,7 @@ def _load(path: Path, wanted: str) -> Any:
 
 def _torch_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """The module classes of torch.nn: they hold tensors and numbers, and none runs what a file says."""
-    classes = [
-        value for value in vars(nn).values() if isinstance(value, type) and issubclass(value, nn.Module)
-    ]
+    classes = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)]
     return [kind for kind in classes if kind.__module__.startswith("torch.nn.modules.")]
 
 

@@ -1,10 +1,14 @@
 """The result of an attack: what was recovered, and how far it can be trusted."""
 
 import html
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from spear_core.problem import Problem
+from spear_core.search import State
 
 
 @dataclass(frozen=True)
@@ -39,27 +43,22 @@ class Inversion:
     samples_drawn: int
     seconds: dict[str, float]
     method: str
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def _lines(self) -> list[tuple[str, str]]:
         count, rows = int(self.certified_rows.sum()), len(self.certified_rows)
         state = "certified exact" if count == rows > 0 else f"{count} certified exact, {rows - count} not"
         labels = "not identified" if self.labels is None else str(self.labels.tolist())
-        if len(labels) > 80:
-            labels = labels[:77] + "…"
+        counted = "draws and starts" if "sampling" in self.method else "starts"
         if self.method == "sampling":
             counted = "draws"
-        else:
-            counted = "draws and starts" if "sampling" in self.method else "starts"
+        seconds = sum(self.seconds.values())
         return [
             ("recovered", f"{len(self.inputs)} of {self.batch_size} samples, {state}"),
-            ("labels", labels),
+            ("labels", labels if len(labels) <= 80 else labels[:77] + "…"),
             ("sparsity match λ", f"{self.sparsity_match:.6f}"),
             ("gradient residual", f"{self.gradient_residual:.1e}"),
-            (
-                "method",
-                f"{self.method}, {self.samples_drawn:,} {counted}, {sum(self.seconds.values()):.3f} s",
-            ),
+            ("method", f"{self.method}, {self.samples_drawn:,} {counted}, {seconds:.3f} s"),
             *(("note", note) for note in self.notes),
         ]
 
@@ -67,14 +66,52 @@ class Inversion:
         return "Inversion\n" + "\n".join(f"  {name:18} {text}" for name, text in self._lines())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
-            for name, text in self._lines()
-        )
-        return f"<table><caption>Inversion</caption>{rows}</table>"
+        return table("Inversion", ([("h", name), ("d", text)] for name, text in self._lines()))
 
 
-def restore_precision(values: Tensor, like: Tensor) -> Tensor:
-    """Float64 results in the dtype of the gradients that they come from (float32 at least)."""
-    return values.to(torch.promote_types(like.dtype, torch.float32))
+def table(caption: str, rows: Iterable[Iterable[tuple[str, str]]]) -> str:
+    """A table in HTML, of cells (kind, text), kind "h" for a head and "d" for data."""
+    cell = "<t{0} style='text-align:left'>{1}</t{0}>".format
+    lines = ("".join(cell(kind, html.escape(text)) for kind, text in row) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><caption>{html.escape(caption)}</caption>{body}</table>"
+
+
+def as_inversion(state: State, problem: Problem) -> Inversion:
+    """The result that a state amounts to; of the last state, the result of the attack."""
+    gradient, b = problem.attacked.weight_grad, state.batch_size
+    # float64 results in the dtype of the gradients that they come from, float32 at least
+    like = gradient.new_zeros(0, dtype=torch.promote_types(gradient.dtype, torch.float32))
+    m, n = gradient.shape
+    notes = (*state.notes, *problem.notes)
+    nothing = Inversion(
+        inputs=like.new_zeros(0, n),
+        output_grads=like.new_zeros(0, m),
+        labels=None,
+        batch_size=b,
+        certified=state.certified,
+        certified_rows=like.new_zeros(0, dtype=torch.bool),
+        sparsity_match=0.0,
+        gradient_residual=1.0,
+        samples_drawn=state.samples_drawn,
+        seconds=state.seconds,
+        method=state.method,
+        notes=(*notes, f"none of the {b} samples was found"),
+    )
+    found, certificate = state.reconstruction, state.certificate
+    if found is None or certificate is None:
+        return nothing
+    missing, proven = b - len(found.coefficients), certificate.certified_rows
+    guesses = "; the others are guesses" if not proven.all() else ""
+    if missing:
+        notes = (*notes, f"{missing} of {b} samples are missing{guesses}")
+    return replace(
+        nothing,
+        inputs=found.inputs.to(like.dtype),
+        output_grads=certificate.output_grads.to(like.dtype),
+        labels=certificate.labels,
+        certified_rows=proven,
+        sparsity_match=found.sparsity_match,
+        gradient_residual=certificate.gradient_residual,
+        notes=(*notes, *certificate.notes),
+    )

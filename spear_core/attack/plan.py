@@ -1,10 +1,124 @@
-"""Which method can work on a problem, and what stands in the way of the others."""
+"""Which searches to run on a problem, and in which order: the only place that chooses a method."""
 
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import torch
+
+from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
+from spear_core.certificate.replay import replay
+from spear_core.certificate.sharpen import sharpened
+from spear_core.consistency import noisy
+from spear_core.consistency.search import CONSISTENCY, spans_batch
+from spear_core.consistency.witness import witness
+from spear_core.coupled import search as coupled
 from spear_core.errors import InputError
+from spear_core.fedavg.training import LocalTraining
+from spear_core.halfspace.search import HALFSPACE
 from spear_core.model.activations import name_of
 from spear_core.problem import Problem
+from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
+from spear_core.spear.low_rank import split
+from spear_core.spear.sampling import expected_draws
+from spear_core.spear.search import SAMPLING
+from spear_core.tolerances import precision
+
+FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
+# rounding floor beyond which a gradient is no float32 one any more
+NO_FLOAT32 = 16 * precision(torch.float32)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The searches to run one after the other until one is certified."""
+
+    methods: tuple[tuple[Method, int], ...]  # each with its b, the fastest first
+    count: Count  # what the ranks say about b
+    shared: bool = True  # whether the processes of a group search together
+
+    def is_settled(self, state: State, best: State) -> bool:
+        """Whether no further method would do better than the last state of a search, or the best one of all."""
+        certificate = state.certificate
+        if state.certified or (certificate is not None and certificate.reproduces):
+            return True
+        # all samples are there and agree with the forward pass, although a later layer objects
+        whole = certificate is not None and certificate.complete
+        if self.count.otherwise is not None and whole and state.sparsity_match > CONVINCING:
+            return True
+        # all samples are there, of a gradient too noisy to prove them
+        complete = best.certificate is not None and best.certificate.complete
+        return complete and best.low_rank.noise > NO_FLOAT32
+
+
+def prepared(
+    problem: Problem, method: str, batch_size: int | None, training: LocalTraining | None, budget: Budget
+) -> tuple[Target, State, Plan]:
+    """What is attacked, the state after step 1, and the plan, from the options of `invert`.
+
+    Refuses what no method can attack, and a rank that does not tell a batch.
+    """
+    began, splits = time.perf_counter(), Splits(problem)
+    differs = training is not None  # what was sent is a difference of weights, with their rounding
+    if training is not None and training.is_gradient:
+        training = None  # one step on all samples is η times the gradient
+    if training is not None:
+        method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
+    check_method(method, problem)
+    low_rank = split(
+        problem.attacked.weight_grad,
+        batch_size,
+        generator=budget.generator,
+        expected=expected_rank(splits, method, batch_size),
+        even=differs,
+    )
+    count = count_samples(low_rank, splits, method, batch_size)
+    later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
+    target = Target(problem, low_rank, count.batch_size, splits, later)
+    state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)
+    return target, state, _plan(target, method, batch_size, training, count)
+
+
+def _plan(
+    target: Target, method: str, batch_size: int | None, training: LocalTraining | None, count: Count
+) -> Plan:
+    if training is not None:
+        # scipy's optimisation comes along, half a second to import
+        from spear_core.fedavg.search import fedavg
+
+        return Plan(((fedavg(training), target.batch_size),), count, shared=False)
+    told = batch_size is not None and method in ("auto", "consistency")
+    if told and noisy.is_noisy(target.problem, target.low_rank):
+        return Plan(((noisy.NOISY, target.batch_size),), count, shared=False)
+    order = _order(target, method, count)
+    return Plan(tuple((found, b) for name, b in order for found in _methods(name, target, b)), count)
+
+
+def _order(target: Target, method: str, count: Count) -> list[tuple[str, int]]:
+    """Names of the searches, each with its b; the fastest first."""
+    problem, b = target.problem, count.batch_size
+    if method != "auto":
+        return [(method, b)]
+    if target.crowded:  # the zeros of layer 1 cannot tell more samples than inputs
+        return [("consistency", b)]
+    if count.otherwise is not None:  # consistency takes the next layer at its word, so it is not the first
+        order = [("halfspace", b), ("consistency", count.otherwise)]
+        order.insert(0 if expected_draws(b) < FEW_DRAWS else 2, ("sampling", b))
+        return order
+    usable = {name for name, obstacle in obstacles(problem).items() if not obstacle}
+    if "consistency" in usable and not spans_batch(problem, target.low_rank):
+        usable.remove("consistency")
+    return [(name, b) for name in ("consistency", "halfspace", "sampling") if name in usable]
+
+
+def _methods(name: str, target: Target, batch_size: int) -> list[Method]:
+    """What goes by a name: near half the width, where the equations of two layers run out, several layers at once."""
+    if name == "consistency" and batch_size == target.low_rank.batch_size:
+        if coupled.pays(target.problem, batch_size):
+            return [coupled.COUPLED]
+        if coupled.sharpens(target.problem, batch_size):
+            return [CONSISTENCY, coupled.COUPLED]
+    return [{"consistency": CONSISTENCY, "halfspace": HALFSPACE, "sampling": SAMPLING}[name]]
 
 
 def obstacles(problem: Problem) -> dict[str, str]:
@@ -12,32 +126,17 @@ def obstacles(problem: Problem) -> dict[str, str]:
 
     Sampling and the half-spaces live on the exact zeros that ReLU leaves in ∂L/∂Z. Consistency needs none,
     but the gradient of the layer that takes σ(Z).
-
-    Args:
-        problem: the attacked layer and what follows it.
     """
     layer = problem.attacked
     if layer.activation is None:
         return dict.fromkeys(("sampling", "halfspace", "consistency"), "no elementwise activation follows")
     zeros = "" if layer.has_relu else f"it needs the zeros of ReLU, and {name_of(layer.activation)} follows"
-    chain = (
-        ""
-        if len(problem.layers) > 1
-        else "it needs the gradient of a linear layer right after the activation"
-    )
+    chain = "" if problem.layers[1:] else "it needs the gradient of a linear layer right after the activation"
     return {"sampling": zeros, "halfspace": zeros, "consistency": chain}
 
 
 def check_method(method: str, problem: Problem) -> None:
-    """Refuse a method that cannot work on a problem.
-
-    Args:
-        method: one of `spear_core.model.checks.METHODS`.
-        problem: the attacked layer and what follows it.
-
-    Raises:
-        InputError: naming the methods that can, or that none can.
-    """
+    """Refuse a method, one of `options.METHODS`, that cannot work on a problem, and name those that can."""
     found = obstacles(problem)
     usable = [f'"{name}"' for name, obstacle in found.items() if not obstacle]
     if (method == "auto" and usable) or not found.get(method, "auto"):
@@ -52,9 +151,7 @@ def check_method(method: str, problem: Problem) -> None:
 
 def in_words(found: Mapping[str, str]) -> str:
     """Obstacles as one line, methods with the same one together."""
-    reasons = [reason for reason in dict.fromkeys(found.values()) if reason]
-    return "; ".join(
-        f"{', '.join(name for name in found if found[name] == reason)}: {reason}"
-        for reason in reasons
-        if reason
-    )
+    together = {
+        reason: [name for name in found if found[name] == reason] for reason in found.values() if reason
+    }
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in together.items())

@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from tqdm.auto import tqdm
 
-from spear_core.search import State
-from spear_core.study import theory
+from spear_core.search import State, Step
+from spear_core.spear.sampling import expected_draws
 
 
 @contextmanager
@@ -38,17 +38,17 @@ def expected_remaining(state: State) -> float | None:
     if not state.method.endswith("sampling"):
         return None
     b, found = state.low_rank.batch_size, min(_found(state), state.low_rank.batch_size)
-    if state.step == "certificate" or found == b:
+    if state.step is Step.CERTIFICATE or found == b:
         return 0.0
-    so_far = theory.expected_draws(b) - theory.expected_draws(b, found)
+    so_far = expected_draws(b) - expected_draws(b, found)
     # before the first hits the ratio says little: count one expected hit as if it had been seen
     smallest = 2.0 ** (b - 1) / b
     ratio = (state.samples_drawn + smallest) / (so_far + smallest)
-    return theory.expected_draws(b, found) * max(ratio, 1.0)
+    return expected_draws(b, found) * max(ratio, 1.0)
 
 
 def _found(state: State) -> int:
     """How many samples the search has: rows if it finds them one by one, directions if it collects those."""
-    if state.step in ("consistency", "certificate") and state.reconstruction is not None:
+    if state.step in (Step.CONSISTENCY, Step.CERTIFICATE) and state.reconstruction is not None:
         return len(state.reconstruction.coefficients)
     return int(state.pool.unique.sum())

@@ -7,14 +7,15 @@ are in the batch several times, and with which labels.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from spear_core.certificate.passing import Pass, label_errors
+from spear_core.certificate.backprop import Pass, label_errors
+from spear_core.certificate.record import OutputErrors
 from spear_core.problem import LinearLayer
 from spear_core.tolerances import WEIGHT_MATCH, precision
 
@@ -27,43 +28,19 @@ FEW_CLASSES = 100  # up to which each label may be tried in turn
 MOST_COPIES = 4  # of one sample whose labels are told apart
 
 
-@dataclass(frozen=True)
-class OutputErrors:
-    """δ of all samples, and what it tells.
-
-    Attributes:
-        values: δ, shape (b, classes).
-        labels: class of each sample where the loss is cross-entropy, shape (b,), −1 where δ is of no single label, as
-            of a sample that is in the batch twice with different ones; else None.
-        named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
-            is fitted, and back-propagation says nothing that the gradients do not.
-        plural: which rows may stand for several samples of one label, shape (b,).
-        uneven: whether cross-entropy explains each sample with a factor of its own only.
-        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
-    """
-
-    values: Tensor
-    labels: Tensor | None
-    named: Tensor
-    plural: Tensor
-    uneven: bool = False
-    copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
-
-
 def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErrors:
-    """δ of all samples, and the labels.
+    """δ of all samples, and the labels, from the pass of the batch through all layers.
 
-    Args:
-        passed: the pass of the batch through all layers.
-        output_grads: ∂L/∂z of all samples as far as it is known, shape (b, m). It names the labels where the inputs of
-            the output layer are too alike to tell them, as in deep fresh networks.
+    ∂L/∂z of the attacked layer as far as it is known, shape (b, m), names the labels where the inputs of the output
+    layer are too alike to tell them, as in deep fresh networks.
     """
     layer, output = passed.layers[-1], passed.output
     sent = _Sent.of(layer, passed.activations[-1])
     fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
-    nobody = _mask(output, False)
+    nobody = torch.zeros(len(output), dtype=torch.bool, device=output.device)
+    untold = OutputErrors(fitted, None, nobody, nobody)
     if fitted.shape[1] < 2:  # a single output has no classes
-        return OutputErrors(fitted, None, nobody, nobody)
+        return untold
     rounding = precision(layer.weight_grad.dtype)
     allowed = max(LOSS_ROUNDING * rounding, 2 * sent.misses(fitted))
     told = _alike(output, fitted, rounding)
@@ -82,9 +59,9 @@ def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErr
         if most is not None and sent.misses(most.values) < min(allowed, COPIES_PAY * least):
             return most
     if told is None or least <= allowed:
-        return told or OutputErrors(fitted, None, nobody, nobody)
+        return told or untold
     # labels may be right where the loss is not quite cross-entropy (soft labels, weights); its δ is not then
-    return OutputErrors(fitted, told.labels, nobody, nobody)
+    return replace(untold, labels=told.labels)
 
 
 @dataclass(frozen=True)
@@ -115,19 +92,19 @@ class _Sent:
         return _Sent(inputs - inputs @ beside @ beside.T, self.grads - self.grads @ beside @ beside.T)
 
 
-def _mask(output: Tensor, value: bool) -> Tensor:
-    return torch.full((len(output),), value, device=output.device)
-
-
 def _alike(output: Tensor, fitted: Tensor, rounding: float) -> OutputErrors | None:
     """Cross-entropy with one factor: c (softmax − (1 − ε) one-hot − ε / classes) with ε of label smoothing."""
     least, best = LABEL_MATCH, None
     for labels, smoothed in product(_likeliest(fitted), (False, True)):
-        errors = _cross_entropy_errors(output, labels, fitted, smoothed=smoothed)
+        target = one_hot(labels, output.shape[1]).to(output.dtype)
+        shapes = [output.softmax(dim=1) - target, target - 1 / output.shape[1]][: 1 + smoothed]
+        basis = torch.stack([shape.flatten() for shape in shapes], dim=1)
+        factors = torch.linalg.lstsq(basis, fitted.flatten()[:, None]).solution
+        errors = (basis @ factors).reshape(fitted.shape)
         distance = float((errors - fitted).norm() / fitted.norm())
         if distance < (SMOOTHING_PAYS * least if smoothed else least):
-            least = distance
-            best = OutputErrors(errors, labels, _mask(output, True), _mask(output, False))
+            nobody = torch.zeros_like(labels, dtype=torch.bool)
+            least, best = distance, OutputErrors(errors, labels, ~nobody, nobody)
         if SMOOTHING_PAYS * least < rounding:  # no other comes closer
             break
     return best
@@ -149,7 +126,7 @@ def _weighted(output: Tensor, fitted: Tensor) -> OutputErrors | None:
             weights = factors / factors[factors.abs().argmin()]
             times = weights.round()
             plural = (times >= 2) & ((weights - times).abs() <= WEIGHT_MATCH * times)
-            return OutputErrors(errors, labels, _mask(output, False), plural, uneven=True)
+            return OutputErrors(errors, labels, torch.zeros_like(plural), plural, uneven=True)
     return None
 
 
@@ -194,22 +171,15 @@ def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
     return (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
 
 
+def label_cosines(passed: Pass, output_grads: Tensor) -> Tensor:
+    """Cosines of ∂L/∂z and what cross-entropy sends back through each sample's slopes, for each label: (classes, b)."""
+    softmax, cosines = passed.output.softmax(dim=1), []
+    for one in torch.eye(softmax.shape[1]).to(softmax):
+        *_, grads = passed.back(softmax - one)
+        cosines.append(torch.cosine_similarity(grads, output_grads, dim=1))
+    return torch.stack(cosines)
+
+
 def labels_by_gradient(passed: Pass, output_grads: Tensor) -> Tensor:
-    """The labels whose cross-entropy, sent back through each sample's slopes, comes nearest to ± ∂L/∂z in direction."""
-    softmax, nearness = passed.output.softmax(dim=1), []
-    for label in range(passed.output.shape[1]):
-        errors = softmax.clone()
-        errors[:, label] -= 1
-        *_, grads = passed.back(errors)
-        nearness.append(torch.cosine_similarity(grads, output_grads, dim=1).abs())
-    return torch.stack(nearness).argmax(dim=0)
-
-
-def _cross_entropy_errors(output: Tensor, labels: Tensor, fitted: Tensor, *, smoothed: bool) -> Tensor:
-    """The multiple of softmax − one-hot, and of one-hot − uniform where labels are smoothed, nearest to δ."""
-    target = one_hot(labels, output.shape[1]).to(output.dtype)
-    shapes = [output.softmax(dim=1) - target]
-    if smoothed:
-        shapes.append(target - 1 / output.shape[1])
-    basis = torch.stack([shape.flatten() for shape in shapes], dim=1)
-    return (basis @ torch.linalg.lstsq(basis, fitted.flatten()[:, None]).solution).reshape(fitted.shape)
+    """The labels whose cross-entropy comes nearest to ± ∂L/∂z in direction, shape (b,)."""
+    return label_cosines(passed, output_grads).abs().argmax(dim=0)

@@ -4,58 +4,66 @@ The client's loss is not known, and need not be: whatever it is, it enters back-
 δ_i = ∂L/∂(output of sample i), which the output layer's gradients tell (`output_errors`).
 """
 
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from spear_core.certificate.output_errors import OutputErrors, output_errors
-from spear_core.certificate.passing import Pass, activate, forward
-from spear_core.problem import Problem
-from spear_core.tolerances import precision
+from spear_core.certificate.backprop import Pass, activate, forward
+from spear_core.certificate.output_errors import output_errors
+from spear_core.certificate.record import Replay
+from spear_core.search import Target
+from spear_core.spear.low_rank import LowRank
+from spear_core.tolerances import SPARE_EQUATIONS, precision
 
 KINK = 64.0  # rounding errors by which z may be off zero where rounding chose the side, of the layer's z
 TURNED = 64  # units tried for it in each layer
 TURN_PAYS = 0.5  # what is left of a row of ∂L/∂W when one is believed
+OTHER_ANGLE = 1e-2  # least sine of the second angle, and largest ratio of the first to it
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What the network would have sent for a batch.
+def replay(target: Target, preactivations: Tensor, output_grads: Tensor | None = None) -> Replay | None:
+    """Replay the client from Z on, all b samples as rows, shape (b, m), float64; for `search.Later`.
 
-    Attributes:
-        loss: the errors of the output that it was played with, and the labels that they name.
-        output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
-        residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
-            after the attacked one.
+    None where the chain of layers does not reach the output or is not the only way there, or where the batch is larger
+    than the output layer can tell apart (b > its inputs + 1). For ∂L/∂z, shape (b, m), see `output_errors`.
     """
-
-    loss: OutputErrors
-    output_grads: Tensor
-    residual: float
-
-
-def replay(problem: Problem, preactivations: Tensor, output_grads: Tensor | None = None) -> Replay | None:
-    """Replay the client from the attacked layer's pre-activations on.
-
-    Args:
-        problem: layers from the attacked one to the output layer.
-        preactivations: Z of all b samples, shape (b, m), float64.
-        output_grads: ∂L/∂z of all samples as far as it is known, shape (b, m); see `output_errors`.
-
-    Returns:
-        None where the chain of layers does not reach the output or is not the only way there, or where the
-        batch is larger than the output layer can tell apart (b > its inputs + 1).
-    """
-    layers = problem.layers
-    if problem.branches or len(layers) < 2 or layers[-1].activation is not None:
+    layers = target.problem.layers
+    if target.problem.branches or len(layers) < 2 or layers[-1].activation is not None:
         return None
     passed = forward(layers, preactivations)
     if len(passed.output) > passed.activations[-1].shape[1] + 1:
         return None
     loss = output_errors(passed, output_grads)
     residual, grads = _sent(passed, loss.values)
-    return Replay(loss, grads, residual)
+    return Replay(loss, grads, residual, only=partial(told_by_patterns, passed, target.low_rank))
+
+
+def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
+    """Which directions are the only ones that back-propagation through their activation patterns allows, shape (k,).
+
+    Whatever the loss, ∂L/∂z = A δ with A from the patterns of all layers and δ the error of the output: m − b
+    equations, A δ ∈ span L, for as many unknowns as there are outputs. The second smallest angle between span A and
+    span L tells whether they leave a second direction; of samples that share all patterns they do. Zeros alone
+    tell a direction only while b < m/2.
+    """
+    layers, L = passed.layers, low_rank.factor
+    m, b = L.shape
+    k, outputs = passed.output.shape
+    if m - b < outputs + SPARE_EQUATIONS or not all(layer.has_relu for layer in layers[:-1]):
+        return torch.zeros(k, dtype=torch.bool, device=L.device)
+    errors = torch.eye(outputs, dtype=L.dtype, device=L.device)[:, None].expand(-1, k, -1)
+    *_, grads = passed.back(errors)
+    grads = grads.permute(1, 2, 0)  # for each sample A, shape (m, outputs)
+    outside = grads - L @ (L.T @ grads)
+    whole = grads.mT @ grads
+    whole.diagonal(dim1=1, dim2=2).add_(
+        torch.finfo(L.dtype).eps * whole.diagonal(dim1=1, dim2=2).amax(dim=1)[:, None]
+    )
+    lower = torch.linalg.cholesky_ex(whole)[0]
+    turned = torch.linalg.solve_triangular(lower, outside.mT, upper=False)
+    sines = torch.linalg.eigvalsh(turned @ turned.mT).clamp_min(0).sqrt()
+    return (sines[:, 0] < OTHER_ANGLE * sines[:, 1]) & (sines[:, 1] > OTHER_ANGLE)
 
 
 def _sent(passed: Pass, errors: Tensor) -> tuple[float, Tensor]:
@@ -78,17 +86,11 @@ def _sent(passed: Pass, errors: Tensor) -> tuple[float, Tensor]:
 
 
 def _turn_over(passed: Pass, at: int, grads: Tensor, back: Tensor, missing: Tensor) -> None:
-    """Turn units of a layer over that rounding turned over in the client, in ∂L/∂z and in what it misses.
+    """Turn units of a layer over that rounding turned over in the client.
 
     Where z is zero to rounding, the client may have been on the other side of the kink. In a batch of hundreds there is
-    such a unit in some layer, and with it one row of ∂L/∂W is off by far more than rounding.
-
-    Args:
-        passed: the pass.
-        at: which layer.
-        grads: ∂L/∂z, shape (b, m); changed in place.
-        back: ∂L/∂σ(z), shape (b, m).
-        missing: replayed − observed ∂L/∂W; changed in place.
+    such a unit in some layer, and with it one row of ∂L/∂W is off by far more than rounding. Changed in place are ∂L/∂z
+    and `missing`, replayed − observed ∂L/∂W; `back` is ∂L/∂σ(z).
     """
     layer, z, y = passed.layers[at], passed.preactivations[at], passed.activations[at - 1]
     size = z.abs() / z.square().mean().sqrt()

@@ -13,14 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.certificate.certify import Certificate
-from spear_core.problem import Problem
-from spear_core.spear.reconstruction import Forward, Reconstruction, from_coefficients
+from spear_core.certificate.backprop import in_row_space
+from spear_core.certificate.record import Certificate
+from spear_core.search import Target
+from spear_core.spear.reconstruction import from_coefficients
+from spear_core.spear.records import Reconstruction
 from spear_core.tolerances import ALLOWED_ERROR
 
-POLISHES = 6  # at most; each brings what the one before has left out
-CHANGE_MARGIN = 2.0  # errors after a polish, in sizes of the change that it made
-NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth polishing
+ROUNDS = 6  # at most; each brings what the one before has left out
+CHANGE_MARGIN = 2.0  # errors after a round, in sizes of the change that it made
+NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth sharpening
 PASSES = 2  # Gauss–Newton steps
 STEPS = 24  # of conjugate gradients for each; more of them fit the rounding itself
 SHORTER = (1.0, 0.5, 0.25)
@@ -28,35 +30,23 @@ SETTLED = 1e-3  # of the first residual, at which they end
 
 
 def sharpened(
-    problem: Problem, found: Reconstruction, check: Callable[..., Certificate]
+    target: Target, found: Reconstruction, check: Callable[..., Certificate]
 ) -> tuple[Reconstruction, Certificate]:
-    """A batch with its certificate; polished, if rounding alone stands between the two and more of it is proven then.
+    """A batch with its certificate; sharper, if rounding alone stands between the two and more of it is proven then.
 
-    What a polish changes is what was wrong before, and shows how much may still be.
-
-    Args:
-        problem: the attacked layer and what follows it.
-        found: the batch.
-        check: gives the certificate of a batch; with `known`, see `certify`.
+    What sharpening changes is what was wrong before, and shows how much may still be. `check` is `certify`.
     """
     certificate = check(found)
-    labels, error = certificate.labels, certificate.expected_error
-    proven = certificate.certified_rows
-    if (
-        not certificate.complete
-        or labels is None
-        or bool((labels < 0).any())
-        or bool((proven | certificate.plural_rows).all())
-        or certificate.replay_residual > NEARLY
-    ):
+    labels, error, proven = certificate.labels, certificate.expected_error, certificate.certified_rows
+    if labels is None or not _worth_it(certificate):
         return found, certificate
-    forward, sharp = Forward.of(found.low_rank, problem.attacked), found
+    sharp = found
     passes = 1 if bool(certificate.sharp_rows.all()) else PASSES
-    for _ in range(POLISHES):
-        coefficients = polish(problem, forward, sharp.coefficients, labels, passes=passes)
+    for _ in range(ROUNDS):
+        coefficients = sharpen(target, sharp.coefficients, labels, passes=passes)
         if torch.equal(coefficients, sharp.coefficients):
             break
-        before, sharp = sharp, from_coefficients(forward, coefficients, found.directions, found.errors)
+        before, sharp = sharp, from_coefficients(target.forward, coefficients, found.directions, found.errors)
         change = (sharp.inputs - before.inputs).square().mean(dim=1).sqrt() / sharp.inputs.abs().max()
         error = torch.minimum(error, CHANGE_MARGIN * change)
         if bool((error <= ALLOWED_ERROR).all()):
@@ -65,42 +55,36 @@ def sharpened(
     return (sharp, better) if better.certified_rows.sum() > proven.sum() else (found, certificate)
 
 
+def _worth_it(certificate: Certificate) -> bool:
+    """Whether a batch is whole, each row of one label, nearly explains all layers, and is not proven already."""
+    labels, replayed, proven = certificate.labels, certificate.replay_residual, certificate.certified_rows
+    if not certificate.complete or labels is None or bool((labels < 0).any()):
+        return False
+    plural = torch.zeros_like(proven) if certificate.plural_rows is None else certificate.plural_rows
+    return replayed is not None and replayed <= NEARLY and not bool((proven | plural).all())
+
+
 @torch.enable_grad()
-def polish(
-    problem: Problem, forward: Forward, coefficients: Tensor, labels: Tensor, *, passes: int = PASSES
-) -> Tensor:
-    """C that explains the gradients of all layers best, from one that nearly does.
+def sharpen(target: Target, coefficients: Tensor, labels: Tensor, *, passes: int = PASSES) -> Tensor:
+    """C, shape (b, b), float64, that explains the gradients of all layers best, from one that nearly does.
 
-    Args:
-        problem: layers from the attacked one to the output layer, one after the other.
-        forward: the attacked layer in the row space of its gradient.
-        coefficients: C, shape (b, b), float64.
-        labels: class of each sample; the loss is cross-entropy, up to a factor.
-        passes: Gauss–Newton steps.
-
-    Returns:
-        C, shape (b, b); the given one if nothing explains the gradients better.
+    The loss is cross-entropy with these labels, up to a factor. C is the given one if nothing explains them better.
     """
-    low_rank, layers = forward.low_rank, problem.layers
-    scale = low_rank.singular_values[: low_rank.batch_size]  # c in the rows of unit length is c S
-    weights = [(forward.weights / scale[:, None]).T, *(layer.weight for layer in layers[1:])]
-    biases = [layer.bias for layer in layers]
-    observed = [low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in layers[1:])]
-    observed += [layer.bias_grad.to(torch.float64) for layer in layers]
+    layers, scale = in_row_space(target)
+    parameters = [layer.weight for layer in layers] + [layer.bias for layer in layers]
+    observed = [layer.weight_grad for layer in layers] + [layer.bias_grad for layer in layers]
     sizes = [g.norm() for g in observed]  # rounding is relative: every layer counts alike
 
     def client(dtype: torch.dtype) -> Callable[[Tensor], list[Tensor]]:
-        parameters = [
-            [p.detach().to(dtype, copy=True).requires_grad_() for p in group] for group in (weights, biases)
-        ]
+        own = [p.detach().to(dtype, copy=True).requires_grad_() for p in parameters]
 
         def gradients(c: Tensor) -> list[Tensor]:
             y = c
-            for layer, weight, bias in zip(layers, *parameters, strict=True):
+            for layer, weight, bias in zip(layers, own, own[len(layers) :]):
                 z = y @ weight.T + bias
                 y = z if layer.activation is None else layer.activation(z.clone())
             loss = F.cross_entropy(y, labels, reduction="sum")
-            sent = torch.autograd.grad(loss, [*parameters[0], *parameters[1]], create_graph=True)
+            sent = torch.autograd.grad(loss, own, create_graph=True)
             return [g / size.to(dtype) for g, size in zip(sent, sizes, strict=True)]
 
         return gradients

@@ -6,62 +6,34 @@ where it is there.
 """
 
 import csv
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 CONTINUOUS = ("age", "fnlwgt", "education-num", "capital-gain", "capital-loss", "hours-per-week")
-CATEGORIES: Mapping[str, tuple[str, ...]] = {
-    "workclass": (
-        "Private",
-        "Self-emp-not-inc",
-        "Self-emp-inc",
-        "Federal-gov",
-        "Local-gov",
-        "State-gov",
-        "?",
-    ),
-    "marital-status": ("Married", "Never-married", "Divorced", "Separated", "Widowed"),
-    "occupation": (
-        "Prof-specialty",
-        "Craft-repair",
-        "Exec-managerial",
-        "Adm-clerical",
-        "Sales",
-        "Other-service",
-        "Machine-op-inspct",
-        "Transport-moving",
-        "?",
-    ),
-    "relationship": ("Husband", "Not-in-family", "Own-child", "Unmarried", "Wife", "Other-relative"),
-    "race": ("White", "Black", "Asian-Pac-Islander", "Amer-Indian-Eskimo", "Other"),
-    "sex": ("Male", "Female"),
+ONE_HOT = """
+workclass: Private Self-emp-not-inc Self-emp-inc Federal-gov Local-gov State-gov ?
+marital-status: Married Never-married Divorced Separated Widowed
+occupation: Prof-specialty Craft-repair Exec-managerial Adm-clerical Sales Other-service Machine-op-inspct \
+Transport-moving ?
+relationship: Husband Not-in-family Own-child Unmarried Wife Other-relative
+race: White Black Asian-Pac-Islander Amer-Indian-Eskimo Other
+sex: Male Female
+"""
+FILE = """
+age workclass fnlwgt education education-num marital-status occupation relationship race sex capital-gain capital-loss
+hours-per-week native-country income
+"""
+CATEGORIES = {
+    name: values.split() for name, _, values in (line.partition(": ") for line in ONE_HOT.split("\n")[1:-1])
 }
-FILE_COLUMNS = (
-    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation"),
-    *(
-        "relationship",
-        "race",
-        "sex",
-        "capital-gain",
-        "capital-loss",
-        "hours-per-week",
-        "native-country",
-        "income",
-    ),
-)
+FILE_COLUMNS = FILE.split()
 COLUMNS = (*CONTINUOUS, *(f"{name}={value}" for name, values in CATEGORIES.items() for value in values))
 
 
 def people(count: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-    """Made people: values, shape (count, n), n = 40, float64, and whether each earns much, shape (count,).
-
-    Args:
-        count: how many.
-        generator: CPU generator.
-    """
+    """Made people: values, shape (count, n), n = 40, float64, and whether each earns much, shape (count,)."""
 
     def uniform(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, dtype=torch.float64, generator=generator)
@@ -81,39 +53,28 @@ def people(count: int, generator: torch.Generator | None = None) -> tuple[Tensor
 def read(path: Path) -> tuple[Tensor, Tensor]:
     """The real table from `adult.data`, in the same columns; categories that are not listed are all zero.
 
-    Args:
-        path: of the comma-separated file.
-
     Raises:
         FileNotFoundError: if it is not there.
     """
     if not path.exists():
         raise FileNotFoundError(f'{path} must be there, got no such file; "people" is made and needs none')
     with path.open(newline="") as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if len(row) == len(FILE_COLUMNS)]
-    return torch.tensor([_numbers(row) for row in rows], dtype=torch.float64), torch.tensor(
-        [int(row[-1].startswith(">50K")) for row in rows]
-    )
+        found = [row for row in csv.DictReader(file, FILE_COLUMNS, skipinitialspace=True) if row["income"]]
+    numbers = [[_number(person, *column.split("=")) for column in COLUMNS] for person in found]
+    earns = [int(person["income"].startswith(">50K")) for person in found]
+    return torch.tensor(numbers, dtype=torch.float64), torch.tensor(earns)
 
 
-def _numbers(row: Sequence[str]) -> list[float]:
-    cells = dict(zip(FILE_COLUMNS, row, strict=True))
-    chosen = [float(cells[name].startswith(value)) for name, values in CATEGORIES.items() for value in values]
-    return [*(float(cells[name]) for name in CONTINUOUS), *chosen]
+def _number(person: dict[str, str], name: str, category: str | None = None) -> float:
+    if category is None:
+        return float(person[name])
+    return float(
+        person[name].startswith(category)
+    )  # "Married" stands for all the kinds of it that the file knows
 
 
 def categories(rows: Tensor) -> list[dict[str, str]]:
-    """The category of each row in each one-hot group: the column that is largest.
-
-    Args:
-        rows: in the columns of `COLUMNS`, shape (k, n).
-    """
-    found: list[dict[str, str]] = [{} for _ in rows]
-    first = len(CONTINUOUS)
-    for name, values in CATEGORIES.items():
-        for person, index in zip(
-            found, rows[:, first : first + len(values)].argmax(dim=1).tolist(), strict=True
-        ):
-            person[name] = values[index]
-        first += len(values)
-    return found
+    """The category of each row, in the columns of `COLUMNS`, in each one-hot group: the column that is largest."""
+    groups = rows[:, len(CONTINUOUS) :].split([len(values) for values in CATEGORIES.values()], dim=1)
+    largest = torch.stack([group.argmax(dim=1) for group in groups], dim=1).tolist()
+    return [{name: CATEGORIES[name][at] for name, at in zip(CATEGORIES, person)} for person in largest]

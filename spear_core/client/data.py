@@ -2,13 +2,12 @@
 
 The photographs ship with scikit-image and scikit-learn: the astronaut Eileen Collins (NASA), coffee, Chelsea
 the cat, a rocket launch (SpaceX), a retina, a stained tissue section, a temple in China and a flower. Crops
-are cut at random places by a seeded generator, so any number of
-different "private photos" comes out of them.
+are cut at random places by a seeded generator, so any number of different "private photos" comes out of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,6 +25,7 @@ TABLES = ("breast_cancer", "wine", "iris", "diabetes")
 MIXED_TABLES = ("people", "adult")
 PEOPLE = 2000  # rows of the made table
 TORCHVISION_SETS = ("MNIST", "FashionMNIST", "CIFAR10", "CIFAR100", "ImageFolder")
+NAMES = ("photos", "digits", *TABLES, *MIXED_TABLES, *TORCHVISION_SETS)
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,13 @@ class Batch:
         """
         if self.shape is None:
             raise ValueError("inputs must be pictures to be shown as pictures, got table rows")
-        pixels = self.original(inputs.detach().cpu()).reshape(-1, *self.shape).permute(0, 2, 3, 1).clamp(0, 1)
-        return pixels.expand(*pixels.shape[:3], 3).numpy()
+        return as_pictures(self.original(inputs.detach().cpu()), self.shape)
+
+
+def as_pictures(rows: Tensor, shape: Sequence[int]) -> np.ndarray:
+    """Flat pictures of this (C, H, W) as (b, H, W, 3), clipped to [0, 1]; grey ones in three equal colours."""
+    pixels = rows.detach().cpu().reshape(-1, *shape).permute(0, 2, 3, 1).clamp(0, 1)
+    return pixels.expand(*pixels.shape[:3], 3).numpy()
 
 
 def load(
@@ -100,19 +105,19 @@ def load(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if name == "photos":
-        pixels, labels, classes = _photos(batch_size, size, generator)
-    elif name == "digits":
-        pixels, labels, classes = _digits(batch_size, generator)
-    elif name in TABLES:
-        return _table(name, batch_size, standardize, generator, dtype)
-    elif name in MIXED_TABLES:
-        return _mixed(name, batch_size, standardize, generator, dtype, Path(root))
-    elif name in TORCHVISION_SETS:
-        pixels, labels, classes = _torchvision(name, batch_size, size, generator, Path(root))
-    else:
-        known = ", ".join(("photos", "digits", *TABLES, *MIXED_TABLES, *TORCHVISION_SETS))
-        raise ValueError(f"name must be one of {known}, got {name!r}")
+    if name not in NAMES:
+        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
+    if name in (*TABLES, *MIXED_TABLES):
+        values, target, columns, measured = _table(name, Path(root))
+        rows = _choose(len(values), batch_size, name, generator)
+        shift, scale = torch.zeros_like(values[0]), torch.ones_like(values[0])
+        if standardize:  # of one-hot columns nothing: they stay 0 and 1
+            shift[:measured] = values[:, :measured].mean(dim=0)
+            scale[:measured] = values[:, :measured].std(dim=0)
+        inputs, classes = ((values[rows] - shift) / scale).to(dtype), int(target.max()) + 1
+        return Batch(inputs, target[rows], classes, None, shift.to(dtype), scale.to(dtype), columns)
+    pictures = {"photos": _photos, "digits": _digits}.get(name) or partial(_torchvision, name, Path(root))
+    pixels, labels, classes = pictures(batch_size, size, generator)
     pixels = pixels.to(dtype)
     shift = pixels.mean() if standardize else torch.zeros((), dtype=dtype)
     scale = pixels.std() if standardize else torch.ones((), dtype=dtype)
@@ -125,16 +130,11 @@ def photographs() -> tuple[np.ndarray, ...]:
     """The photographs themselves, each (height, width, 3), uint8."""
     import skimage.data
 
-    return (
-        *(getattr(skimage.data, name)()[..., :3] for name in SKIMAGE_PHOTOS),
-        *(_sklearn_photo(name) for name in SKLEARN_PHOTOS),
-    )
-
-
-def _sklearn_photo(name: str) -> np.ndarray:
-    """What `sklearn.datasets.load_sample_image` reads."""
-    with Image.open(_sklearn_data("images", f"{name}.jpg")) as photo:
-        return np.asarray(photo)
+    photos = [getattr(skimage.data, name)()[..., :3] for name in SKIMAGE_PHOTOS]
+    for name in SKLEARN_PHOTOS:  # what `sklearn.datasets.load_sample_image` reads
+        with Image.open(_sklearn_data("images", f"{name}.jpg")) as photo:
+            photos.append(np.asarray(photo))
+    return tuple(photos)
 
 
 def _sklearn_data(*path: str) -> Path:
@@ -164,7 +164,7 @@ def _crop(number: int, top: int, left: int, side: int, size: int) -> Tensor:
     return F.interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0]
 
 
-def _digits(count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
+def _digits(count: int, size: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor, int]:
     images, labels = _all_digits()
     rows = _choose(len(images), count, "digits", generator)
     return images[rows, None] / 16, labels[rows], 10
@@ -177,66 +177,42 @@ def _all_digits() -> tuple[Tensor, Tensor]:
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].to(torch.int64)
 
 
-def _table(
-    name: str, count: int, standardize: bool, generator: torch.Generator | None, dtype: torch.dtype
-) -> Batch:
+def _table(name: str, root: Path) -> tuple[Tensor, Tensor, tuple[str, ...], int]:
+    """A whole table: values, labels, names of the columns, and how many of these, the first ones, are measured."""
+    if name in MIXED_TABLES:
+        made = torch.Generator().manual_seed(0)  # the table is one and the same; which rows are drawn is not
+        table = census.people(PEOPLE, made) if name == "people" else census.read(root / "adult.data")
+        return *table, census.COLUMNS, len(census.CONTINUOUS)
     import sklearn.datasets
 
-    table = getattr(sklearn.datasets, f"load_{name}")()
-    data, target = torch.as_tensor(table.data), torch.as_tensor(table.target)
+    found = getattr(sklearn.datasets, f"load_{name}")()
+    values, target = torch.as_tensor(found.data), torch.as_tensor(found.target)
     if name == "diabetes":  # a regression set: above or below the median progression
         target = target > target.median()
-    rows = _choose(len(data), count, name, generator)
-    shift = data.mean(dim=0) if standardize else torch.zeros(data.shape[1])
-    scale = data.std(dim=0) if standardize else torch.ones(data.shape[1])
-    inputs = ((data[rows] - shift) / scale).to(dtype)
-    labels, classes = target[rows].to(torch.int64), int(target.max()) + 1
-    return Batch(inputs, labels, classes, None, shift.to(dtype), scale.to(dtype), tuple(table.feature_names))
-
-
-def _mixed(
-    name: str,
-    count: int,
-    standardize: bool,
-    generator: torch.Generator | None,
-    dtype: torch.dtype,
-    root: Path,
-) -> Batch:
-    """One-hot columns stay 0 and 1; continuous ones are standardised."""
-    made = torch.Generator().manual_seed(0)  # the table is one and the same; which rows are drawn is not
-    values, target = census.people(PEOPLE, made) if name == "people" else census.read(root / "adult.data")
-    rows = _choose(len(values), count, name, generator)
-    shift, scale = torch.zeros_like(values[0]), torch.ones_like(values[0])
-    if standardize:
-        measured = slice(len(census.CONTINUOUS))
-        shift[measured], scale[measured] = values[:, measured].mean(dim=0), values[:, measured].std(dim=0)
-    inputs = ((values[rows] - shift) / scale).to(dtype)
-    return Batch(inputs, target[rows], 2, None, shift.to(dtype), scale.to(dtype), census.COLUMNS)
+    return values, target.to(torch.int64), tuple(found.feature_names), values.shape[1]
 
 
 def _torchvision(
-    name: str, count: int, size: int, generator: torch.Generator | None, root: Path
+    name: str, root: Path, count: int, size: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, int]:
     from torchvision import datasets, transforms
 
-    steps: list[Callable[..., object]] = [transforms.ToTensor()]
-    if name == "ImageFolder":
-        steps = [transforms.Resize(size), transforms.CenterCrop(size), *steps]
-    transform = transforms.Compose(steps)
     try:
         if name == "ImageFolder":
-            dataset = datasets.ImageFolder(str(root), transform=transform)
+            steps = transforms.Resize(size), transforms.CenterCrop(size), transforms.ToTensor()
+            found = datasets.ImageFolder(str(root), transforms.Compose(steps))
         else:
-            dataset = getattr(datasets, name)(str(root), train=False, download=True, transform=transform)
+            found = getattr(datasets, name)(
+                str(root), train=False, download=True, transform=transforms.ToTensor()
+            )
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"{name} must be under {root}/ or downloadable, got {str(error).splitlines()[0]!r}. "
             'Without a network, "photos", "digits" and the tables need no download.'
         ) from error
-    rows = _choose(len(dataset), count, name, generator)
-    pairs = [dataset[int(row)] for row in rows]
-    labels = torch.tensor([label for _, label in pairs])
-    return torch.stack([picture for picture, _ in pairs]), labels, len(dataset.classes)
+    rows = _choose(len(found), count, name, generator)
+    pictures, labels = zip(*(found[int(row)] for row in rows))
+    return torch.stack(pictures), torch.tensor(labels), len(found.classes)
 
 
 def _choose(available: int, count: int, name: str, generator: torch.Generator | None) -> Tensor:

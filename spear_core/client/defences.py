@@ -1,4 +1,4 @@
-"""What a client may do to its gradients before it sends them: gradients → gradients, by parameter name.
+"""What a client may do to its gradients before it sends them: `grads` → gradients, by parameter name.
 
 Noise and clipping are in `spear_core.client`, since clipping needs every example's own gradient.
 """
@@ -12,9 +12,7 @@ from torch import Tensor
 def quantised(grads: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
     """Every entry rounded to the nearest of 2^bits − 1 evenly spaced values, from −max|g| to max|g|, zero among them.
 
-    Args:
-        grads: by parameter name; each has its own scale.
-        bits: at least 2.
+    Each parameter has its own scale.
 
     Raises:
         ValueError: if bits is below 2.
@@ -35,12 +33,10 @@ def quantised(grads: Mapping[str, Tensor], bits: int) -> dict[str, Tensor]:
 def sparsified(grads: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     """Top-k: only the largest entries by magnitude are kept, the others set to zero.
 
-    Args:
-        grads: by parameter name; the share holds for each parameter, and one entry is always kept.
-        share: of the entries, above 0 and at most 1.
+    The share holds for each parameter, and one entry is always kept.
 
     Raises:
-        ValueError: if the share is outside.
+        ValueError: if the share is not above 0 and at most 1.
 
     >>> sparsified({"bias": torch.tensor([-3.0, 1.0, 2.0, 0.5])}, share=0.5)["bias"].tolist()
     [-3.0, 0.0, 2.0, 0.0]
@@ -56,11 +52,7 @@ def sparsified(grads: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
 
 
 def rounded(grads: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Sent in a shorter floating-point format, and read again in the format of the gradients.
-
-    Args:
-        grads: by parameter name.
-        dtype: for example `torch.float16` or `torch.bfloat16`.
+    """Sent in a shorter floating-point format, as `torch.bfloat16`, and read again in the format of the gradients.
 
     Raises:
         ValueError: if it is no floating-point format.
@@ -74,11 +66,7 @@ def rounded(grads: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor
 
 
 def withheld(grads: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
-    """Without the gradients of some layers: hidden from the server, or of layers that are frozen and have none.
-
-    Args:
-        grads: by parameter name.
-        prefixes: of the names that are left out.
+    """Without the gradients of some layers, by prefixes of their names: hidden from the server, or frozen.
 
     >>> sorted(withheld({"0.weight": torch.ones(1), "2.weight": torch.ones(1)}, ("0.",)))
     ['2.weight']

@@ -51,9 +51,9 @@ def update(
 
     Args:
         model: any module; it is left as it is, buffers included.
-        inputs: the private data, shape (b, …).
-        targets: what the loss takes, first size b.
-        loss: (output, targets) → scalar.
+        inputs: as in `gradients`, like the next two.
+        targets: see there.
+        loss: see there.
         steps: T ≥ 1, local steps in all.
         lr: η, the learning rate of plain gradient descent.
         batch_size: samples per step; by default all. The data is gone through epoch by epoch; the last
@@ -75,7 +75,7 @@ def update(
         raise ValueError(f"steps and batch_size must be at least 1, got {steps} and {batch_size}")
     before = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    weights, reached = dict(before), set[str]()
+    weights = dict(before)
     for _, rows in zip(range(steps), minibatches(len(inputs), batch_size, generator)):
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         output = functional_call(model, {**leaves, **buffers}, (inputs[rows],))
@@ -83,19 +83,15 @@ def update(
         for name, grad in zip(leaves, found, strict=True):
             if grad is not None:
                 weights[name] = weights[name] - lr * grad
-                reached.add(name)
-    return {name: before[name] - weights[name] for name in before if name in reached}
+    return {name: start - weights[name] for name, start in before.items() if weights[name] is not start}
 
 
 def minibatches(
     count: int, size: int | None = None, generator: torch.Generator | None = None
 ) -> Iterator[Tensor]:
-    """Row numbers of one minibatch after the other, epoch after epoch, without end.
+    """Row numbers of one minibatch after the other, of `size` or all `count` samples, epoch after epoch, without end.
 
-    Args:
-        count: b, samples in all.
-        size: samples per minibatch; by default all.
-        generator: shuffles every epoch; by default rows stay in order.
+    A generator shuffles every epoch; by default rows stay in order.
     """
     while True:
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
@@ -116,17 +112,9 @@ def clipped(
 
     g_i ← g_i min(1, C / ‖g_i‖), ‖·‖ over all parameters; sent is (Σ g_i + N(0, σ² C²)) / b, as Opacus does it.
 
-    Args:
-        model: any module whose output for one sample does not depend on the others.
-        inputs: the private batch, shape (b, …).
-        targets: what the loss takes, first size b.
-        loss: (output, targets) → scalar, an average over the samples.
-        norm: C, the largest norm that an example's gradient keeps.
-        noise_multiplier: σ; 0 clips only.
-        generator: CPU generator of the noise.
-
-    Returns:
-        By parameter name.
+    For models whose output for one sample does not depend on the others, and a loss that is an average over samples;
+    otherwise as `gradients`. C = `norm` is the largest norm that an example's gradient keeps; σ = `noise_multiplier`,
+    where 0 clips only, and the noise comes from a CPU `generator`.
     """
     total: dict[str, Tensor] = {}
     for i in range(len(inputs)):
@@ -144,13 +132,7 @@ def clipped(
 def noised(
     grads: Mapping[str, Tensor], relative: float, *, generator: torch.Generator | None = None
 ) -> dict[str, Tensor]:
-    """Gradients with gaussian noise on every entry, relative to the rms of each parameter's gradient.
-
-    Args:
-        grads: by parameter name.
-        relative: deviation of the noise, in units of that parameter's root mean square.
-        generator: CPU generator.
-    """
+    """Gradients with gaussian noise on every entry, of a deviation relative to the rms of each parameter's gradient."""
     return {
         name: grad + relative * grad.square().mean().sqrt() * _gaussian(grad, generator)
         for name, grad in grads.items()

@@ -40,7 +40,8 @@ def fully_connected(
         raise ValueError(f"depth and every layer size must be at least 1, got depth {depth}, sizes {sizes}")
     modules: list[nn.Module] = []
     for fan_in, fan_out in pairwise(sizes):
-        layer = nn.Linear(fan_in, fan_out, device="meta", dtype=dtype)  # draws no random numbers
+        # on "meta" it draws no random numbers; nn.utils.skip_init would do the same, and load sympy for it
+        layer = nn.Linear(fan_in, fan_out, device="meta", dtype=dtype)
         bound = fan_in**-0.5  # what nn.Linear does by default
         for name, shape in (("weight", (fan_out, fan_in)), ("bias", (fan_out,))):
             values = torch.empty(shape, dtype=dtype).uniform_(-bound, bound, generator=generator)

@@ -3,25 +3,25 @@
 σ(z) = a ∘ z ∈ 𝒴 reads A u = 0 with A = (I − Y Yᵀ) diag(a) Φ and z = Φ u. Small problems factorise A of every
 candidate; large ones correct a float32 solution by its float64 residual. The direction that A shrinks most is
 where noise moves z most, and where two samples share their pattern it is the one in which they mix.
+`masked_least_squares` says what the letters mean.
 """
 
 import torch
 from torch import Tensor
 
 from spear_core.consistency.masked_least_squares import (
+    DENSE_SIZE,
+    DENSE_STEPS,
     active,
     factorise,
     least_squares,
     null_vectors,
-    random_units,
     smallest,
     squared,
-    units,
 )
+from spear_core.linalg import beside, random_units, units
 
-DENSE_SIZE = 192  # up to this size Cholesky factors are cheaper than many steps
 FEW = 3  # candidates for which thin products would be slower than a factorisation each
-DENSE_STEPS = 3
 REFINEMENTS, REFINING_STEPS = 4, 16
 SETTLED = 1e-8  # length of a step after which the next, a hundredth of it or less, is rounding
 KICK, KICK_STEPS = 0.1, (16, 30)  # relative length of a random step that so many steps of float32 must undo
@@ -32,75 +32,55 @@ EDGE = 1e-4  # units this close to zero, relative to the rms of z, are tried on 
 def exact_null_vectors(
     inner: Tensor, outer: Tensor, start: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """ReLU: the null vectors to full precision, and the direction in which A determines each least.
+    """The null vectors to full precision, and the direction in which A determines each least, both unit columns.
 
-    Args:
-        inner: Φ in float64.
-        outer: Y in float64.
-        start: u as unit columns, shape (r, K), converged to float32 precision.
-        generator: source of random vectors.
-
-    Returns:
-        u as unit columns, shape (r, K), and the weakest directions, also unit columns.
+    All in float64; `start` are unit columns u that have converged to float32 precision.
     """
     pattern = active(inner, start)
-    exact, weak = _exact_for_pattern(inner, outer, start, pattern, generator)
+    exact, weak = _for_pattern(inner, outer, start, pattern, generator)
     # float32 leaves units near zero on the wrong side; the exact z puts them right
     moved = (active(inner, exact) != pattern).any(dim=0).nonzero().flatten()
     if len(moved):
         pattern[:, moved] = active(inner, exact[:, moved])
-        exact[:, moved], weak[:, moved] = _exact_for_pattern(
+        exact[:, moved], weak[:, moved] = _for_pattern(
             inner, outer, exact[:, moved], pattern[:, moved], generator
         )
     return exact, _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
 
 
-def _exact_for_pattern(
-    inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """`exact_null_vectors` for given patterns."""
-    if start.shape[0] <= DENSE_SIZE or start.shape[1] <= FEW:
-        return _by_factors(inner, outer, start, pattern, generator)
-    # a random vector stands for the weakest where nothing is weak
-    kick = random_units(start.shape, start, generator)
-    exact, weak = refined(inner, outer, start, pattern), kick
-    slow = _slow(inner, outer, exact, pattern, kick)
-    if len(slow):  # similar samples
-        exact[:, slow], weak[:, slow] = _by_factors(inner, outer, start[:, slow], pattern[:, slow], generator)
-    return exact, weak
-
-
-def _slow(inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, kick: Tensor) -> Tensor:
-    """Indices of the null vectors to which a few float32 steps do not return from a kick: A shrinks something."""
-    small_inner, small_outer, small_pattern = (t.to(torch.float32) for t in (inner, outer, pattern))
-    kicked = units(exact + KICK * kick).to(torch.float32)
-    slow = torch.arange(exact.shape[1], device=exact.device)
-    for steps in KICK_STEPS:
-        back = null_vectors(small_inner, small_outer, kicked[:, slow], small_pattern[:, slow], steps)
-        slow = slow[(back - exact[:, slow]).norm(dim=0) > RETURNED * KICK]
-    return slow
-
-
-def weakest_changes(
+def weakest_directions(
     inner: Tensor, outer: Tensor, exact: Tensor, generator: torch.Generator | None = None
 ) -> Tensor:
     """For given null vectors, as unit columns, the direction in which A determines each least."""
     pattern = active(inner, exact)
-    weak = _weakest(inner, outer, exact, pattern, generator)
+    _, weak = _for_pattern(inner, outer, exact, pattern, generator, is_exact=True)
     return _weakest_at_edges(inner, outer, exact, pattern, weak, generator)
 
 
-def _weakest(
-    inner: Tensor, outer: Tensor, exact: Tensor, pattern: Tensor, generator: torch.Generator | None
-) -> Tensor:
-    """For given patterns, the direction that A shrinks most; a random one where none is weak and factors are dear."""
-    if exact.shape[0] <= DENSE_SIZE or exact.shape[1] <= FEW:
-        return smallest(factorise(inner, outer, pattern, exact), generator)
-    weak = random_units(exact.shape, exact, generator)
-    slow = _slow(inner, outer, exact, pattern, weak)
+def _for_pattern(
+    inner: Tensor,
+    outer: Tensor,
+    start: Tensor,
+    pattern: Tensor,
+    generator: torch.Generator | None,
+    *,
+    is_exact: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`exact_null_vectors` for given patterns; a random vector stands for the weakest where nothing is weak."""
+    if start.shape[0] <= DENSE_SIZE or start.shape[1] <= FEW:
+        return _by_factors(inner, outer, start, pattern, generator)
+    kick = random_units(start.shape, start, generator)
+    exact, weak = (start.clone() if is_exact else refined(inner, outer, start, pattern)), kick
+    # where a few float32 steps do not return from the kick, A shrinks something: similar samples
+    small = inner.to(torch.float32), outer.to(torch.float32)
+    kicked, small_pattern = units(exact + KICK * kick).to(torch.float32), pattern.to(torch.float32)
+    slow = torch.arange(exact.shape[1], device=exact.device)
+    for steps in KICK_STEPS:
+        back = null_vectors(*small, kicked[:, slow], small_pattern[:, slow], steps)
+        slow = slow[(back - exact[:, slow]).norm(dim=0) > RETURNED * KICK]
     if len(slow):
-        weak[:, slow] = smallest(factorise(inner, outer, pattern[:, slow], exact[:, slow]), generator)
-    return weak
+        exact[:, slow], weak[:, slow] = _by_factors(inner, outer, start[:, slow], pattern[:, slow], generator)
+    return exact, weak
 
 
 def _by_factors(
@@ -111,14 +91,7 @@ def _by_factors(
 
 
 def refined(inner: Tensor, outer: Tensor, start: Tensor, pattern: Tensor) -> Tensor:
-    """Null vectors in float64 by iterative refinement: Aᵀ A u in float64, the correction in float32.
-
-    Args:
-        inner: Φ in float64.
-        outer: Y in float64.
-        start: u as unit columns, shape (r, K), converged to float32 precision.
-        pattern: as columns, shape (m, K).
-    """
+    """Null vectors by iterative refinement: Aᵀ A u in float64, the correction in float32; see `exact_null_vectors`."""
     small, small_pattern = (inner.to(torch.float32), outer.to(torch.float32)), pattern.to(torch.float32)
     exact = start.clone()
     moving = torch.arange(start.shape[1], device=start.device)
@@ -153,7 +126,7 @@ def _weakest_at_edges(
     at_edge = edge.any(dim=0).nonzero().flatten()
     if len(at_edge):
         near, far = pattern[:, at_edge], torch.where(edge, 1 - pattern, pattern)[:, at_edge]
-        other = _weakest(inner, outer, exact[:, at_edge], far, generator)
+        _, other = _for_pattern(inner, outer, exact[:, at_edge], far, generator, is_exact=True)
         weaker = _shrinkage(inner, outer, far, other) < _shrinkage(inner, outer, near, weak[:, at_edge])
         weak = weak.clone()
         weak[:, at_edge] = torch.where(weaker, other, weak[:, at_edge])
@@ -162,5 +135,4 @@ def _weakest_at_edges(
 
 def _shrinkage(inner: Tensor, outer: Tensor, weights: Tensor, u: Tensor) -> Tensor:
     """‖A u‖ of unit columns."""
-    y = weights * (inner @ u)
-    return (y - outer @ (outer.T @ y)).norm(dim=0)
+    return beside(outer, weights * (inner @ u)).norm(dim=0)

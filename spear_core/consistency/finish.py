@@ -1,43 +1,36 @@
 """Forward consistency, second move: from near a sample to its z.
 
 With ReLU and the pattern a = [z > 0] fixed, σ(z) = a ∘ z is linear, and σ(z) ∈ 𝒴 reads A u = 0 with
-A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector (`consistency_exact`). With any other σ the
+A = (I − Y Yᵀ) diag(a) Φ and z = Φ u: the exact z is a null vector (`exact`). With any other σ the
 same matrix, with a = σ'(z), is the Jacobian of a Gauss–Newton step. Both are least-squares problems, solved
-for all candidates at once (`masked_least_squares`).
+for all candidates at once (`masked_least_squares`, which says what the letters mean).
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from spear_core.consistency.affine import Pair
 from spear_core.consistency.masked_least_squares import (
+    DENSE_STEPS,
     active,
     factorise,
     gradient,
     least_squares,
     null_vectors,
 )
-from spear_core.consistency.relation import value_and_slope
+from spear_core.linalg import value_and_slope
 
-DENSE_STEPS, STEPS = 3, 16  # of conjugate gradients, with Cholesky factors and without
+THIN_STEPS = 16  # of conjugate gradients without Cholesky factors
+SHORTER = (1.0, 0.5, 0.25, 0.1)  # shares of a Gauss–Newton step that are tried until one descends
 STALLED = 1 - 1e-3  # Gauss–Newton stops where no candidate's misfit falls by more than this
 
 
 def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, steps: int) -> Tensor:
     """ReLU: solve with the current pattern, take the new pattern, repeat. Newton's method for a kink.
 
-    Converges from a cosine of about 0.9 to the sample.
-
-    Args:
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        start: u as unit columns, shape (r, K).
-        passes: how often the pattern is renewed; a candidate whose pattern no longer changes has arrived.
-        steps: conjugate-gradient steps per pass.
-
-    Returns:
-        u as unit columns, shape (r, K).
+    From unit columns u to unit columns u, of which those with a cosine of about 0.9 to a sample converge to it. The
+    pattern is renewed in at most `passes` passes of `steps` conjugate gradients each; a candidate whose pattern no
+    longer changes has arrived.
     """
     u, pattern = start.clone(), active(inner, start)
     moving = torch.arange(u.shape[1], device=u.device)
@@ -52,48 +45,21 @@ def pattern_newton(inner: Tensor, outer: Tensor, start: Tensor, *, passes: int, 
     return u
 
 
-def gauss_newton(
-    sigma: Callable[[Tensor], Tensor],
-    centre: Tensor,
-    inner: Tensor,
-    outer: Tensor,
-    offset: Tensor,
-    start: Tensor,
-    *,
-    passes: int,
-    dense: bool,
-) -> Tensor:
-    """Any σ: minimise ‖(I − Y Yᵀ) (σ(z₀ + Φ u) − y₀)‖ over u, the step halved where it would climb.
+def gauss_newton(pair: Pair, start: Tensor, *, passes: int, dense: bool) -> Tensor:
+    """Any σ: minimise the distance of σ(z₀ + Φ u) from y₀ + span Y over u, the step shortened where it would climb.
 
-    Args:
-        sigma: the activation.
-        centre: z₀, shape (m, 1).
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        offset: y₀ ⟂ Y, shape (m, 1).
-        start: u as columns, shape (r, K).
-        passes: Gauss–Newton steps.
-        dense: whether to factorise A rather than to take more steps of conjugate gradients.
-
-    Returns:
-        u as columns, shape (r, K).
+    From columns u to columns u; `dense` factorises A rather than to take more steps of conjugate gradients.
     """
-
-    def residual(u: Tensor) -> Tensor:
-        y = sigma(centre + inner @ u)
-        return y - outer @ (outer.T @ y) - offset
-
-    u, left = start, residual(start)
+    inner, outer, steps = pair.before.basis, pair.after.basis, DENSE_STEPS if dense else THIN_STEPS
+    u, (left, _) = start, pair.outside(start)
     for _ in range(passes):
-        _, slope = value_and_slope(sigma, centre + inner @ u)
+        _, slope = value_and_slope(pair.sigma, pair.before.at(u))
         lower = factorise(inner, outer, slope) if dense else None
-        step = least_squares(
-            inner, outer, slope, gradient(inner, slope, left), DENSE_STEPS if dense else STEPS, lower
-        )
+        step = least_squares(inner, outer, slope, gradient(inner, slope, left), steps, lower)
         before = left.norm(dim=0)
-        for shorten in (1.0, 0.5, 0.25, 0.1):
-            tried = u + shorten * step
-            new = residual(tried)
+        for share in SHORTER:
+            tried = u + share * step
+            new, _ = pair.outside(tried)
             better = new.norm(dim=0) < left.norm(dim=0)
             u, left = torch.where(better, tried, u), torch.where(better, new, left)
             # whoever has moved stays until the next pass

@@ -8,14 +8,14 @@ are refused.
 import torch
 from torch import Tensor
 
-from spear_core.consistency.relation import MISFIT_MARGIN, Relation
+from spear_core.consistency.exact import EDGE
+from spear_core.consistency.relation import MISFIT_MARGIN, SCALE_AGREES, Relation
 
 ARITHMETIC = 8 * torch.finfo(torch.float64).eps  # misfit of a true sample that float64 itself makes
 LARGEST_MISFIT = 0.05  # however large the noise: beyond it wrong points pass as well
 EXCLUSION_MARGIN = 30.0  # the least excluded change must be excluded by more than noise could feign
 SMALL_CHANGE = 1e-5  # step along the weakest change, relative to ‖z‖
 LARGEST_ERROR = 0.01  # relative error of z that the noise may explain before a sample counts as undetermined
-BIAS_AGREES = 0.1  # how far the scales told by β and by ∂L/∂β may differ
 
 
 def judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -28,20 +28,17 @@ def judge(relation: Relation, c: Tensor, weak: Tensor) -> tuple[Tensor, Tensor, 
     """
     z = relation.hidden(c.T)
     y = relation.activation(z)
-    p = relation.next_coefficients(y)
     misfit, length = relation.misfit(y), y.norm(dim=0)
-    expected = relation.expected_misfit(c, p, length)
+    expected = relation.expected_misfit(c, y)
     allowed = MISFIT_MARGIN * expected.clamp_min(ARITHMETIC)
+    consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)
+    consistent &= relation.scales_agree(c, y, SCALE_AGREES)
+    # to both sides, since at a kink of σ only one of them may be consistent
     sides = [exclusion(relation, z, weak, sign * SMALL_CHANGE) for sign in (1, -1)]
     (excluded_up, feigned_up), (excluded_down, feigned_down) = sides
     excluded, feigned = torch.minimum(excluded_up, excluded_down), torch.maximum(feigned_up, feigned_down)
     # noise in y is spread over m directions, and one of them moves z along the weakest change
     error = expected * length / (excluded * z.norm(dim=0) * z.shape[0] ** 0.5)
-    consistent = misfit < allowed.clamp_max(LARGEST_MISFIT)
-    mean, next_mean = relation.mean_gradients()
-    consistent &= (next_mean @ p - 1).abs() < BIAS_AGREES
-    if not relation.crowded:
-        consistent &= (mean @ c - 1).abs() < BIAS_AGREES
     determined = (excluded > EXCLUSION_MARGIN * feigned) & (error < LARGEST_ERROR)
     return consistent & determined, misfit, torch.maximum(expected, error), consistent & ~determined
 
@@ -53,11 +50,10 @@ def exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple
     samples with one pattern end where a unit reaches zero.
     """
     length = z.norm(dim=0)
-    at_kink = z.abs() < SMALL_CHANGE * length / z.shape[0] ** 0.5
+    at_kink = z.abs() < EDGE * length / z.shape[0] ** 0.5
     start = z.masked_fill(at_kink, 0)
-    change = (relation.activation(start + step * length * weak) - relation.activation(start)) / (
-        step * length
-    )
+    moved = relation.activation(start + step * length * weak) - relation.activation(start)
+    change = moved / (step * length)
     speed = change.norm(dim=0)
-    feigned = relation.expected_misfit(relation.changes(weak), relation.next_coefficients(change), speed)
+    feigned = relation.expected_misfit(relation.changes(weak), change)
     return relation.misfit(change) * speed, feigned * speed

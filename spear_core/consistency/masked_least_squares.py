@@ -4,26 +4,29 @@ Every candidate of forward consistency has its own a, the activation pattern or 
 own matrix; Φ and Y are shared. Conjugate gradients (Björck 1996, §7.4) need only products of m × b by
 b × K, all K candidates in step, and Cholesky factors as a preconditioner where b is small or A is
 ill-conditioned.
+
+Here and in `exact` and `finish`, `inner` is Φ, shape (m, r), and `outer` is Y, shape (m, b), both with orthonormal
+columns. Everything else has a column for each candidate: u and d (r, K), a (`weights`, `pattern`), z = Φ u and
+residuals (m, K).
 """
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from spear_core.linalg import beside, random_units, units
+
+DENSE_SIZE = 192  # unknowns up to which an r × r factor a candidate is cheaper than many steps
+DENSE_STEPS = 3  # of conjugate gradients that suffice with Cholesky factors, however ill-conditioned A is
 INVERSE_STEPS = 4
 NARROW = 16  # columns up to which matrix products take longer with fewer of them, up to four times
 LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
 
 
 def null_vectors(
-    inner: Tensor,
-    outer: Tensor,
-    start: Tensor,
-    weights: Tensor,
-    steps: int,
-    lower: Tensor | None = None,
+    inner: Tensor, outer: Tensor, start: Tensor, weights: Tensor, steps: int, lower: Tensor | None = None
 ) -> Tensor:
-    """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every column u of `start`."""
+    """Unit u + d that minimises ‖A (u + d)‖ over d ⟂ u, for every u of `start`; for the rest see `least_squares`."""
     slope = squared(inner, outer, weights, start)
     return units(start + least_squares(inner, outer, weights, slope, steps, lower, normal=start))
 
@@ -37,22 +40,11 @@ def least_squares(
     lower: Tensor | None = None,
     normal: Tensor | None = None,
 ) -> Tensor:
-    """Minimise ‖A d + residual‖ for every column, A = (I − Y Yᵀ) diag(a) Φ, by conjugate gradients on AᵀA d = −slope.
+    """d that minimises ‖A d + residual‖, by conjugate gradients on AᵀA d = −slope.
 
-    Of the residual only Aᵀ of it is needed, so that rounding of the part that no d can remove stays out.
-
-    Args:
-        inner: Φ, shape (m, r).
-        outer: Y, shape (m, b).
-        weights: a as columns, shape (m, K).
-        slope: Aᵀ residual, as `gradient` computes it, shape (r, K).
-        steps: conjugate-gradient steps.
-        lower: Cholesky factors from `factorise`. With them three steps suffice, however ill-conditioned A is
-            (similar samples).
-        normal: unit columns u, shape (r, K), to which d stays orthogonal.
-
-    Returns:
-        d as columns, shape (r, K).
+    Of the residual only `slope` = Aᵀ residual is needed, from `gradient`, so that rounding of the part that no d can
+    remove stays out. With the Cholesky factors `lower`, from `factorise`, `DENSE_STEPS` are enough. d stays orthogonal
+    to the unit columns `normal`.
     """
     if inner.shape[1] == 0:
         return slope
@@ -61,13 +53,13 @@ def least_squares(
         wider = (0, NARROW - count)
         weights, slope = pad(weights, wider), pad(slope, wider)
         normal = None if normal is None else pad(normal, wider)
-    tiny = torch.finfo(weights.dtype).tiny
+    tiny = torch.finfo(weights.dtype).tiny  # candidates that have arrived must not divide by zero
 
     def project(s: Tensor) -> Tensor:
         return s if normal is None else torch.addcmul(s, normal, (normal * s).sum(dim=0), value=-1)
 
     def precondition(s: Tensor) -> Tensor:
-        return s if lower is None else project(torch.cholesky_solve(s.T[:, :, None], lower)[:, :, 0].T)
+        return s if lower is None else project(solved(lower, s))
 
     left = project(-slope)
     along = precondition(left)
@@ -86,22 +78,17 @@ def least_squares(
 
 
 def gradient(inner: Tensor, weights: Tensor, residual: Tensor) -> Tensor:
-    """Aᵀ residual as columns, for a residual in the complement of 𝒴."""
+    """Aᵀ residual, for a residual in the complement of 𝒴."""
     return inner.T @ (weights * residual)
 
 
 def squared(inner: Tensor, outer: Tensor, weights: Tensor, u: Tensor) -> Tensor:
-    """AᵀA u for every column u."""
+    """AᵀA u."""
     return gradient(inner, weights, beside(outer, weights * (inner @ u)))
 
 
-def beside(space: Tensor, vectors: Tensor) -> Tensor:
-    """What columns have beside the span of orthonormal columns Y: (I − Y Yᵀ) v."""
-    return torch.addmm(vectors, space, space.T @ vectors, alpha=-1)
-
-
 def active(inner: Tensor, u: Tensor) -> Tensor:
-    """A = [Φ u > 0] as 0 and 1."""
+    """a = [Φ u > 0] as 0 and 1."""
     return (inner @ u > 0).to(u.dtype)
 
 
@@ -121,38 +108,32 @@ def factorise(inner: Tensor, outer: Tensor, weights: Tensor, normal: Tensor | No
 
 
 def smallest(lower: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Right singular vector of the smallest singular value of each factorised A, as unit columns (r, K).
+    """Unit right singular vectors of the smallest singular value of each factorised A, shape (r, K).
 
-    By inverse iteration from random vectors. It is the direction in which noise moves a candidate most, and
+    By inverse iteration from random vectors. Such a vector is the direction in which noise moves a candidate most, and
     the mixing direction where two samples share their pattern.
     """
     count, r = lower.shape[:2]
     v = random_units((r, count), lower, generator)
     for _ in range(INVERSE_STEPS):
-        v = units(torch.cholesky_solve(v.T[:, :, None], lower)[:, :, 0].T)
+        v = units(solved(lower, v))
     return v
 
 
+def solved(lower: Tensor, columns: Tensor) -> Tensor:
+    """x of (L Lᵀ) x = b for every column b, (r, K), with its own Cholesky factor L, (K, r, r)."""
+    return torch.cholesky_solve(columns.T[:, :, None], lower)[:, :, 0].T
+
+
 def amplification(lower: Tensor) -> tuple[Tensor, Tensor]:
-    """How far unit noise in every entry of y moves a candidate, and how much of it along one direction.
+    """How far unit noise in every entry of y moves a candidate, and whether along one direction alone.
 
     Returns:
-        ‖A⁺‖ (Frobenius) of each factorised A, shape (K,), and 1 / (number of directions that share it evenly), which
-        is 1 where one direction suffers alone, shape (K,).
+        ‖A⁺‖ (Frobenius) of each factorised A, and 1 / (number of directions that share it evenly), shape (K,) each.
     """
     inverse = torch.cholesky_inverse(lower)
     size = inverse.diagonal(dim1=1, dim2=2).sum(dim=1)
     return size.sqrt(), inverse.square().sum(dim=(1, 2)) / size.square()
-
-
-def units(columns: Tensor) -> Tensor:
-    """Columns of length one."""
-    return columns / columns.norm(dim=0)
-
-
-def random_units(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Random unit columns of the dtype and on the device of `like`, drawn on the CPU."""
-    return units(torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device))
 
 
 def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:

@@ -14,22 +14,23 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spear_core.certificate.certify import Certificate, expected_error
-from spear_core.certificate.replay import replay
+from spear_core.certificate.certify import expected_error
+from spear_core.certificate.record import Certificate
 from spear_core.consistency.finish import pattern_newton
-from spear_core.consistency.masked_least_squares import active, factorise, null_vectors
+from spear_core.consistency.masked_least_squares import DENSE_STEPS, active, factorise, null_vectors
 from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.walk import crowding, starts_per_sample, walk
+from spear_core.linalg import first_apart
 from spear_core.problem import Problem
-from spear_core.search import State
+from spear_core.search import Budget, Method, State, Step, Target
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Forward, from_coefficients, gradient_residual
-from spear_core.spear.search import timed
+from spear_core.spear.reconstruction import from_coefficients, gradient_residual
 from spear_core.tolerances import noise_per_entry, rounding_residual
 
 ROUNDS = 12  # of random starts, while fewer than b samples are apart
-FEWEST_STARTS = 64
-SCALE_AGREES = 0.5  # how far the scales that β and the bias gradient tell may differ under noise
+FEWEST_STARTS = 64  # of a round; nothing is taken out between rounds, so each starts on all samples
+PASSES, STEPS = 8, 8  # new patterns in float32, and conjugate gradients for each
+NOISY_SCALE_AGREES = 0.5  # how far the scales that β and the bias gradient tell may differ under noise
 APART = 0.03  # samples whose z differ by less, relative to their length, count as one
 COEFFICIENTS = 1.7  # times the error of R: what the error of c makes of it; measured, 1.3 to 2.6
 POOR = 4.0  # times the median misfit, above which a candidate is no sample
@@ -44,44 +45,26 @@ def is_noisy(problem: Problem, low_rank: LowRank) -> bool:
     return spans and low_rank.noise > rounding_residual(low_rank.noise)
 
 
-def noisy_states(
-    problem: Problem,
-    low_rank: LowRank,
-    before: State,
-    *,
-    generator: torch.Generator | None = None,
-    deadline: float = float("inf"),
-) -> Iterator[State]:
-    """The estimate as states: samples round by round, then what they are worth.
+def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
+    """The estimate as states, one after every round of starts; see `spear_core.search.Search`.
 
-    Args:
-        problem: the attacked layer, ReLU, and at least one layer behind it.
-        low_rank: split of its gradient for the given b.
-        before: the state so far.
-        generator: CPU generator.
-        deadline: `time.monotonic()` after which to stop.
-
-    Yields:
-        A state after every round of starts; the last one has the estimate, certified in no row.
+    The target is split for the given b, and `is_noisy`. At most `ROUNDS` rounds, whatever the budget says of starts.
     """
     began = time.perf_counter()
-    forward, b = Forward.of(low_rank, problem.attacked), low_rank.batch_size
-    relation = relate(problem, low_rank, batch_size=b)
-    state = replace(before, step="consistency", method="least squares")
+    b, relation = target.batch_size, relate(target, target.batch_size)
+    state = replace(before, step=Step.CONSISTENCY, method="least squares")
     rays = relation.inner.new_zeros(relation.inner.shape[1], 0)
-    found = from_coefficients(forward, rays.new_zeros(0, b), rays.new_zeros(b, 0))
     for _ in range(ROUNDS):
-        rays = _distinct(relation, torch.cat([rays, _round(relation, generator)], dim=1))
-        found = from_coefficients(
-            forward, _scaled(relation, rays)[0].T, rays.new_full((b, rays.shape[1]), torch.nan)
-        )
+        rays = _distinct(relation, torch.cat([rays, _round(relation, budget.generator)], dim=1))
+        c, _ = relation.scaled(rays, NOISY_SCALE_AGREES)
+        found = from_coefficients(target.forward, c.T, c.new_full((b, c.shape[1]), torch.nan))
         drawn = state.samples_drawn + _starts(relation)
-        state = timed(replace(state, samples_drawn=drawn, reconstruction=found), "consistency", began)
+        state = replace(state, samples_drawn=drawn, reconstruction=found).timed("consistency", began)
         yield state
         began = time.perf_counter()
-        if rays.shape[1] == b or time.monotonic() >= deadline:
+        if rays.shape[1] == b or budget.late:
             break
-    yield timed(_concluded(problem, forward, state), "certificate", began)
+    yield from conclude(target, state, budget)
 
 
 def _starts(relation: Relation) -> int:
@@ -95,24 +78,13 @@ def _round(relation: Relation, generator: torch.Generator | None) -> Tensor:
         relation.inner.device
     )
     inner, outer = relation.inner.to(torch.float32), relation.outer.to(torch.float32)
-    u = pattern_newton(inner, outer, walk(inner, outer, start), passes=8, steps=8).to(torch.float64)
+    u = pattern_newton(inner, outer, walk(inner, outer, start), passes=PASSES, steps=STEPS).to(torch.float64)
     for _ in range(FINISHES):
         pattern = active(relation.inner, u)
         lower = factorise(relation.inner, relation.outer, pattern, u)
-        u = null_vectors(relation.inner, relation.outer, u, pattern, 3, lower)
+        u = null_vectors(relation.inner, relation.outer, u, pattern, DENSE_STEPS, lower)
     u = u[:, u.isfinite().all(dim=0)]
-    return u[:, _scaled(relation, u)[1]]
-
-
-def _scaled(relation: Relation, rays: Tensor) -> tuple[Tensor, Tensor]:
-    """Coefficients c as columns, scaled by c · Lᵀ g = 1, and where β agrees with that roughly."""
-    ray = torch.linalg.solve_triangular(relation.triangle, rays, upper=True)
-    r = relation.basis.shape[1]
-    scale = relation.mean_gradients()[0] @ relation.to_rows(ray[:r].T).T
-    agrees = scale > 0
-    if relation.has_bias:
-        agrees &= (ray[-1] / scale - 1).abs() < SCALE_AGREES
-    return relation.to_rows((ray[:r] / scale).T).T, agrees
+    return u[:, relation.scaled(u, NOISY_SCALE_AGREES)[1]]
 
 
 def _distinct(relation: Relation, rays: Tensor) -> Tensor:
@@ -121,40 +93,36 @@ def _distinct(relation: Relation, rays: Tensor) -> Tensor:
     order = misfit.argsort()
     typical = misfit[order[: relation.batch_size]].median() if len(order) else 0.0
     rays = rays[:, order[misfit[order] < POOR * typical]]
-    close = torch.cdist(rays.T, rays.T) < APART
-    first: list[int] = []
-    for k in range(rays.shape[1]):
-        if len(first) < relation.batch_size and not bool(close[k, first].any()):
-            first.append(k)
-    return rays[:, first]
+    return rays[:, first_apart(torch.cdist(rays.T, rays.T) < APART)[: relation.batch_size]]
 
 
-def _concluded(problem: Problem, forward: Forward, state: State) -> State:
+def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
     """The state with a certificate that proves nothing, but states the expected error, and the labels."""
-    low_rank, found = forward.low_rank, state.reconstruction
-    assert found is not None  # every round leaves one
+    began, low_rank, found = time.perf_counter(), target.low_rank, state.reconstruction
+    if found is None:  # stopped before the first round had ended
+        yield replace(state, step=Step.CERTIFICATE)
+        return
     error = COEFFICIENTS * expected_error(low_rank, found, None)
-    nobody = torch.zeros(len(error), dtype=torch.bool, device=error.device)
-    played = replay(problem, found.preactivations) if len(error) == low_rank.batch_size else None
+    played = None
+    if len(error) == low_rank.batch_size and target.later is not None:
+        played = target.later.replay(target, found.preactivations, None)
+    residual = gradient_residual(found, target.problem.attacked) if found.separated else torch.inf
     certificate = Certificate(
         batch_size=low_rank.batch_size,
-        gradient_residual=gradient_residual(found, problem.attacked)
-        if found.directions.isfinite().all()
-        else torch.inf,
-        limit=0.0,
-        agreeing_rows=None,
-        unique_rows=nobody,
-        independent_rows=nobody,
-        replay_residual=torch.nan,
-        expected_error=error,
-        labels=None if played is None else played.loss.labels,
         output_grads=found.output_grads,
-        plural_rows=nobody,
+        expected_error=error,
+        limit=0.0,
+        gradient_residual=residual,
+        labels=None if played is None else played.loss.labels,
     )
-    noise = noise_per_entry(low_rank.floor, problem.attacked.weight_grad.shape)
+    noise = noise_per_entry(low_rank.floor, target.problem.attacked.weight_grad.shape)
     typical = float(error.median()) if len(error) else torch.inf
     note = (
         f"least squares under noise of {noise:.1e} per entry of the gradient: expected error {typical:.1e} "
         "of the largest input, nothing is exact"
     )
-    return replace(state, step="certificate", certificate=certificate, notes=(*state.notes, note))
+    state = replace(state, step=Step.CERTIFICATE, certificate=certificate).noted(note)
+    yield state.timed("certificate", began)
+
+
+NOISY = Method("least squares", search, conclude, finds_samples=True)

@@ -3,7 +3,7 @@
 Two ways to seek a point that two sets share, given the projections onto them (Bauschke, Combettes, Luke
 2002): alternating projections, cheap and sure while b is a small part of m, and relaxed averaged alternating
 reflections (RAAR; Luke 2005, the difference map's cousin), which walks out of the false minima that trap the
-former from b ≈ m/4 on.
+former from b ≈ m/4 on. Letters as in `masked_least_squares`.
 """
 
 import time
@@ -12,40 +12,44 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from spear_core.consistency.relation import value_and_slope
+from spear_core.consistency.affine import Pair
+from spear_core.linalg import units, value_and_slope
 
 NEVER = float("inf")
+NEAR = 0.15  # misfit below which a walker sits in the basin of a sample, and is worth a finish
+FEWEST_STARTS = 32  # of a round, however few samples are missing
 COVERAGE = 0.015  # walkers per missing sample times (b/m)²
-CROWDED = 0.15  # share b/m up to which alternating projections are the cheaper walk
+REFLECT_FROM = 0.15  # share b/m up to which alternating projections are the cheaper walk
 LIMIT = 0.475  # share b/m near which one relation stops pinning down a sample
 RELAXATION = 1.9  # just below 2, where the relaxed projection would stop contracting
 TILT = 2**0.5 - 1  # a unit is active if z > −(√2 − 1) y: there both branches of relu's graph are equally near
 SHORTEST_WALK, LONGEST_WALK = 20, 4000
+PROJECTIONS = (
+    450  # steps of alternating projections times m/b; measured: nine in ten walkers have arrived by then
+)
+REFLECTIONS = (
+    4  # steps of reflections times the square of the room that is left below `LIMIT`; measured likewise
+)
+LEAST_ROOM = 0.03  # what counts as room beyond it
+FORGETTING = 0.4  # 1 − κ over that room: the narrower, the longer a memory it takes
 GLANCE = 16  # steps between two looks at the clock
 
 
 def walk(inner: Tensor, outer: Tensor, start: Tensor, *, effort: int = 0, deadline: float = NEVER) -> Tensor:
-    """From random starts to the neighbourhood of samples, by the method that suits b/m.
+    """From random starts, columns u (r, K), to unit columns u near samples, by the method that suits b/m.
 
-    Args:
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        start: u as columns, shape (r, K).
-        effort: doubles the number of steps each time it grows by one, four times at most.
-        deadline: `time.monotonic()` after which to take no further step.
-
-    Returns:
-        u as unit columns, shape (r, K).
+    `effort` doubles the number of steps each time it grows by one, four times at most; after the deadline, in
+    `time.monotonic()`, no further step is taken.
     """
-    start = start / start.norm(dim=0)
+    start = units(start)
     longer = 2 ** min(effort, 4)
     share = crowding(inner, outer)
-    if share < CROWDED:
-        steps = int(max(SHORTEST_WALK, 450 * share) * longer)
+    if share < REFLECT_FROM:
+        steps = int(max(SHORTEST_WALK, PROJECTIONS * share) * longer)
         return alternate(inner, outer, start, steps, deadline)
-    room = max(LIMIT - share, 0.03)
-    steps = int(min(4 / room**2 * longer, LONGEST_WALK))
-    return reflect(inner, outer, start, steps, 1 - 0.4 * room, deadline)
+    room = max(LIMIT - share, LEAST_ROOM)
+    steps = int(min(REFLECTIONS / room**2 * longer, LONGEST_WALK))
+    return reflect(inner, outer, start, steps, 1 - FORGETTING * room, deadline)
 
 
 def _until(deadline: float, steps: int) -> Iterator[int]:
@@ -77,7 +81,7 @@ def alternate(inner: Tensor, outer: Tensor, start: Tensor, steps: int, deadline:
         h = torch.relu(inner @ u)
         y = torch.relu(outer @ (outer.T @ h))
         u = torch.addmm(u, inner.T, y - h, alpha=RELAXATION)
-        u = u / u.norm(dim=0)
+        u = units(u)
     return u
 
 
@@ -98,8 +102,7 @@ def reflect(
         y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
         length = torch.hypot(torch.linalg.vector_norm(z, dim=0), torch.linalg.vector_norm(y, dim=0))
         z, y = z / length, y / length
-    u = inner.T @ z
-    return u / u.norm(dim=0)
+    return units(inner.T @ z)
 
 
 def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -109,40 +112,15 @@ def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(active, y, z.clamp_max(0)), y
 
 
-def reflect_affine(
-    sigma: Callable[[Tensor], Tensor],
-    centre: Tensor,
-    inner: Tensor,
-    outer: Tensor,
-    offset: Tensor,
-    start: Tensor,
-    steps: int,
-    memory: float,
-    deadline: float = NEVER,
-) -> Tensor:
-    """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ.
-
-    Args:
-        sigma: the activation.
-        centre: z₀ ⟂ Φ, shape (m, 1).
-        inner: Φ, orthonormal columns, shape (m, r).
-        outer: Y, orthonormal columns, shape (m, b).
-        offset: y₀ ⟂ Y, shape (m, 1).
-        start: z as columns, shape (m, K).
-        steps: how many.
-        memory: κ.
-        deadline: `time.monotonic()` after which to take no further step.
-
-    Returns:
-        z as columns of z₀ + span Φ, shape (m, K).
-    """
-    z, y = start, sigma(start)
+def reflect_affine(pair: Pair, start: Tensor, steps: int, memory: float, deadline: float = NEVER) -> Tensor:
+    """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ; z as columns."""
+    z, y = start, pair.sigma(start)
     for _ in _until(deadline, steps):
-        z_linear, y_linear = centre + inner @ (inner.T @ z), offset + outer @ (outer.T @ y)
-        z_graph, y_graph = nearest_on_graph(sigma, 2 * z_linear - z, 2 * y_linear - y, z_linear)
-        z = torch.lerp(z_linear, z + z_graph - z_linear, memory)
-        y = torch.lerp(y_linear, y + y_graph - y_linear, memory)
-    return centre + inner @ (inner.T @ z)
+        z_affine, y_affine = pair.before.project(z), pair.after.project(y)
+        z_graph, y_graph = nearest_on_graph(pair.sigma, 2 * z_affine - z, 2 * y_affine - y, z_affine)
+        z = torch.lerp(z_affine, z + z_graph - z_affine, memory)
+        y = torch.lerp(y_affine, y + y_graph - y_affine, memory)
+    return pair.before.project(z)
 
 
 def nearest_on_graph(

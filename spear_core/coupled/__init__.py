@@ -1,4 +1,4 @@
 """Batches near and above half the width: the relations of several layers at once.
 
-Read `search`, `chain`, `walk`, `finish`, `equations`. May import `consistency` and what lies below.
+Read `search`, `chain`, `walk`, `finish`. May import `consistency` and what lies below.
 """

@@ -7,36 +7,18 @@ to k m/(k + 1).
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from spear_core.problem import LinearLayer, Problem
-from spear_core.spear.low_rank import LowRank, split
+from spear_core.consistency.affine import Space, allowed
+from spear_core.problem import LinearLayer
+from spear_core.search import Target
+from spear_core.spear.low_rank import LowRank
 
 PROBES = 16  # gaussian inputs that tell how large the z of each layer are
 DEEPER = 1.5  # weight of a layer's coordinates over those of the layer before
-
-
-@dataclass(frozen=True)
-class Space:
-    """The affine space of one layer's coordinates, o + span N, where p runs through all that is still allowed.
-
-    Attributes:
-        offset: o ⟂ N, shape (rows,): of (y_{j−1}, z_j) one above the other, as far as relations take them.
-        basis: N, orthonormal columns, shape (rows, d).
-    """
-
-    offset: Tensor
-    basis: Tensor
-
-    def project(self, columns: Tensor) -> Tensor:
-        """The nearest points, shape (rows, K)."""
-        return self.offset[:, None] + self.basis @ (self.basis.T @ columns)
-
-    def to(self, dtype: torch.dtype) -> "Space":
-        """The same in another precision."""
-        return Space(self.offset.to(dtype), self.basis.to(dtype))
 
 
 @dataclass(frozen=True)
@@ -67,69 +49,54 @@ class Chain:
         """Number of samples b."""
         return self.splits[0].batch_size
 
-    @property
-    def width(self) -> int:
-        """m, the same for all coupled layers."""
-        return len(self.layers[0].bias)
-
     @classmethod
-    def of(cls, problem: Problem, low_rank: LowRank, relations: int) -> "Chain":
+    def of(cls, target: Target, relations: int) -> "Chain":
         """Couple as many relations as asked for, or fewer where a layer's gradient has not rank b.
 
         Raises:
             ValueError: if not even one relation holds.
         """
-        layers, b = problem.layers, low_rank.batch_size
-        splits = [low_rank]
-        for j, layer in enumerate(layers[1 : relations + 1]):
+        layers, b = target.problem.layers, target.low_rank.batch_size
+        splits = [target.low_rank]
+        for place, layer in enumerate(layers[1 : relations + 1], start=1):
             if min(layer.weight_grad.shape) < b or len(layer.bias) != len(layers[0].bias):
                 break
-            if j == 0:  # kept, since other steps ask for it as well
-                later = problem.next_split(expected=b)
-            else:
-                generator = torch.Generator().manual_seed(0)
-                later = split(layer.weight_grad, generator=generator, expected=b)
+            later = target.splits.of(place, expected=b)
             if later.batch_size != b:
                 break
             splits.append(later)
         k = len(splits) - 1
         if k < 1:
             raise ValueError(f"the next layer's gradient must have rank {b}, the attacked layer's")
-        means = tuple(
-            part.factor.T @ layer.bias_grad.to(torch.float64)
-            for part, layer in zip(splits, layers, strict=False)
-        )
+        pairs = zip(splits, layers, strict=False)
+        means = tuple(part.factor.T @ layer.bias_grad.to(torch.float64) for part, layer in pairs)
         sizes = _typical_sizes(layers[:k])
         weights = sizes[0] / sizes * DEEPER ** torch.arange(k, dtype=sizes.dtype, device=sizes.device)
         return cls(layers, tuple(splits), means, weights, weights * sizes)
 
-    def spaces(self, found: tuple[Tensor, ...]) -> tuple[Space, ...]:
-        """The affine space of each of the k + 1 layers, what is found taken out of it.
-
-        Args:
-            found: directions q of the found samples in each layer, shape (b, f): p ⟂ q for every other sample.
-        """
-        k, spaces = self.relations, []
-        for j, (part, mean, layer, directions) in enumerate(
-            zip(self.splits, self.means, self.layers, found, strict=False)
-        ):
-            fixed = torch.cat([mean[:, None] / mean.norm(), directions], dim=1)
-            wanted = torch.zeros_like(fixed[0])
-            wanted[0] = 1 / mean.norm()
-            start = torch.linalg.lstsq(fixed.T, wanted[:, None]).solution[:, 0]
-            free = torch.linalg.qr(fixed, mode="complete")[0][:, fixed.shape[1] :]
+    @cached_property
+    def _images(self) -> list[tuple[Tensor, Tensor]]:
+        """Of each layer A and a with A p + a = (y_{j−1}, z_j), one above the other, as far as relations take them."""
+        images = []
+        for j, part in enumerate(self.splits):
             maps, constants = [], []
             if j > 0:
                 maps.append(self.weights[j - 1] * part.rows.T)
                 constants.append(torch.zeros_like(maps[0][:, 0]))
-            if j < k:
-                maps.append(self.weights[j] * (layer.weight.to(torch.float64) @ part.rows.T))
-                constants.append(self.weights[j] * layer.bias.to(torch.float64))
-            matrix = torch.cat(maps)
-            basis = torch.linalg.qr(matrix @ free)[0]
-            offset = torch.cat(constants) + matrix @ start
-            spaces.append(Space(offset - basis @ (basis.T @ offset), basis))
-        return tuple(spaces)
+            if j < self.relations:
+                weight, bias = (t.to(torch.float64) for t in (self.layers[j].weight, self.layers[j].bias))
+                maps.append(self.weights[j] * (weight @ part.rows.T))
+                constants.append(self.weights[j] * bias)
+            images.append((torch.cat(maps), torch.cat(constants)))
+        return images
+
+    def spaces(self, found: tuple[Tensor, ...]) -> tuple[Space, ...]:
+        """The affine space of (y_{j−1}, z_j) of each of the k + 1 layers, for the samples that are missing.
+
+        They have p ⟂ q for the directions q of the found samples in each layer, shape (b, f).
+        """
+        layers = zip(self._images, self.means, found, strict=True)
+        return tuple(Space.image(*image, allowed(mean, q)) for image, mean, q in layers)
 
 
 def _typical_sizes(layers: tuple[LinearLayer, ...]) -> Tensor:

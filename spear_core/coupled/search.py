@@ -3,10 +3,10 @@
 One relation, z_1 ∈ span[M, β] and relu(z_1) ∈ 𝒴, determines a sample while b < m/2, and its walkers get lost a little
 earlier. The layers behind say the same again of y_2, y_3 …: k relations coupled reach b = k m/(k + 1).
 
-1. **walk** (`coupled_walk`): all layers' affine spaces against the graph of relu between them;
-2. **finish** (`coupled_finish`): the activation patterns, with units on the wrong side found one by one; the patterns
+1. **walk** (`walk`): all layers' affine spaces against the graph of relu between them;
+2. **finish** (`finish`): the activation patterns, with units on the wrong side found one by one; the patterns
    alone give the direction q in every layer by back-propagation;
-3. **deflate** (`coupled_chain`): c ⟂ q, and p_j ⟂ q_j in every layer.
+3. **deflate** (`chain`): c ⟂ q, and p_j ⟂ q_j in every layer.
 
 Where fewer units are active than c has unknowns, c itself stays open (inactive units may move): it follows once
 enough other samples are found, by c_k · q_i = 0, and is Q⁻¹ when all are.
@@ -14,46 +14,47 @@ enough other samples are found, by c_k · q_i = 0, and is Q⁻¹ when all are.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from spear_core.consistency.masked_least_squares import masked_products
+from spear_core.certificate.certify import certified
+from spear_core.consistency.deflation import well_determined
+from spear_core.consistency.masked_least_squares import masked_products, solved
 from spear_core.coupled.chain import Chain
-from spear_core.coupled.finish import Sample, judge, settle
+from spear_core.coupled.finish import Sample, sample_of, settle
 from spear_core.coupled.walk import random_starts, walk
+from spear_core.linalg import first_apart
 from spear_core.problem import Problem
-from spear_core.spear.reconstruction import Forward
+from spear_core.search import Budget, Method, State, Step, Target, stopped_late
+from spear_core.spear.reconstruction import from_coefficients
+from spear_core.spear.records import Forward, Reconstruction
+from spear_core.tolerances import SAME_SAMPLE
 
 WALKERS = 16
 PATIENCE = 12  # rounds without a find
 STARTS_PER_SAMPLE = 40
 ONE_PLACE = 0.995  # cosine of two walkers that have come to the same sample
-SAME_SAMPLE = 1e-4  # relative distance of two finds of one sample
-CROWDED = 0.44  # share b/m from which one relation costs more
+PAYS_FROM = 0.44  # share b/m from which one relation costs more
+BLURRED_FROM = 0.4  # the same from which half of all samples have hardly more active units than unknowns
 HALF = 0.5  # share b/m up to which two relations are enough
-DETERMINED = 1e-6  # smallest pivot of c's normal equations, relative to the largest, that still determines it
+NEWS = 1 / 8  # share of the batch whose finding is worth a reconstruction of all found so far
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is found after a round.
-
-    Attributes:
-        samples: one by one.
-        walkers: z_1 of the round's walkers as columns, shape (m, K), for drawing.
-        rounds: rounds so far.
-        starts: random starts so far.
-    """
+    """What is found after a round: samples one by one, from so many random starts."""
 
     samples: tuple[Sample, ...]
-    walkers: Tensor
-    rounds: int = 0
     starts: int = 0
 
+    def __len__(self) -> int:
+        return len(self.samples)
+
     def directions(self, layer: int) -> Tensor:
-        """Q in a layer, counted from 0, of all samples: unit columns, shape (b, f)."""
+        """q in a layer, counted from 0, of all samples: unit columns, shape (b, f)."""
         return torch.stack([sample.directions[layer] for sample in self.samples], dim=1)
 
 
@@ -75,8 +76,12 @@ def obstacle(problem: Problem, batch_size: int) -> str:
 
 def pays(problem: Problem, batch_size: int) -> bool:
     """Whether coupled relations apply, and are the faster way."""
-    crowded = batch_size > CROWDED * len(problem.attacked.bias)
-    return crowded and not obstacle(problem, batch_size)
+    return batch_size > PAYS_FROM * len(problem.attacked.bias) and not obstacle(problem, batch_size)
+
+
+def sharpens(problem: Problem, batch_size: int) -> bool:
+    """Whether coupled relations apply where two layers may leave samples with few active units blurred."""
+    return batch_size > BLURRED_FROM * len(problem.attacked.bias) and not obstacle(problem, batch_size)
 
 
 def relations_for(problem: Problem, batch_size: int) -> int:
@@ -85,72 +90,89 @@ def relations_for(problem: Problem, batch_size: int) -> int:
     return min(wanted, len(problem.layers) - 2)
 
 
-def search(
-    chain: Chain,
-    *,
-    known: Tensor | None = None,
-    generator: torch.Generator | None = None,
-    deadline: float = float("inf"),
-    max_starts: int | None = None,
-) -> Iterator[Found]:
-    """Find the samples of a batch, round by round.
+def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
+    """Samples round by round from the gradients of three and more consecutive layers; see `spear_core.search.Search`.
 
-    Args:
-        chain: the coupled relations.
-        known: z_1 of samples found by another method or process, shape (f, m); taken out from the start.
-        generator: CPU generator, source of all randomness.
-        deadline: value of `time.monotonic()` at which to stop, in the middle of a round as well.
-        max_starts: give up after so many random starts; default: 40 per sample.
-
-    Yields:
-        What is found after each round, at least once.
+    The target is a chain to which `obstacle` has nothing to object. By default at most 40 random starts per sample.
     """
-    b, m, device = chain.batch_size, chain.width, chain.weights.device
-    max_starts = max_starts or STARTS_PER_SAMPLE * b
-    given = () if known is None else (judge(chain, torch.relu(z.to(torch.float64))) for z in known)
-    samples = tuple(sample for sample in given if sample is not None)
-    found = Found(samples[:b], torch.empty(m, 0, device=device))
+    began, b = time.perf_counter(), target.batch_size
+    chain = Chain.of(target, relations_for(target.problem, b))
+    state, shown = replace(before, step=Step.CONSISTENCY, method="consistency"), -b
+    known = None if before.reconstruction is None else before.reconstruction.preactivations
+    for found in rounds(chain, budget, known):
+        if len(found) == b or len(found) - shown >= NEWS * b:
+            state, shown = replace(state, reconstruction=_batch(chain, target.forward, found)), len(found)
+        state = replace(state, samples_drawn=found.starts).timed("consistency", began)
+        yield state
+        began = time.perf_counter()
+    if len(found) > shown:
+        state = replace(state, reconstruction=_batch(chain, target.forward, found))
+    late = stopped_late(budget, b - len(found), f"{found.starts:,} random starts")
+    yield from conclude(target, replace(state, notes=late), budget)
+
+
+def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
+    """The state with the certificate of the samples found so far, as far as a state was made of them."""
+    if state.reconstruction is None:
+        yield replace(state, step=Step.CERTIFICATE)
+    else:
+        yield certified(target, state, generator=budget.generator)
+
+
+def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterator[Found]:
+    """What is found after each round, at least once.
+
+    z_1 of samples `known` from another method or process, shape (f, m), are taken out from the start.
+    """
+    b = chain.batch_size
+    max_starts = budget.max_samples or STARTS_PER_SAMPLE * b
+    given = () if known is None else (sample_of(chain, torch.relu(z.to(torch.float64))) for z in known)
+    found = Found(tuple(sample for sample in given if sample is not None)[:b])
     idle = 0
     while True:
-        none = torch.empty(b, 0, dtype=torch.float64, device=device)
-        out = tuple(found.directions(j) if found.samples else none for j in range(chain.relations + 1))
-        spaces = chain.spaces(out)
-        starts = random_starts(chain, spaces, WALKERS, generator)
+        none = chain.weights.new_empty(b, 0)
+        # from random starts in what is left of the spaces
+        layers = range(chain.relations + 1)
+        spaces = chain.spaces(tuple(found.directions(j) if len(found) else none for j in layers))
+        starts = random_starts(chain, spaces, WALKERS, budget.generator)
         small = tuple(space.to(torch.float32) for space in spaces)
-        z, y, gap = walk(small, *starts, deadline=deadline)
+        z, y, gap = walk(small, *starts, deadline=budget.deadline)
+        # one walker for each sample is worth a finish, which takes longest: the clock is looked at before each
         new: list[Sample] = []
-        for i in _apart(y[0], gap):
-            if time.monotonic() > deadline:
+        for i in _places(y[0], gap):
+            if budget.late:
                 break
             sample = settle(chain, spaces, z[:, :, i].double(), y[:, :, i].double())
             if sample is not None and all(_distance(sample, other) > SAME_SAMPLE for other in new):
                 new.append(sample)
-        found = Found(
-            (*found.samples, *new)[:b], z[0] / chain.weights[0], found.rounds + 1, found.starts + WALKERS
-        )
+        found = Found((*found.samples, *new)[:b], found.starts + WALKERS)
         yield found
         idle = 0 if new else idle + 1
-        spent = found.starts >= max_starts or time.monotonic() > deadline
-        if len(found.samples) == b or spent or idle >= PATIENCE:
+        spent = found.starts >= max_starts or budget.late
+        if len(found) == b or spent or idle >= PATIENCE:
             return
 
 
-def _apart(y: Tensor, gap: Tensor) -> list[int]:
+def _places(y: Tensor, gap: Tensor) -> list[int]:
     """One walker for each place to which any has come, the nearest one; y is (m, K)."""
-    units = y / y.norm(dim=0).clamp_min(torch.finfo(y.dtype).tiny)
-    chosen: list[int] = []
-    for i in gap.argsort().tolist():
-        if all(float(units[:, i] @ units[:, j]) < ONE_PLACE for j in chosen):
-            chosen.append(i)
-    return chosen
+    order = gap.argsort()
+    rays = normalize(y, dim=0)[:, order]
+    nearest: list[int] = order[first_apart(rays.T @ rays >= ONE_PLACE)].tolist()
+    return nearest
 
 
 def _distance(sample: Sample, other: Sample) -> float:
     return float((sample.activation - other.activation).norm() / sample.activation.norm())
 
 
+def _batch(chain: Chain, forward: Forward, found: Found) -> Reconstruction:
+    c, determined = coefficients(chain, forward, found)
+    directions = found.directions(0)[:, determined] if len(found) else c.T
+    return from_coefficients(forward, c, directions)
+
+
 def coefficients(chain: Chain, forward: Forward, found: Found) -> tuple[Tensor, Tensor]:
-    """C of the samples that are determined, shape (k, b), and which these are, shape (f,).
+    """c_i of the samples that are determined, as rows, (k, b), and which these are, shape (f,).
 
     If all are found, Q gives it. Otherwise each c_i solves c_i · q_k = 0 for the other found samples, c_i · Lᵀ g = 1
     and the equations of its active units, M c + β = y.
@@ -171,7 +193,8 @@ def coefficients(chain: Chain, forward: Forward, found: Found) -> tuple[Tensor, 
     gram = masked_products(M / scale, M / scale, active) + shared - own
     wanted = (M / scale).T @ (active * (y - beta) / scale) + (mean / mean.square().sum())[:, None]
     lower, failed = torch.linalg.cholesky_ex(gram)
-    pivots = lower.diagonal(dim1=1, dim2=2).square()
-    determined = (failed == 0) & (pivots.amin(dim=1) > DETERMINED * pivots.amax(dim=1))
-    solved = torch.cholesky_solve(wanted.T[determined][:, :, None], lower[determined])[:, :, 0]
-    return solved, determined
+    determined = well_determined(lower, failed)
+    return solved(lower[determined], wanted[:, determined]).T, determined
+
+
+COUPLED = Method("consistency", search, conclude, finds_samples=True)

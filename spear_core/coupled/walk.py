@@ -1,6 +1,6 @@
 """Coupled relations, first move: walkers from random starts run down to samples, through k layers at once.
 
-RAAR (Luke 2005) as in `consistency_walk`, between A, one affine space a layer, and B, the graph of relu between each
+RAAR (Luke 2005) as in `consistency.walk`, between A, one affine space a layer, and B, the graph of relu between each
 layer and the next. The affine spaces hold the scale p · Lᵀ g = 1: without it, half of all walkers run after the
 negatives of samples, and past b = m/2 none arrives.
 """
@@ -9,9 +9,11 @@ import time
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from spear_core.consistency.affine import Space
 from spear_core.consistency.walk import nearest_on_relu
-from spear_core.coupled.chain import Chain, Space
+from spear_core.coupled.chain import Chain
 
 MEMORY = 0.98  # κ of RAAR: from 0.95 down, false minima hold the walkers
 SPREAD = 0.5  # of the starts' sizes, as the standard deviation of their logarithm
@@ -24,32 +26,24 @@ ENOUGH = 0.5  # share of the walkers after whose arrival the others need not be 
 def random_starts(
     chain: Chain, spaces: tuple[Space, ...], count: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """Random points of A of the size that samples have: Z and Y, each (k, m, count), float32."""
+    """Random points of A of the size that samples have: z and y, each (k, m, count), float32."""
     k = chain.relations
     sizes = torch.exp(SPREAD * torch.randn(count, generator=generator)).to(chain.size)
     columns = []
     for j, space in enumerate(spaces):
         u = torch.randn(space.basis.shape[1], count, generator=generator).to(space.basis)
-        u = u / u.norm(dim=0).clamp_min(torch.finfo(u.dtype).tiny)
-        columns.append(space.offset[:, None] + space.basis @ (chain.size[min(j, k - 1)] * sizes * u))
-    z, y = _unstacked(columns, chain.width)
+        columns.append(space.at(chain.size[min(j, k - 1)] * sizes * normalize(u, dim=0)))
+    z, y = _unstacked(columns, len(chain.layers[0].bias))
     return z.to(torch.float32), y.to(torch.float32)
 
 
 def walk(
     spaces: tuple[Space, ...], z: Tensor, y: Tensor, *, steps: int = LONGEST_WALK, deadline: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """RAAR until half of the walkers have arrived.
+    """RAAR until half of the walkers have arrived, or so many steps are taken, or the deadline has passed.
 
-    Args:
-        spaces: of the k + 1 layers, in the dtype of the walkers.
-        z: starts, weighted, shape (k, m, K).
-        y: the same for the activations.
-        steps: at most.
-        deadline: `time.monotonic()` after which to take no further step.
-
-    Returns:
-        Z and Y on the graph of relu, each (k, m, K), and their relative distance from the spaces, shape (K,).
+    From weighted starts z and y, each (k, m, K), in the dtype of the spaces, to z and y on the graph of relu, and their
+    relative distance from the spaces, shape (K,).
     """
     step = 0
     while True:
@@ -60,8 +54,9 @@ def walk(
             apart = (z_affine - z_graph).square() + (y_affine - y_graph).square()
             length = z_affine.square() + y_affine.square()
             gap = (apart.sum(dim=(0, 1)) / length.sum(dim=(0, 1))).sqrt()
-            arrived = float((gap < ARRIVED).to(torch.float64).mean())
-            if step >= steps or arrived >= ENOUGH or time.monotonic() > deadline:
+            # who has arrived is asked last: on a GPU it is the one question of the walk that waits for an answer
+            late = step >= steps or time.monotonic() > deadline
+            if late or float((gap < ARRIVED).to(torch.float64).mean()) >= ENOUGH:
                 return z_graph, y_graph, gap
         z = MEMORY * (z + z_graph) + (1 - 2 * MEMORY) * z_affine
         y = MEMORY * (y + y_graph) + (1 - 2 * MEMORY) * y_affine

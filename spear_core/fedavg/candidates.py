@@ -1,4 +1,4 @@
-"""Candidates for the directions of an update: random starts, mixtures of similar samples, and sparse directions.
+"""Candidates for the directions of an update: random starts, and sparse directions.
 
 Training carries units across their kinks, so among the rows that a sample's scores make most surely zero there are
 strays. One set of rows without any is enough (`random_candidates`), or a fit that strays do not pull (`sparse`).
@@ -6,20 +6,17 @@ strays. One set of rows without any is enough (`random_candidates`), or a fit th
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
-from spear_core.consistency.deflation import orthogonal_complement
 from spear_core.fedavg.robust import robust_solution
-from spear_core.halfspace.search import alternate, labels, project
-from spear_core.spear.low_rank import LowRank
+from spear_core.halfspace.alternation import alternate, labels, project
+from spear_core.linalg import orthogonal_complement, units
 from spear_core.spear.sampling import draw_directions
-from spear_core.spear.sparsity import COARSE_ZERO, FULLY_EXPLORED, descend
-from spear_core.spear.zeros import Zeros, shared_kernel
+from spear_core.spear.sparsity import COARSE_ZERO
 
 SUREST = (0.1, 0.15, 0.25, 0.35)  # share of the rows taken for zeros, look by look
 TRUSTED = 0.15  # share of the rows that sets are drawn from
 DRAWS = 64  # null vectors per candidate
-SAME = 1 - 1e-6  # cosine from which two directions are one
-MOST_DESCENTS = 4  # directions inside shared spaces that one round looks at, or a few more
 
 
 def random_candidates(rows: Tensor, space: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
@@ -29,8 +26,7 @@ def random_candidates(rows: Tensor, space: Tensor, count: int, generator: torch.
     for share in SUREST:
         looks.append(alternate(rows, space, z, round(share * len(rows)), generator=generator))
         z = project(space, labels(rows @ looks[-1]))
-    q = torch.cat([*looks[1:], _sparsest(rows, z, generator)], dim=1).to(torch.float64)
-    return q / q.norm(dim=0)
+    return units(torch.cat([*looks[1:], _sparsest(rows, z, generator)], dim=1).to(torch.float64))
 
 
 def _sparsest(rows: Tensor, scores: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -39,34 +35,12 @@ def _sparsest(rows: Tensor, scores: Tensor, generator: torch.Generator | None) -
     trusted = min(m, max(2 * b, round(TRUSTED * m)))
     best = []
     for surest in scores.topk(trusted, dim=0, largest=False).indices.T:
-        inside = rows[surest]
-        inside = inside / inside.norm(dim=1, keepdim=True).clamp_min(torch.finfo(inside.dtype).tiny)
+        inside = normalize(rows[surest], dim=1, eps=torch.finfo(rows.dtype).tiny)
         drawn = draw_directions(inside, DRAWS, generator=generator).directions
         drawn = torch.nan_to_num(drawn / drawn.norm(dim=1, keepdim=True), nan=1.0)
         entries = (rows @ drawn.T).abs()
         best.append(drawn[(entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0).argmax()])
     return torch.stack(best, dim=1)
-
-
-def told_apart(
-    low_rank: LowRank, found: Zeros, explored: list[Tensor], generator: torch.Generator | None
-) -> Tensor:
-    """The sparsest directions in the small spaces that zeros shared by similar samples leave, unit columns (b, K).
-
-    Args:
-        low_rank: the split of the update.
-        found: candidates.
-        explored: such spaces that have been searched; those of this call are added.
-        generator: CPU generator.
-    """
-    inside: list[Tensor] = []
-    for q, rows in zip(found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True):
-        if len(inside) < MOST_DESCENTS and not any(float((q @ kernel).norm()) > SAME for kernel in explored):
-            kernel, rows = shared_kernel(low_rank, rows)
-            if 1 < kernel.shape[1] <= FULLY_EXPLORED:
-                explored.append(kernel)
-                inside += descend(low_rank, kernel, rows, generator=generator)
-    return torch.stack(inside, dim=1) if inside else found.directions[:, :0]
 
 
 def sparse(rows: Tensor, c: Tensor) -> Tensor:

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Reconstruction
-from spear_core.tolerances import noise_per_entry
+from spear_core.spear.records import Reconstruction
 
 ROOM = 2.0  # times the expected error: what one draw of the rounding may well be
 
@@ -22,14 +21,9 @@ ROOM = 2.0  # times the expected error: what one draw of the rounding may well b
 def update_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor) -> Tensor:
     """What rounding may have done to each row, root mean square relative to the inputs' largest entry, shape (k,).
 
-    Args:
-        low_rank: the split of the update.
-        found: the batch, k of b samples.
-        zeros: which entries of L Q̄ are zero, shape (m, k).
+    `zeros` says which entries of L Q̄ are zero, shape (m, k).
     """
-    m, n = low_rank.factor.shape[0], low_rank.rows.shape[1]
-    S = low_rank.singular_values[: low_rank.batch_size]
-    floor = max(low_rank.floor, torch.finfo(torch.float64).eps * float(S[0]))
+    n, S = low_rank.rows.shape[1], low_rank.singular_values[: low_rank.batch_size]
     C, X = found.coefficients, found.inputs
     Q = found.directions * found.lengths
     gram = X @ X.T
@@ -41,7 +35,7 @@ def update_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor) -> Ten
         apart = gram - gram[i] - gram[:, i, None] + size[i]  # of x_k − x_i and x_l − x_i
         squares.append(((moved[i].T @ (within * apart)) * moved[i].T).sum())
     direct = C.square().sum(dim=1) * (n + size)
-    rms = ((torch.stack(squares) + direct) / n).sqrt() * noise_per_entry(floor, (m, n))
+    rms = ((torch.stack(squares) + direct) / n).sqrt() * low_rank.entry_noise
     return ROOM * rms / X.abs().max()
 
 

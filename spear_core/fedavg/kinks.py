@@ -5,6 +5,7 @@ the other side in the client; and one unit on the wrong side in one step moves t
 rounding. Such units are few, so they are mirrored, z ← −z, one after the other, as long as the replay comes closer.
 """
 
+import time
 from collections.abc import Sequence
 
 import torch
@@ -19,49 +20,47 @@ TRIES = 16  # units, the nearest first, that are tried at each of these
 
 
 def replayed_residuals(
-    client: Client, inputs: Tensor, labels: Tensor, schedule: Tensor, *, limit: float, reach: float
+    client: Client,
+    inputs: Tensor,
+    labels: Tensor,
+    schedule: Tensor,
+    *,
+    limit: float,
+    reach: float,
+    deadline: float = float("inf"),
 ) -> list[float]:
     """How far each layer's replayed update is off, with units mirrored where rounding allows it and the update asks it.
 
-    Args:
-        client: the simulated client.
-        inputs: c in the basis V, shape (b, b).
-        labels: shape (b,).
-        schedule: weight of every sample in every step, shape (T, b).
-        limit: residual at which to be content.
-        reach: how far rounding may move z, relative to the layer's root mean square.
+    Inputs, labels and schedule are those of `Client.train`. Rounding may move z by `reach`, relative to the layer's
+    root mean square; a residual of `limit` is enough; after the deadline no further unit is tried.
     """
-    mirrored: list[Kink] = []
-    residuals, near = _replay(client, inputs, labels, schedule, mirrored, reach)
-    while max(residuals) > limit and len(mirrored) < MOST_MIRRORED and near:
-        tried = [
-            (_replay(client, inputs, labels, schedule, [*mirrored, kink], reach), kink)
-            for kink in near[:TRIES]
-        ]
-        (better, nearer), kink = min(tried, key=lambda one: max(one[0][0]))
-        if not max(better) < max(residuals):
+
+    # every z exists inside the replay only, which therefore looks for the units and mirrors them on its way
+    def replay(mirrored: Sequence[Kink]) -> tuple[list[float], list[Kink], Sequence[Kink]]:
+        """Residuals, the units within reach that are not mirrored, the nearest first, and those that are."""
+        near: list[tuple[float, Kink]] = []
+
+        def look(step: int, layer: int, z: Tensor) -> Tensor:
+            size, sign = z.abs() / z.square().mean().sqrt(), torch.ones_like(z)
+            for sample, unit in ((size <= reach) & (schedule[step] > 0)[:, None]).nonzero().tolist():
+                if (kink := (step, layer, sample, unit)) not in mirrored:
+                    near.append((float(size[sample, unit]), kink))
+            for *place, sample, unit in mirrored:
+                if place == [step, layer]:
+                    sign[sample, unit] = -1
+            return z * sign
+
+        residuals = client.residuals(client.train(inputs, labels, schedule, look=look))
+        return residuals, [kink for _, kink in sorted(near)], mirrored
+
+    # the unit whose mirror image brings the replay closest, and from there the next one
+    best = replay(())
+    for _ in range(MOST_MIRRORED):
+        residuals, near, mirrored = best
+        if not max(residuals) > limit:
             break
-        residuals, near = better, nearer
-        mirrored.append(kink)
-    return residuals
-
-
-def _replay(
-    client: Client, inputs: Tensor, labels: Tensor, schedule: Tensor, mirrored: Sequence[Kink], reach: float
-) -> tuple[list[float], list[Kink]]:
-    """Residuals, and the units within reach of their kinks that are not mirrored yet, the nearest first."""
-    near: list[tuple[float, Kink]] = []
-
-    def look(step: int, layer: int, z: Tensor) -> Tensor:
-        size = z.abs() / z.square().mean().sqrt()
-        for sample, unit in ((size <= reach) & (schedule[step] > 0)[:, None]).nonzero().tolist():
-            if (kink := (step, layer, sample, unit)) not in mirrored:
-                near.append((float(size[sample, unit]), kink))
-        sign = torch.ones_like(z)
-        for at in mirrored:
-            if at[:2] == (step, layer):
-                sign[at[2], at[3]] = -1
-        return z * sign
-
-    residuals = client.residuals(client.train(inputs, labels, schedule, look=look))
-    return residuals, [kink for _, kink in sorted(near)]
+        tried = [replay((*mirrored, kink)) for kink in near[:TRIES] if time.monotonic() < deadline]
+        best = min([best, *tried], key=lambda one: max(one[0]))
+        if best[0] is residuals:
+            break
+    return best[0]

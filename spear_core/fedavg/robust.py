@@ -8,11 +8,7 @@ POWER = 0.5  # of the residuals whose sum is made small
 
 
 def robust_solution(matrix: Tensor, values: Tensor) -> Tensor:
-    """Vector x of small Σ |A x − y|^½, shape (…, k, 1), by iteratively reweighted least squares.
-
-    Args:
-        matrix: A, shape (…, r, k), r ≥ k.
-        values: y, shape (…, r, 1).
+    """Vector x of small Σ |A x − y|^½, (…, k, 1), by iteratively reweighted least squares; A is (…, r, k), r ≥ k.
 
     >>> A = torch.tensor([[1.0], [1.0], [1.0], [1.0]], dtype=torch.float64)
     >>> y = torch.tensor([[2.0], [2.0], [2.0], [100.0]], dtype=torch.float64)

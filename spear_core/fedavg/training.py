@@ -3,26 +3,27 @@
 The inputs are x = c Vᵀ, V an orthonormal basis of the row space, and all that training ever adds to W₁ lies in the
 same space. So the first layer may be replaced by W₁ V (m×b), and the client be replayed with b inputs instead of n.
 Nor are weights written down: after t steps they are W₀ − η Σ_s D_sᵀ Y_s, thin products that are applied one
-after the other.
+after the other: of every layer D, shape (…, T b, m), and Y, shape (…, T b, n), so that its update is η Dᵀ Y.
+
+Inputs are c in the basis V, one a row; a schedule, shape (…, T, b), is the weight of every sample in every step.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from spear_core.certificate.backprop import activate, forward, in_row_space
+from spear_core.certificate.output_errors import label_cosines
 from spear_core.client.messages import minibatches
-from spear_core.consistency.relation import value_and_slope
 from spear_core.errors import InputError
-from spear_core.problem import Problem
-from spear_core.spear.reconstruction import Forward
-from spear_core.tolerances import weight_rounding
+from spear_core.problem import LinearLayer
+from spear_core.search import Target
 
-History = list[tuple[Tensor, Tensor]]  # of every layer D and Y: its weights are now W − η Dᵀ Y
+History = list[tuple[Tensor, Tensor]]  # D and Y of every layer: its weights are now W − η Dᵀ Y
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,7 @@ class LocalTraining:
     batch_size: int | None = None
 
     def schedule(self, order: Tensor) -> Tensor:
-        """Weight of every sample in every step, shape (T, b): 1 / (size of the minibatch), or 0.
-
-        Args:
-            order: the samples in the order in which every epoch goes through them, shape (b,).
-        """
+        """1 / (size of the minibatch), or 0, for samples in the order in which every epoch goes through them, (b,)."""
         weights = torch.zeros(self.steps, len(order), dtype=torch.float64, device=order.device)
         for row, chosen in zip(weights, islice(minibatches(len(order), self.batch_size), self.steps)):
             row[order[chosen.to(order.device)]] = 1 / len(chosen)
@@ -54,10 +51,6 @@ class LocalTraining:
     def is_gradient(self) -> bool:
         """Whether the update is a gradient times η: one step on all samples."""
         return self.steps == 1 and self.batch_size is None
-
-    def is_full_batch(self, b: int) -> bool:
-        """Whether every step sees all b samples."""
-        return self.batch_size is None or self.batch_size >= b
 
 
 def local_training(steps: int | None, lr: float | None, batch_size: int | None) -> LocalTraining | None:
@@ -80,62 +73,34 @@ def local_training(steps: int | None, lr: float | None, batch_size: int | None) 
 
 @dataclass(frozen=True)
 class Client:
-    """The network before training, in the coordinates of the row space, and the update that it sent; float64.
+    """The network before training, in the coordinates of the row space, and the update that it sent.
 
     Attributes:
-        weights: W₁ V, W₂, W₃ …
-        biases: β₁, β₂ …
-        activations: σ₁, σ₂ … of all layers but the last.
-        updates: of the weights, the first one times V.
-        bias_updates: of the biases.
+        layers: float64, with updates in the place of gradients; the first one with W₁ V in the place of W₁.
         scale: singular values S of the first update: c in V is S times c in the rows R = S Vᵀ.
         rounding: relative size of what the rounding of the client's own weights leaves in the update.
         lr: η.
     """
 
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor, ...]
-    activations: tuple[Callable[[Tensor], Tensor] | None, ...]
-    updates: tuple[Tensor, ...]
-    bias_updates: tuple[Tensor, ...]
+    layers: tuple[LinearLayer, ...]
     scale: Tensor
     rounding: float
     lr: float
 
     @classmethod
-    def of(cls, problem: Problem, forward: Forward, training: LocalTraining) -> "Client":
-        """The client that trained on this problem's layers, whose "gradients" are the update."""
-        low_rank, layers = forward.low_rank, problem.layers
-        scale = low_rank.singular_values[: low_rank.batch_size]
-        later = layers[1:]
-        weights = (forward.weights / scale[:, None]).T
-        updates = (low_rank.factor * scale, *(layer.weight_grad.to(torch.float64) for layer in later))
-        return cls(
-            weights=(weights, *(layer.weight.to(torch.float64) for layer in later)),
-            biases=tuple(layer.bias.to(torch.float64) for layer in layers),
-            activations=tuple(layer.activation for layer in layers[:-1]),
-            updates=updates,
-            bias_updates=tuple(layer.bias_grad.to(torch.float64) for layer in layers),
-            scale=scale,
-            rounding=weight_rounding(
-                [layer.weight for layer in layers], [layer.weight_grad for layer in layers], training.steps
-            ),
-            lr=training.lr,
-        )
+    def of(cls, target: Target, training: LocalTraining) -> "Client":
+        """The client that trained on this target's layers, whose "gradients" are the update."""
+        return cls(*in_row_space(target), target.problem.weight_rounding(training.steps), training.lr)
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """W₁ V, W₂, W₃ … before training."""
+        return [layer.weight for layer in self.layers]
 
     def labels(self, inputs: Tensor, output_grads: Tensor) -> Tensor:
-        """The class whose back-propagated error matches each sample's column of ∂L/∂Z best, shape (b,).
-
-        Args:
-            inputs: c in the basis V, shape (b, b).
-            output_grads: η Σ_t ∂L/∂z of the first layer, shape (b, m).
-        """
-        _, slopes, output = self._forward(inputs, [])
-        errors = output.softmax(dim=1)[:, None, :] - torch.eye(output.shape[1]).to(output)
-        for weight, slope in zip(self.weights[:0:-1], slopes[::-1]):
-            errors = (errors @ weight) * slope[:, None, :]
-        match = (errors * output_grads[:, None, :]).sum(dim=2) / errors.norm(dim=2)
-        return match.argmax(dim=1)
+        """The class whose back-propagated error matches each sample's η Σ_t ∂L/∂z of the first layer best, (b,)."""
+        played = forward(self.layers, inputs @ self.layers[0].weight.T + self.layers[0].bias)
+        return label_cosines(played, output_grads).argmax(dim=0)
 
     def train(
         self,
@@ -146,63 +111,42 @@ class Client:
         *,
         look: Callable[[int, int, Tensor], Tensor] | None = None,
     ) -> History:
-        """Local training on cross-entropy: for every layer D and Y of all steps, so that its update is η Dᵀ Y.
+        """Local training on cross-entropy, of one client or of several with schedules of their own.
 
-        Args:
-            inputs: c in the basis V, shape (b, b).
-            labels: shape (b,).
-            schedule: weight of every sample in every step, shape (…, T, b), of one client or of several.
-            past: what the steps before these left behind, of one client.
-            look: sees step, layer and z of every hidden layer, and returns the z to go on with.
-
-        Returns:
-            D, shape (…, T b, m), and Y, shape (…, T b, n), of every layer.
+        `past` is what the steps before these left behind, of one client; `look` sees step, layer and z of every hidden
+        layer, and returns the z to go on with.
         """
-        targets = F.one_hot(labels, len(self.biases[-1])).to(inputs)
+        # before the first step: thin products of no rows
+        targets = F.one_hot(labels, len(self.layers[-1].bias)).to(inputs)
         clients = schedule.shape[:-2]
-        inputs = inputs.expand(*clients, *inputs.shape)
-        history = [(D.expand(*clients, *D.shape), Y.expand(*clients, *Y.shape)) for D, Y in past or []]
+        history = past or [(weight.new_zeros(0, len(weight)), weight[:0]) for weight in self.weights]
+        history = [(D.expand(*clients, *D.shape), Y.expand(*clients, *Y.shape)) for D, Y in history]
         for step, weights in enumerate(schedule.unbind(dim=-2)):
-            values, slopes, output = self._forward(inputs, history, look and partial(look, step))
-            grads = (output.softmax(dim=-1) - targets) * weights[..., None]
-            thin = []
-            for layer in reversed(range(len(self.weights))):
-                thin.append((grads, values[layer]))
-                if layer:
-                    back = grads @ self.weights[layer]
-                    if history:
-                        D, Y = history[layer]
-                        back = back - self.lr * ((grads @ D.mT) @ Y)
-                    grads = back * slopes[layer - 1]
-            new = thin[::-1]
-            longer = zip(history, new)
-            history = [(torch.cat([D, d], -2), torch.cat([Y, y], -2)) for (D, Y), (d, y) in longer] or new
+            # forward and back through the weights as they are by now
+            values, slopes = [inputs.expand(*clients, *inputs.shape)], []
+            for number, (layer, (D, Y)) in enumerate(zip(self.layers, history)):
+                y = values[-1]
+                z = y @ layer.weight.T + layer.bias
+                z = z - self.lr * ((y @ Y.mT) @ D + D.sum(dim=-2, keepdim=True))
+                if number < len(self.layers) - 1:
+                    value, slope = activate(layer, look(step, number, z) if look else z)
+                    values.append(value)
+                    slopes.append(slope)
+            grads = [(z.softmax(dim=-1) - targets) * weights[..., None]]
+            for weight, (D, Y), slope in zip(self.weights[:0:-1], history[:0:-1], slopes[::-1]):
+                grads.append((grads[-1] @ weight - self.lr * ((grads[-1] @ D.mT) @ Y)) * slope)
+            # the thin product of this step
+            history = [
+                (torch.cat([D, grad], dim=-2), torch.cat([Y, value], dim=-2))
+                for (D, Y), grad, value in zip(history, grads[::-1], values)
+            ]
         return history
 
     def residuals(self, history: History) -> list[float]:
         """Relative distance of the replayed update from the one that was sent, the worst tensor of each layer."""
         found = []
-        for (D, Y), update, bias_update in zip(history, self.updates, self.bias_updates):
-            weight = (self.lr * D.T @ Y - update).norm() / update.norm()
-            bias = (self.lr * D.sum(dim=0) - bias_update).norm() / bias_update.norm()
+        for (D, Y), layer in zip(history, self.layers):
+            weight = (self.lr * D.T @ Y - layer.weight_grad).norm() / layer.weight_grad.norm()
+            bias = (self.lr * D.sum(dim=0) - layer.bias_grad).norm() / layer.bias_grad.norm()
             found.append(float(torch.maximum(weight, bias)))
         return found
-
-    def _forward(
-        self, inputs: Tensor, history: History, look: Callable[[int, Tensor], Tensor] | None = None
-    ) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Inputs of every layer, slopes of every activation, and the output, after the steps in `history`."""
-        y, values, slopes = inputs, [], []
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases)):
-            values.append(y)
-            z = y @ weight.T + bias
-            if history:
-                D, Y = history[layer]
-                z = z - self.lr * ((y @ Y.mT) @ D + D.sum(dim=-2, keepdim=True))
-            if layer < len(self.activations):
-                z = look(layer, z) if look else z
-                activation = self.activations[layer]
-                assert activation is not None  # only the output layer has none
-                y, slope = value_and_slope(activation, z)
-                slopes.append(slope)
-        return values, slopes, z

@@ -3,175 +3,125 @@
 A candidate near a sample's direction is fitted to its zeros, ever more finely, in float64. It is confirmed if
 
 1. its zeros are enough and leave one direction only, even with any two of them taken away
-   (`halfspace_zeros.weigh`). Two similar samples share most zeros, and one further row picks *some* mixture of
+   (`uniqueness.weigh`). Two similar samples share most zeros, and one further row picks *some* mixture of
    them: a plain rank test would believe it;
 2. its zeros are a half-space: some c has M c ≤ 0 on them and M c > 0 on all other rows. The zeros of a mixture
    are an intersection of half-spaces, which the m points in ℝᵇ hardly ever separate.
 
 Where the zeros leave a plane or a small space, similar samples lie in it, and steps 2 and 3 of SPEAR are
-repeated inside (`sparsity.descend`).
+repeated inside (`sparsity.explored_spaces`).
+
+Directions are unit columns q, shape (b, K); masks of rows are columns too, shape (m, K).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from spear_core.linalg import beside, is_first, orthonormal, units
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import UNDECIDED
-from spear_core.spear.sparsity import (
-    COARSE_ZERO,
-    FULLY_EXPLORED,
-    INDEPENDENT,
-    default_threshold,
-    descend,
-    zero_tolerance,
-)
-from spear_core.spear.zeros import Zeros, fit, shared_kernel, weigh
+from spear_core.spear.sparsity import COARSE_ZERO, explored_spaces
+from spear_core.spear.uniqueness import Zeros, weigh
+from spear_core.spear.zeros import default_threshold, fit, zero_tolerance
+from spear_core.tolerances import INDEPENDENT, SAME_DIRECTION
 
-SAME = 1 - 1e-6  # cosine from which two candidates are one direction, to a float32 candidate's accuracy
 HINGE_STEPS = 80  # nine in ten true patterns are separated after that, the others but for a few rows
 HINGE_LOOK = 16  # steps between two looks at who is separated
 STRAYS = 0.01  # share of the rows that may then still be on the wrong side
 SMALL_SPACE = 0.25  # share of b, below which separating rows by what is left is evidence of its own
 FEW_STRAYS = 0.005  # the same share there
-MOST_UNSURE = 32
-MOST_DESCENTS = 4  # kernels of several dimensions that are searched per call
+MOST_UNSURE = 32  # directions that wait for a narrower space
+MOST_SPACES = 4  # shared by similar samples, that are searched per round
 
 
-@dataclass(frozen=True)
+@dataclass
 class Confirmed:
-    """What is known so far.
+    """What is known so far; it grows as candidates are judged.
 
     Attributes:
-        directions: q_i as unit columns, shape (b, k), float64.
-        unsure: unique directions that chance may have pinned down; None if there are none.
+        low_rank: the split of G.
+        whole: orthonormal basis of the scores z = M c that are possible, shape (m, b).
+        directions: q_i of the samples found, unit columns, shape (b, k), float64.
+        unsure: unique directions that chance may have pinned down.
         explored: kernels of several dimensions that have been searched, orthonormal columns.
     """
 
+    low_rank: LowRank
+    whole: Tensor
     directions: Tensor
     unsure: Zeros | None = None
-    explored: tuple[Tensor, ...] = ()
+    explored: list[Tensor] = field(default_factory=list)
 
-    @property
-    def count(self) -> int:
-        """How many."""
-        return self.directions.shape[1]
+    def judge(self, candidates: Tensor, space: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Confirm candidates, of any length and float dtype; which of them are known by now, shape (K,).
 
-    def holds(self, q: Tensor) -> Tensor:
-        """Which of the unit columns are known, shape (K,)."""
-        return ((self.directions.T @ q).abs() > SAME).any(dim=0)
+        `space` is an orthonormal basis of the scores that the samples found leave, shape (m, r).
+        """
+        L = self.low_rank.factor
+        # who was waiting for a narrow space
+        if self.unsure is not None and self._is_narrow(space):
+            waiting, self.unsure = self.unsure, None
+            self._join(waiting, space)
+        # most candidates are far from any sample: a coarse count of zeros spares them the fit
+        candidates = units(candidates.to(torch.float64))
+        entries = (L @ candidates).abs()
+        zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
+        q = self._new(candidates[:, zeros >= default_threshold(self.low_rank) * len(entries)])
+        for kernel in self.explored:
+            q = q[:, (kernel.T @ q).norm(dim=0) <= 1 - SAME_DIRECTION]
+        if q.shape[1]:
+            found = weigh(self.low_rank, self._new(fit(self.low_rank, q)), generator=generator)
+            self._join(found, space)
+            # similar samples, told apart inside the space that their shared zeros leave
+            spaces = explored_spaces(
+                self.low_rank, found.pick(found.shared), self.explored, generator=generator
+            )
+            for inside in islice(spaces, MOST_SPACES):
+                self._join(weigh(self.low_rank, self._new(inside), generator=generator), space)
+        return self._knows(candidates)
 
-    def has_explored(self, q: Tensor) -> bool:
-        """Whether a direction lies in a kernel that has been searched."""
-        return any(float((q @ kernel).norm()) > SAME for kernel in self.explored)
+    def _join(self, found: Zeros, space: Tensor) -> None:
+        """Add the directions that are independent, unique, and whose zeros are a half-space.
 
+        Where few zeros tell two similar samples apart, chance can pin down a mixture. It takes the narrow space
+        that the other samples leave for z to refuse it.
+        """
+        entries = (self.low_rank.factor @ found.directions).abs()
+        decided = ~found.rows | (entries <= UNDECIDED * zero_tolerance(self.low_rank, found.directions))
+        good, unsure = found.firm.clone(), found.unique & ~found.firm
+        good[found.firm] = is_halfspace(self.whole, found.rows[:, found.firm], decided[:, found.firm], STRAYS)
+        if self._is_narrow(space):
+            good[unsure] = is_halfspace(space, found.rows[:, unsure], decided[:, unsure], FEW_STRAYS)
+        self.directions = with_independent(self.directions, found.directions[:, good])
+        waiting = found.pick(unsure & ~good)
+        waiting = waiting if self.unsure is None else self.unsure + waiting
+        self.unsure = waiting.pick(self._unknown(waiting.directions)[:MOST_UNSURE])
 
-def confirm(
-    low_rank: LowRank,
-    spaces: tuple[Tensor, Tensor],
-    candidates: Tensor,
-    confirmed: Confirmed,
-    *,
-    generator: torch.Generator | None = None,
-) -> tuple[Confirmed, Tensor]:
-    """Judge candidates.
+    def _is_narrow(self, space: Tensor) -> bool:
+        return space.shape[1] <= SMALL_SPACE * self.whole.shape[1]
 
-    Args:
-        low_rank: the split of G.
-        spaces: orthonormal bases of the scores z = M c, of all and of those that are left, (m, b) and (m, r).
-        candidates: as columns, shape (b, K), any float dtype.
-        confirmed: what is known so far.
-        generator: CPU generator.
+    def _knows(self, q: Tensor) -> Tensor:
+        return ((self.directions.T @ q).abs() > 1 - SAME_DIRECTION).any(dim=0)
 
-    Returns:
-        What is known now, and which candidates are known by now, shape (K,).
-    """
-    if confirmed.unsure is not None and _is_narrow(spaces):
-        confirmed = _join(low_rank, spaces, replace(confirmed, unsure=None), confirmed.unsure)
-    candidates = _units(candidates.to(torch.float64))
-    entries = (low_rank.factor @ candidates).abs()
-    zeros = (entries < COARSE_ZERO * entries.mean(dim=0)).sum(dim=0)
-    q = _new(candidates[:, zeros >= default_threshold(low_rank) * len(entries)], confirmed)
-    q = q[:, [k for k, column in enumerate(q.T) if not confirmed.has_explored(column)]]
-    if not q.shape[1]:
-        return confirmed, confirmed.holds(candidates)
-    found = weigh(low_rank, _new(fit(low_rank, q), confirmed), generator=generator)
-    confirmed = _join(low_rank, spaces, confirmed, found)
-    descents = 0
-    for direction, rows in zip(
-        found.directions[:, found.shared].T, found.rows[:, found.shared].T, strict=True
-    ):
-        if descents < MOST_DESCENTS and not confirmed.has_explored(direction):
-            confirmed = _descend(low_rank, spaces, confirmed, rows, generator)
-            descents += 1
-    return confirmed, confirmed.holds(candidates)
+    def _new(self, q: Tensor) -> Tensor:
+        return q[:, self._unknown(q)]
 
-
-def _descend(
-    low_rank: LowRank,
-    spaces: tuple[Tensor, Tensor],
-    confirmed: Confirmed,
-    rows: Tensor,
-    generator: torch.Generator | None,
-) -> Confirmed:
-    """Search the kernel that shared zeros leave."""
-    kernel, rows = shared_kernel(low_rank, rows)
-    if kernel.shape[1] < 2:
-        return confirmed
-    if kernel.shape[1] <= FULLY_EXPLORED:
-        confirmed = replace(confirmed, explored=(*confirmed.explored, kernel))
-    inside = descend(low_rank, kernel, rows, generator=generator)
-    if not inside:
-        return confirmed
-    sparse = weigh(low_rank, _new(torch.stack(inside, dim=1), confirmed), generator=generator)
-    return _join(low_rank, spaces, confirmed, sparse)
+    def _unknown(self, q: Tensor) -> Tensor:
+        """Numbers of the columns that are neither known nor parallel to an earlier one."""
+        unknown = (~self._knows(q)).nonzero().flatten()
+        q = q[:, unknown]
+        return unknown[is_first((q.T @ q).abs() > 1 - SAME_DIRECTION)]
 
 
-def _new(q: Tensor, confirmed: Confirmed) -> Tensor:
-    """Those unit columns that are not known and not parallel to an earlier one."""
-    return q[:, _are_new(q, confirmed)]
-
-
-def _are_new(q: Tensor, confirmed: Confirmed) -> Tensor:
-    """Numbers of the unit columns that are not known and not parallel to an earlier one."""
-    unknown = (~confirmed.holds(q)).nonzero().flatten()
-    q = q[:, unknown]
-    return unknown[~((q.T @ q).abs() > SAME).tril(-1).any(dim=1)]
-
-
-def _join(low_rank: LowRank, spaces: tuple[Tensor, Tensor], confirmed: Confirmed, found: Zeros) -> Confirmed:
-    """Add the directions that are new, independent, unique, and whose zeros are a half-space.
-
-    Where few zeros tell two similar samples apart, chance can pin down a mixture. It takes the narrow space
-    that the other samples leave for z to refuse it.
-    """
-    whole, left = spaces
-    entries, tolerance = (
-        (low_rank.factor @ found.directions).abs(),
-        zero_tolerance(low_rank, found.directions),
-    )
-    decided = ~found.rows | (entries <= UNDECIDED * tolerance)
-    good = found.firm.clone()
-    good[found.firm] = is_halfspace(whole, found.rows[:, found.firm], decided[:, found.firm], STRAYS)
-    unsure = found.unique & ~found.firm
-    if _is_narrow(spaces):
-        good[unsure] = is_halfspace(left, found.rows[:, unsure], decided[:, unsure], FEW_STRAYS)
-    waiting = found.pick(unsure & ~good)
-    waiting = waiting if confirmed.unsure is None else confirmed.unsure + waiting
-    directions = confirmed.directions
-    for q in found.directions[:, good].T:
-        basis = torch.linalg.qr(directions)[0]
-        independent = float((q - basis @ (basis.T @ q)).norm()) > INDEPENDENT
-        if independent and directions.shape[1] < len(q):
-            directions = torch.cat([directions, q[:, None]], dim=1)
-    confirmed = replace(confirmed, directions=directions)
-    return replace(confirmed, unsure=waiting.pick(_are_new(waiting.directions, confirmed)[:MOST_UNSURE]))
-
-
-def _is_narrow(spaces: tuple[Tensor, Tensor]) -> bool:
-    whole, left = spaces
-    return left.shape[1] <= SMALL_SPACE * whole.shape[1]
+def with_independent(known: Tensor, new: Tensor) -> Tensor:
+    """Known directions and, one after the other, those new ones that are independent of them; b at most."""
+    for q in new.split(1, dim=1):
+        if known.shape[1] < len(q) and float(beside(orthonormal(known), q).norm()) > INDEPENDENT:
+            known = torch.cat([known, q], dim=1)
+    return known
 
 
 def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -> Tensor:
@@ -179,13 +129,7 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
 
     Accelerated gradient steps (Nesterov 1983) on the squared hinge loss Σ max(0, 1 − y z)², y = ±1, whose
     minimum is zero if there is such a z. Rows that a sample barely activates would take many steps more. Whoever is
-    separated is let go.
-
-    Args:
-        space: orthonormal columns, shape (m, r).
-        zeros: masks as columns, shape (m, K).
-        decided: which rows count, shape (m, K).
-        strays: share of the rows that may be on the wrong side.
+    separated is let go. Only decided rows count, and the share `strays` of all rows may be on the wrong side.
     """
     side = decided.to(space.dtype) * (1 - 2 * zeros.to(space.dtype))
     found = torch.zeros(side.shape[1], dtype=torch.bool, device=side.device)
@@ -203,7 +147,3 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
             if not len(moving):
                 break
     return found
-
-
-def _units(columns: Tensor) -> Tensor:
-    return columns / columns.norm(dim=0)

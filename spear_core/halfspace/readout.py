@@ -9,13 +9,15 @@ column space of the output layer's gradient, which has few dimensions, at most o
 m equations for b + d unknowns. L has orthonormal columns, so for a given pattern q = Lᵀ (a ∘ V t), and t minimises
 ‖a ∘ V t − L Lᵀ (a ∘ V t)‖ / ‖a ∘ V t‖: an eigenvalue problem of d dimensions. From random half-spaces, pattern and
 (q, t) take turns. A unit's entry of L q is near 0 or near V t; which of the two is its label, first fitted by a
-half-space, as `halfspace` does it, and in the end taken as it is.
+half-space, as `alternation` does it, and in the end taken as it is. Candidates are columns throughout: scores and
+patterns (m, K), directions q (b, K), errors t (d, K). Products of the columns of L and V are `crossed`, shape (m, b d),
+those of V alone `squared`, shape (m, d²).
 """
 
 import torch
 from torch import Tensor
 
-from spear_core.problem import Problem
+from spear_core.search import Target
 
 FITTED_STEPS, OWN_STEPS = 10, 10  # with patterns that are half-spaces, and with those that the entries tell
 ARRIVED = 1e-5  # squared relative residual of a candidate that is worth a fit in float64
@@ -23,31 +25,24 @@ RIDGE = 1e-6  # relative; keeps Cholesky factors alive where few units are activ
 FEW = 32  # dimensions of the errors up to which all products of L and V fit into memory
 
 
-def readout(problem: Problem) -> Tensor | None:
+def readout(target: Target) -> Tensor | None:
     """V = W₂ᵀ L₂, shape (m, d), float32: what ∂L/∂z is made of where units are active.
 
-    Returns:
-        None unless the next layer is the output layer, and its gradient has few dimensions.
+    None unless the next layer is the output layer, and its gradient has few dimensions.
     """
+    problem = target.problem
     if len(problem.layers) != 2 or problem.layers[1].activation is not None or problem.branches:
         return None
-    errors = problem.next_split().factor
+    errors = target.splits.of(1).factor
     if errors.shape[1] > FEW:
         return None
     return (problem.layers[1].weight.to(torch.float64).T @ errors).to(torch.float32)
 
 
 def alternate(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor) -> Tensor:
-    """Patterns and directions in turns, all candidates in step.
+    """Patterns and directions in turns, all candidates in step; those that have arrived, unit columns, best first.
 
-    Args:
-        factor: L, orthonormal columns, shape (m, b).
-        space: orthonormal basis of the scores z that are possible, shape (m, r).
-        V: see `readout`.
-        scores: z to start from, as columns, shape (m, K).
-
-    Returns:
-        q of the candidates that have arrived, best first, as unit columns, shape (b, k).
+    `space` is an orthonormal basis of the scores that are possible, shape (m, r).
     """
     m = len(factor)
     crossed = (factor[:, :, None] * V[:, None, :]).reshape(m, -1)
@@ -70,13 +65,7 @@ def alternate(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor) -> Tenso
 
 
 def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(q, t) that fit given patterns best, as columns, and the squared residual of each, relative.
-
-    Args:
-        active: a as columns of 0 and 1, shape (m, K).
-        crossed: products of the columns of L and V, shape (m, b d).
-        squared: products of the columns of V, shape (m, d²).
-    """
+    """(q, t) that fit given patterns a, of 0 and 1, best, and the squared residual of each, relative."""
     K, d = active.shape[1], round(squared.shape[1] ** 0.5)
     projected = (active.T @ crossed).reshape(K, -1, d)  # Lᵀ diag(a) V
     gram = (active.T @ squared).reshape(K, d, d)
@@ -84,9 +73,8 @@ def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Ten
     lower = torch.linalg.cholesky_ex(gram)[0]
     half = torch.linalg.solve_triangular(lower, projected.mT, upper=False)
     share = half @ half.mT  # of ‖a ∘ V t‖² that lies in the span of L
-    share = torch.where(
-        share.abs() < 2, share, 0.0
-    )  # beyond 1, and no number, where V tells nothing of a pattern
+    # beyond 1, and no number, where V tells nothing of a pattern
+    share = torch.where(share.abs() < 2, share, 0.0)
     values, vectors = torch.linalg.eigh(share)
     t = torch.linalg.solve_triangular(lower.mT, vectors[:, :, -1:], upper=True)
     return (projected @ t)[:, :, 0].T, t[:, :, 0].T, 1 - values[:, -1]

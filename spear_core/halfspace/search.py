@@ -14,252 +14,144 @@ The zero set of column i is a half-space {j : M_j · c_i ≤ 0} among m known po
   vector of L there.
 
 From random starts, all candidates at once, the two are alternated; where the next layer is the output layer, what it
-says about ∂L/∂Z takes part (`halfspace_readout`). What converges is fitted to all its zeros in
-float64 and must be the only direction with these zeros (`halfspace_confirm`). Then it is taken out:
+says about ∂L/∂Z takes part (`readout`). What converges is fitted to all its zeros in
+float64 and must be the only direction with these zeros (`confirm`). Then it is taken out:
 c_k · q_i = 0 for every other sample k, so each q_i removes a dimension from the space of the c that are left.
 """
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from spear_core.consistency.deflation import orthogonal_complement
-from spear_core.halfspace import readout as halfspace_readout
-from spear_core.halfspace.confirm import Confirmed, confirm
-from spear_core.problem import Problem
+from spear_core.halfspace import readout
+from spear_core.halfspace.alternation import alternate, labels, project, scoring_space
+from spear_core.halfspace.confirm import Confirmed
+from spear_core.linalg import orthogonal_complement, orthonormal
+from spear_core.search import Budget, Method, State, Step, Target, stopped_late
+from spear_core.spear.completion import completed, expected_corners
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Forward, reconstruct
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Forward, Pool
+from spear_core.spear.search import conclude, pool_of
+from spear_core.spear.zeros import zeros_of
 
-SUREST = (0.3, 0.35, 0.4)  # share of the rows taken for zeros, look by look: about half of them are,
-# and the surest are right early; but similar samples differ in rows near zero only
-NARROW, NARROW_SUREST = (
-    0.1,
-    (0.38, 0.42, 0.45),
-)  # the same once at most this share of the samples is missing: in
-# the narrow space left for z it is known better, and those left are similar to others
+# share of the rows taken for zeros, look by look: about half of them are, and the surest are right early; but similar
+# samples differ in rows near zero only
+SUREST = (0.3, 0.35, 0.4)
+# the same once at most this share of the samples is missing: in the narrow space left for z it is known better, and
+# those left are similar to others
+NARROW, NARROW_SUREST = 0.1, (0.38, 0.42, 0.45)
 LAST, LAST_PATIENCE = 2, 3  # so few missing after so many rounds without a find are left to `completion`
-SMOOTHING = 1e-6  # keeps Cholesky factors alive in float32; true zeros leave a second eigenvalue above 0.01
-INVERSE_STEPS = 3  # of inverse iteration; the vector of the step before is a good start
-STEPS = 10  # alternations before candidates are looked at
+CORNERS = 8  # tried for these, times the expected number
 WALKERS, READOUT_WALKERS = 0.7, 3.0  # per missing sample; many of one round would find the same samples
-DUAL = 0.35  # share of the samples that may be missing for q to be sought apart from the known directions,
-DUAL_ROUNDS = 3  # except in every so many rounds without a find: the two ways have other dead ends
+# share of the samples that may be missing for q to be sought apart from the known directions, except in every so many
+# rounds without a find: the two ways have other dead ends
+DUAL, DUAL_ROUNDS = 0.35, 3
 READOUT_PATIENCE = 3  # rounds without a find after which the output layer is no longer believed
 FEWEST_WALKERS = 16
-CHUNK_NUMBERS = 2**22  # entries of the gathered rows held at a time
 RETRIES = 3  # times that directions are dropped which turn out to disagree with the rest
 STARTS_PER_SAMPLE = 200  # default budget
 
 
-@dataclass(frozen=True)
-class Found:
-    """State of the search after a round: what is confirmed, and where the candidates stand.
+def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
+    """Directions round by round from the attacked layer alone, then SPEAR's steps 4 and 5 on them; a `Search`.
 
-    Attributes:
-        directions: q_i as unit columns, shape (b, k), float64: ∂L/∂z_i ∝ L q_i.
-        unique: whether the zeros of each leave no other direction, even without two of them, shape (k,).
-        candidates: the q that are still searching, unit columns, shape (b, K).
-        rounds: rounds so far.
-        starts: random starts so far.
+    Samples that another method has proven are taken out from the start. By default 200 random starts per sample.
     """
+    # what another method has proven makes the problem smaller
+    began, low_rank = time.perf_counter(), target.low_rank
+    proven, drawn = before.proven_coefficients, before.samples_drawn
+    pool = pool_of(proven, target.forward, before.pool)
+    method = f"{before.method}+halfspace" if len(proven) else "halfspace"
+    state = replace(
+        before, step=Step.HALFSPACE, method=method, pool=pool, certificate=None, reconstruction=None
+    )
+    # the search itself, and the last few samples, where corners are cheaper than further rounds
+    for found, starts in rounds(target, budget, pool.known.directions):
+        state = replace(state, pool=pool_with(low_rank, found), samples_drawn=drawn + starts)
+        state = state.timed("halfspace", began)
+        yield state
+        began = time.perf_counter()
+    missing = low_rank.batch_size - len(state.pool)
+    if 0 < missing <= LAST and not budget.late:
+        corners = round(CORNERS * expected_corners(missing, len(low_rank.factor)))
+        pool = completed(state.pool, target.forward, corners, generator=budget.generator)
+        state = replace(state, pool=pool).timed("halfspace", began)
+        yield state
+    missing = low_rank.batch_size - len(state.pool)
+    state = replace(state, notes=stopped_late(budget, missing, f"{starts:,} random starts"))
+    yield from conclude(target, state, budget)
 
-    directions: Tensor
-    unique: Tensor
-    candidates: Tensor
-    rounds: int
-    starts: int
+
+def pool_with(low_rank: LowRank, directions: Tensor, unique: Tensor | None = None) -> Pool:
+    """A pool of directions, unit columns; each the only one that its zeros leave, unless said otherwise."""
+    zeros = zeros_of(low_rank, directions).sum(dim=0)
+    return Pool(directions, zeros, torch.ones_like(zeros, dtype=torch.bool) if unique is None else unique)
 
 
-def search(
-    problem: Problem,
-    low_rank: LowRank,
-    *,
-    generator: torch.Generator | None = None,
-    deadline: float | None = None,
-    known: Tensor | None = None,
-    max_starts: int | None = None,
-) -> Iterator[Found]:
-    """Find the directions of a batch from the attacked layer alone, round by round.
-
-    Args:
-        problem: the attacked layer, followed by ReLU.
-        low_rank: split of its weight gradient.
-        generator: CPU generator, source of all randomness.
-        deadline: value of `time.monotonic()` at which to stop.
-        known: directions found by another method, unit columns, shape (b, k); taken out from the start.
-        max_starts: give up after this many random starts; default: 200 per sample.
+def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Iterator[tuple[Tensor, int]]:
+    """The search itself, round by round; directions known from another method are taken out from the start.
 
     Yields:
-        The state after each round, at least once; the last one has all that was found.
+        After each round, at least one: q_i as unit columns, shape (b, k), float64, ∂L/∂z_i ∝ L q_i, each the only one
+        that its zeros leave; and the number of random starts so far.
     """
+    low_rank, forward, generator = target.low_rank, target.forward, budget.generator
     L, b = low_rank.factor, low_rank.batch_size
-    forward = Forward.of(low_rank, problem.attacked)
-    scores = scoring_space(forward)
-    rows, whole = L.to(torch.float32), orthonormal(scores).to(torch.float32)
-    max_starts = max_starts or STARTS_PER_SAMPLE * b
-    known = L.new_zeros(b, 0) if known is None else known.to(L)
-    confirmed = Confirmed(known)
-    retries, idle = RETRIES, 0
-    V = halfspace_readout.readout(problem)
-    q, ages, starts, rounds = rows.new_zeros(b, 0), torch.zeros(0, dtype=torch.int64, device=L.device), 0, 0
+    scores, rows = scoring_space(forward), L.to(torch.float32)
+    confirmed = Confirmed(
+        low_rank, orthonormal(scores).to(rows), L.new_zeros(b, 0) if known is None else known.to(L)
+    )
+    V = readout.readout(target)
+    walkers = [rows.new_zeros(b, 0) for _ in SUREST[1:]]  # those that wait for the second look, and so on
+    limit, retries, idle, starts = budget.max_samples or STARTS_PER_SAMPLE * b, RETRIES, 0, 0
+    missing = b - confirmed.directions.shape[1]
     while True:
-        missing = b - confirmed.count
+        # random starts in the space that the samples found leave for z
         left = orthogonal_complement(confirmed.directions)
-        space = orthonormal(scores @ left).to(torch.float32)
-        walkers = WALKERS if V is None else READOUT_WALKERS
-        fresh = max(FEWEST_WALKERS, round(walkers * missing)) - q.shape[1]
-        start = torch.randn(space.shape[1], max(0, fresh), generator=generator).to(space)
+        space = orthonormal(scores @ left).to(rows)
+        many = WALKERS if V is None else READOUT_WALKERS
+        fresh = max(0, max(FEWEST_WALKERS, round(many * missing)) - sum(q.shape[1] for q in walkers))
+        start = space @ torch.randn(space.shape[1], fresh, generator=generator).to(space)
         if V is None:
             surest = NARROW_SUREST if missing <= NARROW * b else SUREST
             dual = missing <= DUAL * b and (idle + 1) % DUAL_ROUNDS > 0
-            q, ages = _by_zeros(
-                rows, left.to(rows) if dual else None, space, (q, ages), start, surest, generator
-            )
-        else:  # who has not arrived is no better than a new start
-            q = halfspace_readout.alternate(rows, space, V, space @ start)
-            ages = ages.new_full((q.shape[1],), len(SUREST))
-        confirmed, settled = confirm(low_rank, (whole, space), q, confirmed, generator=generator)
-        agreeing = agreement_when_complete(forward, confirmed.directions)
-        if not agreeing.all() and retries > 0:
-            confirmed = replace(confirmed, directions=confirmed.directions[:, agreeing])
+            apart = left.to(rows) if dual else None
+            looked = project(space, labels(rows @ torch.cat(walkers, dim=1)))
+            looks = [
+                alternate(rows, space, z, round(share * len(rows)), left=apart, generator=generator)
+                for z, share in zip([start, *looked.split([q.shape[1] for q in walkers], 1)], surest)
+            ]
+        else:
+            looks = [readout.alternate(rows, space, V, start)]
+        # what has converged is taken out, and left alone; who was looked at in every way is let go
+        settled = confirmed.judge(torch.cat(looks, dim=1), space, generator=generator)
+        if V is None:  # behind the output layer, who has not arrived is no better than a new start
+            ends = settled.split([q.shape[1] for q in looks])
+            walkers = [q[:, ~there] for q, there in zip(looks[:-1], ends)]
+        starts += fresh
+        if confirmed.directions.shape[1] == b and retries > 0:
+            confirmed.directions = _agreeing(forward, confirmed.directions)
             retries -= 1
-        idle = idle + 1 if confirmed.count == b - missing else 0
+        yield confirmed.directions, starts
+        # when to believe the output layer no longer, and when to stop
+        missing, before = b - confirmed.directions.shape[1], missing
+        idle = idle + 1 if missing == before else 0
         if idle == READOUT_PATIENCE:
             V = None
-        kept = ~settled & (ages < len(SUREST) - 1)
-        q, ages = q[:, kept], ages[kept] + 1
-        starts, rounds = starts + start.shape[1], rounds + 1
-        unique = torch.ones(confirmed.count, dtype=torch.bool, device=L.device)
-        yield Found(confirmed.directions, unique, q, rounds, starts)
-        late = deadline is not None and time.monotonic() > deadline
-        last = b - confirmed.count <= LAST and idle >= LAST_PATIENCE
-        if confirmed.count >= b or starts >= max_starts or late or last:
+        stuck = missing <= LAST and idle >= LAST_PATIENCE
+        if missing == 0 or starts >= limit or budget.late or stuck:
             return
 
 
-def _by_zeros(
-    rows: Tensor,
-    left: Tensor | None,
-    space: Tensor,
-    walkers: tuple[Tensor, Tensor],
-    start: Tensor,
-    surest: tuple[float, ...],
-    generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor]:
-    """Directions (b, K) and their ages after one more look at each, from those so far and fresh starts (r, k)."""
-    q, ages = walkers
-    z = torch.cat([project(space, labels(rows @ q)), space @ start], dim=1)
-    ages = torch.cat([ages, ages.new_zeros(start.shape[1])])
-    looks = [
-        alternate(rows, space, z[:, ages == age], round(share * len(rows)), left=left, generator=generator)
-        for age, share in enumerate(surest)
-    ]
-    return torch.cat(looks, dim=1), ages.sort().values
-
-
-def scoring_space(forward: Forward) -> Tensor:
-    """M = W Rᵀ + β ḡᵀ with ḡ = Lᵀ g, so that every sample is z_i = M c_i, shape (m, b), float64."""
-    layer = forward.layer
-    mean = forward.low_rank.factor.T @ layer.bias_grad.to(torch.float64)
-    return forward.weights.T + torch.outer(layer.bias.to(torch.float64), mean)
-
-
-def agreement_when_complete(forward: Forward, directions: Tensor) -> Tensor:
-    """Which of b directions have their zeros exactly where z ≤ 0, shape (k,); all, as long as some are missing.
-
-    A mixture of two samples in the place of one of them spoils z of both.
-    """
-    count = directions.shape[1]
-    if count < forward.low_rank.batch_size:
-        return torch.ones(count, dtype=torch.bool, device=directions.device)
+def _agreeing(forward: Forward, directions: Tensor) -> Tensor:
+    """Those of b directions that have their zeros exactly where z ≤ 0: a mixture of two samples spoils z of both."""
     agreement = reconstruct(forward, directions).agreement
     assert agreement is not None  # half-spaces are for ReLU only
-    return agreement.all(dim=1)
+    return directions[:, agreement.all(dim=1)]
 
 
-def alternate(
-    factor: Tensor,
-    space: Tensor,
-    scores: Tensor,
-    surest: int,
-    *,
-    left: Tensor | None = None,
-    generator: torch.Generator | None = None,
-) -> Tensor:
-    """Half-space alternation: surest zeros → q → labels → scores, all candidates in step.
-
-    Args:
-        factor: L, shape (m, b).
-        space: orthonormal basis of the scores z that are possible, shape (m, r).
-        scores: z to start from, as columns, shape (m, K).
-        surest: how many rows to take for zeros.
-        left: see `smallest_singular`.
-        generator: CPU generator, for the first vectors of the inverse iterations.
-
-    Returns:
-        q as unit columns, shape (b, K).
-    """
-    q = torch.randn(factor.shape[1], scores.shape[1], generator=generator).to(factor)
-    for step in range(STEPS):
-        q = smallest_singular(factor, scores, surest, q, left)
-        if step < STEPS - 1:
-            scores = project(space, labels(factor @ q))
-    return q
-
-
-def labels(entries: Tensor) -> Tensor:
-    """Near −1 where |L q| is far below its median, near 1 where far above: tanh log(|L q| / median)."""
-    squares = entries.square()
-    median = squares.median(dim=0).values if squares.shape[1] else squares[0]
-    return (squares - median) / (squares + median)
-
-
-def project(space: Tensor, vectors: Tensor) -> Tensor:
-    """Orthogonal projection of columns on the span of orthonormal columns."""
-    return space @ (space.T @ vectors)
-
-
-def smallest_singular(
-    factor: Tensor, scores: Tensor, surest: int, start: Tensor, left: Tensor | None = None
-) -> Tensor:
-    """The smallest right singular vector of L on the rows of lowest score, by inverse iteration.
-
-    A known direction whose sample resembles the one that is sought is nearly a null vector of its rows, too. What
-    enters the inverse can therefore be kept orthogonal to the known ones: c_i is, and c_i · q_i = 1, so q_i comes
-    through.
-
-    Args:
-        factor: L, shape (m, b).
-        scores: as columns, shape (m, K).
-        surest: how many rows to take.
-        start: vectors to begin with, shape (b, K).
-        left: orthonormal basis of what is orthogonal to the known directions, shape (b, r); None to leave them in.
-
-    Returns:
-        Unit columns, shape (b, K).
-    """
-    m, b = factor.shape
-    count = max(surest, min(m, b + b // 8))
-    size = max(1, CHUNK_NUMBERS // (count * b))
-    found = []
-    for z, q in zip(scores.split(size, dim=1), start.split(size, dim=1), strict=True):
-        rows = factor[z.T.topk(count, dim=1, largest=False, sorted=False).indices]
-        gram = rows.mT @ rows
-        gram.diagonal(dim1=1, dim2=2).add_(SMOOTHING)
-        lower = torch.linalg.cholesky_ex(gram)[0]
-        v = q.T[:, :, None]
-        for _ in range(INVERSE_STEPS):
-            if left is not None:
-                v = project(left, v[:, :, 0].T).T[:, :, None]
-            v = torch.cholesky_solve(v, lower)
-            v = v / v.norm(dim=1, keepdim=True)
-        found.append(v[:, :, 0].T)
-    return torch.cat(found, dim=1)
-
-
-def orthonormal(columns: Tensor) -> Tensor:
-    """Orthonormal basis of the span."""
-    return torch.linalg.qr(columns)[0]
+HALFSPACE = Method("halfspace", search, conclude)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.model.part import Part, random_devices
 from spear_core.model.recording import ROWS
+from spear_core.model.section import Section, random_devices
 
 PROBE_ROUNDING = 256.0  # rounding errors by which two ways to compute the same may differ
 PROBE_RANGE = 4.0  # standard deviation of the probes: beyond the kinks of ReLU6 and hard tanh
@@ -40,34 +40,28 @@ KNOWN: dict[str, Elementwise] = {
 
 @dataclass(frozen=True)
 class Effect:
-    """What a part of a model does to a batch of vectors.
+    """What a section of a model does to a batch of vectors.
 
-    Attributes:
-        kind: "identity", "affine" (s ∘ z + t, the same for every sample), "elementwise" (one function for
-            every unit), "random" (no two runs alike) or "other".
-        scale: s, shape (m,), where affine.
-        shift: t, shape (m,), where affine.
-        function: where elementwise.
-        name: of the function, where it is a known one.
+    It is of kind "identity", "affine" (s ∘ z + t, the same for every sample), "elementwise" (one function for every
+    unit), "random" (no two runs alike) or "other".
     """
 
     kind: str
-    scale: Tensor | None = None
-    shift: Tensor | None = None
-    function: Elementwise | None = None
-    name: str = ""
+    scale: Tensor | None = None  # s, shape (m,), where affine
+    shift: Tensor | None = None  # t, shape (m,), where affine
+    function: Elementwise | None = None  # where elementwise
+    name: str = ""  # of the function, where it is a known one
 
 
-def probe(part: Part, width: int, device: torch.device) -> Effect:
-    """What a part of a model does, judged by what comes out for made-up inputs (ROWS, width)."""
+def probe(section: Section, width: int, device: torch.device) -> Effect:
+    """What a section of a model does, judged by what comes out for made-up inputs (ROWS, width)."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     z = PROBE_RANGE * torch.randn(ROWS, width, dtype=dtype, generator=torch.Generator().manual_seed(0))
     z = z.to(device)
 
+    @torch.no_grad()
     def apply(value: Tensor) -> Tensor:
-        with torch.no_grad():
-            result: Tensor = part.run(value.clone(), dtype)
-        return result
+        return section.run(value.clone(), dtype)
 
     try:
         y = apply(z)
@@ -78,7 +72,7 @@ def probe(part: Part, width: int, device: torch.device) -> Effect:
             return Effect("other")
         if not torch.equal(y, again):
             return Effect("random")
-        return _deterministic(part, apply, z, y)
+        return _deterministic(section, apply, z, y)
     except Exception:  # what follows need not take such an input at all
         return Effect("other")
 
@@ -87,35 +81,39 @@ def name_of(function: Elementwise) -> str:
     """What a known elementwise function is called; "an elementwise function" for others."""
     z = torch.linspace(-8, 8, 65, dtype=torch.float64)
     with torch.no_grad():
-        y = function(z.clone())
-    return next((name for name, known in KNOWN.items() if _close(known(z), y)), "an elementwise function")
+        return _known(z, function(z.clone())) or "an elementwise function"
 
 
-def _deterministic(part: Part, apply: Elementwise, z: Tensor, y: Tensor) -> Effect:
+def _known(z: Tensor, y: Tensor) -> str:
+    """The name of the known function that gives y from z; empty if none does."""
+    return next((name for name, function in KNOWN.items() if _close(function(z), y)), "")
+
+
+def _deterministic(section: Section, apply: Elementwise, z: Tensor, y: Tensor) -> Effect:
     if _close(y, z):
         return Effect("identity")
+    # sample by sample and unit by unit: other values elsewhere must change nothing here
     mask = torch.arange(z.numel(), device=z.device).reshape(z.shape) % 3 == 0
     if not all(_close(apply(torch.where(keep, z, z.flip(0) + 1))[keep], y[keep]) for keep in (mask, ~mask)):
         return Effect("other")
+    # an affine map may differ from unit to unit, any other function must be the same for all
     shift = apply(torch.zeros_like(z))[0]
     scale = apply(torch.ones_like(z))[0] - shift
     if _close(scale * z + shift, y):
         return Effect("affine", scale, shift)
     if not _close(apply(z.roll(1, dims=1)).roll(-1, dims=1), y):
         return Effect("other")
-    for name, function in KNOWN.items():
-        if _close(function(z), y):
-            return Effect("elementwise", function=function, name=name)
-    return Effect("elementwise", function=_on_any_shape(part, z.shape[1]))
+    name = _known(z, y)
+    return Effect("elementwise", function=KNOWN.get(name) or _on_any_shape(section, z.shape[1]), name=name)
 
 
-def _on_any_shape(part: Part, width: int) -> Elementwise:
-    """An elementwise part of a model, for tensors of any shape, cut into rows of the layer's width."""
+def _on_any_shape(section: Section, width: int) -> Elementwise:
+    """An elementwise section of a model, for tensors of any shape, cut into rows of the layer's width."""
 
     def function(z: Tensor) -> Tensor:
         missing = -z.numel() % (ROWS * width)
         rows = F.pad(z.reshape(-1), (0, missing)).reshape(-1, ROWS, width)
-        result = torch.cat([part.run(block.clone(), z.dtype) for block in rows])
+        result = torch.cat([section.run(block.clone(), z.dtype) for block in rows])
         return result.reshape(-1)[: z.numel()].reshape(z.shape)
 
     return function

@@ -1,4 +1,4 @@
-"""Checks at the public door: what must be, what was given. Inside the package the types are trusted."""
+"""Checks of tensors at the public door: what must be, what was given. Inside the package the types are trusted."""
 
 from collections.abc import Mapping
 
@@ -7,67 +7,17 @@ import torch
 from torch import Tensor
 
 from spear_core.errors import InputError, InputTypeError, MissingGradient
-from spear_core.model.causes import batch_by_next_layer, explain_rank, not_low_rank, processed, weights_inside
-from spear_core.problem import LinearLayer, Problem
-from spear_core.spear.low_rank import LowRank
-from spear_core.tolerances import numerical_rank, precision
+from spear_core.problem import LinearLayer
+from spear_core.tolerances import precision
 
-METHODS = ("auto", "sampling", "halfspace", "consistency")
 BIAS_ROUNDING = 32.0  # rounding errors of the weight gradient's largest entry; below, a bias gradient is none
 LARGEST = 1e140  # its square, a million times, is below the largest float64
-CROWDED = 0.6  # share of min(m, n) from which on a rank may come from dead units and equal rows alone
-NOISY = 100.0  # rounding errors; a floor above that has a reason
-ON_FLOOR = 1.5  # neighbouring singular values of the rounding floor differ by less than this
-
-
-def check_options(
-    method: str = "auto",
-    batch_size: int | None = None,
-    max_samples: int | None = None,
-    time_limit: float | None = None,
-    generator: torch.Generator | None = None,
-) -> None:
-    """Refuse options that make no sense, before any work.
-
-    Args:
-        method: one of `METHODS`.
-        batch_size: b, a whole number from 1 on, or None for the numerical rank.
-        max_samples: candidates to draw at most, a whole number from 1 on, or None.
-        time_limit: seconds, not negative, or None.
-        generator: a CPU `torch.Generator`, so that one seed means one result on every device, or None.
-
-    Raises:
-        InputError: naming the option, what it must be and what it is.
-
-    >>> check_options("newton")
-    Traceback (most recent call last):
-    spear_core.errors.InputError: method must be "auto", ... or "consistency", got 'newton'
-    """
-    if not isinstance(method, str) or method not in METHODS:
-        names = ", ".join(f'"{name}"' for name in METHODS[:-1])
-        raise InputError(f'method must be {names} or "{METHODS[-1]}", got {method!r}')
-    for name, count in (("batch_size", batch_size), ("max_samples", max_samples)):
-        if count is not None and (not _is_whole(count) or count < 1):
-            raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
-    if time_limit is not None and not _is_seconds(time_limit):
-        raise InputError(f"time_limit must be a number of seconds from 0 on, or None, got {time_limit!r}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InputTypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
-    if generator is not None and generator.device.type != "cpu":
-        raise InputError(f"generator must be on the CPU, got one on {generator.device}")
 
 
 def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: object) -> LinearLayer:
-    """One linear layer as the attack needs it, from four tensors or arrays.
+    """One linear layer as the attack needs it, followed by ReLU, from four tensors or arrays.
 
-    Args:
-        weight_grad: ∂L/∂W, shape (m, n).
-        bias_grad: ∂L/∂β, shape (m,).
-        weight: W, shape (m, n).
-        bias: β, shape (m,).
-
-    Returns:
-        The layer, with ReLU as its activation. Nothing is copied unless its dtype is below float32.
+    ∂L/∂W of shape (m, n), ∂L/∂β (m,), W (m, n) and β (m,); nothing is copied unless its dtype is below float32.
 
     Raises:
         InputError: wrong shapes, mixed devices, NaN or infinity, a gradient that is zero.
@@ -75,7 +25,11 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
     """
     given = {"weight_grad": weight_grad, "bias_grad": bias_grad, "weight": weight, "bias": bias}
     tensors = {name: as_real(value, name) for name, value in given.items()}
-    check_shapes(tensors)
+    shape = tensors["weight"].shape
+    if len(shape) != 2 or 0 in shape:
+        raise InputError(f"weight must be a matrix (m, n), got shape {tuple(shape)}")
+    for name, wanted in (("weight_grad", shape), ("bias", shape[:1]), ("bias_grad", shape[:1])):
+        check_shape(tensors[name], name, wanted, like=", like the weight")
     check_one_device(tensors)
     for name, tensor in tensors.items():
         check_finite(tensor, name)
@@ -85,17 +39,10 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
 
 
 def as_real(value: object, name: str) -> Tensor:
-    """A dense real tensor that shares memory with `value` where that is possible.
+    """A dense real tensor, detached, float32 or float64, that shares memory with `value` where that is possible.
 
-    Args:
-        value: a tensor (dense, sparse, or one that requires grad) or an array.
-        name: what the messages call it.
-
-    Returns:
-        The tensor, detached, float32 or float64; half precision is raised to float32.
-
-    Raises:
-        InputTypeError: if it is neither, holds no real floating-point numbers or no data at all.
+    The value may be a tensor (dense, sparse, or one that requires grad) or an array; half precision is raised to
+    float32. Whatever else, or holds no real numbers or no data at all, is an `InputTypeError` that calls it `name`.
     """
     tensor = _as_tensor(value, name)
     if not tensor.is_floating_point():
@@ -107,17 +54,11 @@ def as_real(value: object, name: str) -> Tensor:
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
 
 
-def check_shapes(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse four tensors of a layer that do not fit together: (m, n), (m,), (m, n), (m,)."""
-    weight = tensors["weight"]
-    if weight.ndim != 2 or 0 in weight.shape:
-        raise InputError(f"weight must be a matrix (m, n), got shape {tuple(weight.shape)}")
-    wanted = {"weight_grad": tuple(weight.shape), "bias": (len(weight),), "bias_grad": (len(weight),)}
-    for name, shape in wanted.items():
-        got = tuple(tensors[name].shape)
-        if got != shape:
-            hint = ": transposed?" if got == shape[::-1] and len(shape) == 2 else ""
-            raise InputError(f"{name} must be of shape {shape}, like the weight, got {got}{hint}")
+def check_shape(tensor: Tensor, name: str, wanted: tuple[int, ...], like: str = "") -> None:
+    """Refuse a tensor of another shape."""
+    if tensor.shape != wanted:
+        hint = ": transposed?" if len(wanted) == 2 and tensor.shape == wanted[::-1] else ""
+        raise InputError(f"{name} must be of shape {tuple(wanted)}{like}, got {tuple(tensor.shape)}{hint}")
 
 
 def check_one_device(tensors: Mapping[str, Tensor]) -> None:
@@ -130,10 +71,7 @@ def check_one_device(tensors: Mapping[str, Tensor]) -> None:
 
 def check_finite(tensor: Tensor, name: str) -> None:
     """Refuse NaN and infinity, in one pass and without a copy."""
-    if not tensor.numel():
-        return
-    low, high = tensor.aminmax()
-    if low.isfinite() and high.isfinite():
+    if not tensor.numel() or largest_entry(tensor).isfinite():
         return
     nans, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
     raise InputError(
@@ -142,12 +80,7 @@ def check_finite(tensor: Tensor, name: str) -> None:
 
 
 def check_magnitude(largest: float, name: str) -> None:
-    """Refuse a gradient whose entries cannot be squared and added up; one that is all zero passes.
-
-    Args:
-        largest: its largest |entry|.
-        name: what the message calls it.
-    """
+    """Refuse a gradient whose entries cannot be squared and added up, by its largest; one that is all zero passes."""
     if largest and not 1 / LARGEST < largest < LARGEST:
         raise InputError(
             f"entries of {name} must lie between {1 / LARGEST:.0e} and {LARGEST:.0e}, got {largest:.1e}: "
@@ -156,12 +89,7 @@ def check_magnitude(largest: float, name: str) -> None:
 
 
 def check_gradient(layer: LinearLayer) -> None:
-    """Refuse a gradient that is zero, or whose bias part is.
-
-    Raises:
-        MissingGradient: all of it is zero: no samples.
-        InputError: the bias gradient is zero to rounding and the weight gradient is not.
-    """
+    """Refuse a gradient that is all zero, or whose bias part is, to rounding."""
     of_layer = f" of layer {layer.name!r}" if layer.name else ""
     largest, bias = (float(largest_entry(grad)) for grad in (layer.weight_grad, layer.bias_grad))
     check_magnitude(largest, f"the weight gradient{of_layer}")
@@ -174,67 +102,6 @@ def check_gradient(layer: LinearLayer) -> None:
             "bias gradient is zero: BatchNorm in train mode right after the layer? It subtracts the mean "
             "of the batch, and with it goes the scale of every sample"
         )
-
-
-def check_rank(low_rank: LowRank, problem: Problem, batch_size: int | None = None) -> None:
-    """Refuse a gradient whose rank does not tell a batch.
-
-    Args:
-        low_rank: the split of the attacked layer's gradient.
-        problem: what the server sees.
-        batch_size: b, if the caller gave it.
-
-    Raises:
-        NotLowRank: full rank, with the likeliest reason.
-        RankSaturated: the batch is too large for the layer.
-        InputError: a given batch size that contradicts the rank; a bias gradient of something else.
-    """
-    layer, b, values = problem.attacked, low_rank.batch_size, low_rank.singular_values
-    crowded = is_crowded(low_rank) and batch_by_next_layer(problem, b) != b
-    if not low_rank.complete or (crowded and b >= min(_live_lines(low_rank))):
-        raise explain_rank(low_rank, problem)
-    noisy = batch_size is None and low_rank.noise > NOISY * precision(layer.weight_grad.dtype)
-    reason = (noisy and weights_inside(layer, low_rank)) or (crowded and processed(layer.weight_grad))
-    if reason:
-        raise not_low_rank(problem, b, reason)
-    if batch_size is not None:
-        _check_batch_size(batch_size, values, layer.weight_grad.dtype)
-        return
-    g = layer.bias_grad.to(low_rank.factor.dtype)
-    outside = g - low_rank.factor @ (low_rank.factor.T @ g)
-    if outside.norm() > g.norm() / 2:
-        raise InputError(
-            "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
-            "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
-        )
-
-
-def is_crowded(low_rank: LowRank) -> bool:
-    """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
-    return low_rank.batch_size > CROWDED * min(_live_lines(low_rank))
-
-
-def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
-    """Refuse a batch size that a spectrum without noise contradicts."""
-    rank = numerical_rank(values, dtype)
-    if batch_size > rank and values[batch_size - 1] <= ON_FLOOR * values[batch_size]:
-        raise InputError(
-            f"batch_size must be at most the rank of the gradient, {rank}, got {batch_size}: a sample "
-            "that is twice in the batch, or leaves no gradient, does not count"
-        )
-    if batch_size < rank < len(values) and values[rank] <= NOISY * precision(dtype) * values[0]:
-        raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
-
-
-def _live_lines(low_rank: LowRank) -> tuple[int, int]:
-    """How many rows and columns of G are not zero.
-
-    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
-    """
-    scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
-    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
-    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
-    return m, n
 
 
 def largest_entry(tensor: Tensor) -> Tensor:
@@ -261,11 +128,3 @@ def _as_tensor(value: object, name: str) -> Tensor:
 def _kind(value: object) -> str:
     dtype = f" of {value.dtype}" if hasattr(value, "dtype") else ""
     return type(value).__name__ + dtype
-
-
-def _is_seconds(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(value >= 0)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

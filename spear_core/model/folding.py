@@ -12,17 +12,11 @@ from spear_core.problem import LinearLayer
 
 @dataclass(frozen=True)
 class Affine:
-    """s ∘ z + t, one factor and one shift per unit.
+    """s ∘ z + t, one factor and one shift per unit."""
 
-    Attributes:
-        scale: s, shape (m,).
-        shift: t, shape (m,).
-        modules: names of the modules that make it up.
-    """
-
-    scale: Tensor
-    shift: Tensor
-    modules: tuple[str, ...] = ()
+    scale: Tensor  # s, shape (m,)
+    shift: Tensor  # t, shape (m,)
+    modules: tuple[str, ...] = ()  # names of those that make it up
 
     @classmethod
     def of(cls, effect: Effect, modules: tuple[str, ...], before: Self | None) -> Self:

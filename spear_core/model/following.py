@@ -1,7 +1,7 @@
 """What follows a linear layer: z → s ∘ z + t → σ → s' ∘ y + t' → the next linear layers."""
 
 import operator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx, nn
@@ -9,38 +9,26 @@ from torch import fx, nn
 from spear_core.model.activations import KNOWN, Effect, Elementwise, probe
 from spear_core.model.folding import Affine
 from spear_core.model.graph import LinearCall, Traced, label, users
-from spear_core.model.part import part_between
+from spear_core.model.section import section_between
 
 
 @dataclass(frozen=True)
 class Following:
-    """What the output of a linear layer goes through.
+    """What the output of a linear layer goes through."""
 
-    Attributes:
-        before: affine map before the activation, e.g. BatchNorm in eval mode; None if there is none.
-        activation: σ; None if nothing elementwise follows.
-        name: of the activation.
-        after: affine map after it; None if there is none.
-        layers: the linear layers that take the result, nothing else in between.
-        branches: whether something else takes the result as well.
-        masked: what is random in between, e.g. Dropout in train mode; empty if nothing is.
-        stopped: the call at which the chain ends; None if it is the model's output or a linear layer.
-    """
-
-    before: Affine | None = None
-    activation: Elementwise | None = None
-    name: str = ""
-    after: Affine | None = None
-    layers: tuple[LinearCall, ...] = field(default=())
-    branches: bool = False
-    masked: str = ""
-    stopped: fx.Node | None = None
+    before: Affine | None = None  # the activation, e.g. BatchNorm in eval mode
+    activation: Elementwise | None = None  # σ; None if nothing elementwise follows
+    name: str = ""  # of the activation
+    after: Affine | None = None  # the activation
+    layers: tuple[LinearCall, ...] = ()  # that take the result, nothing else in between
+    branches: bool = False  # whether something else takes the result as well
+    masked: str = ""  # what is random in between, e.g. Dropout in train mode
+    stopped: fx.Node | None = None  # where the chain ends, if not at the model's output or a linear layer
 
     def describe(self, root: nn.Module) -> str:
         """In a few words, e.g. "BatchNorm1d → ReLU"."""
-        steps = (
-            [type(root.get_submodule(name)).__name__ for name in self.before.modules] if self.before else []
-        )
+        affine = self.before.modules if self.before else ()
+        steps = [type(root.get_submodule(name)).__name__ for name in affine]
         steps += [self.name] if self.activation else []
         if not steps and self.stopped is not None:
             return label(self.stopped, root)
@@ -48,42 +36,36 @@ class Following:
 
 
 def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Following:
-    """Walk from a linear layer's output to where it is used next.
-
-    Args:
-        traced: the model.
-        call: the layer.
-        calls: all linear layers of the model.
-    """
-    root, width = traced.root, call.width
+    """Walk from a linear layer's output to where it is used next; `calls` are all linear layers of the model."""
+    root, width = traced.root, call.shape[0]
     device = next(root.parameters()).device
     takers = {other.node: other for other in calls}
     here = start = call.node  # of the walk, of the activation
-    before: Affine | None = None
-    after: Affine | None = None
-    activation: Elementwise | None = None
-    name = masked = ""
+    way = Following()
     while True:
+        # where the chain of single steps ends
         found = tuple(takers[user] for user in users(here) if user in takers)
         step = None if found else _next(traced, here)
         if step is None or step.op == "output":
-            return Following(before, activation, name, after, found, len(users(here)) > 1, masked)
-        if activation is None:
+            return replace(way, layers=found, branches=len(users(here)) > 1)
+        # what the next step does to made-up inputs, and so what it adds to the chain
+        if way.activation is None:
             start = here
         effect = _effect(traced, here, step, width, device)
         modules = (str(step.target),) if step.op == "call_module" else ()
         if effect.kind == "random":
-            masked = label(step, root)
-        elif effect.kind == "affine" and activation is None:
-            before = Affine.of(effect, modules, before)
-        elif effect.kind == "affine" and name in KNOWN:
-            after = Affine.of(effect, modules, after)
+            way = replace(way, masked=label(step, root))
+        elif effect.kind == "affine" and way.activation is None:
+            way = replace(way, before=Affine.of(effect, modules, way.before))
+        elif effect.kind == "affine" and way.name in KNOWN:
+            way = replace(way, after=Affine.of(effect, modules, way.after))
         elif effect.kind != "identity":
+            # ReLU in five lines of arithmetic: not one of them is elementwise and known, all of them together are
             whole = effect if start is here else _effect(traced, start, step, width, device)
             if whole.kind != "elementwise":
-                return Following(before, activation, name, after, masked=masked, stopped=step)
-            activation, after = whole.function, None
-            name = whole.name or " ".join(filter(None, (name, label(step, root))))
+                return replace(way, stopped=step)
+            name = whole.name or " ".join(filter(None, (way.name, label(step, root))))
+            way = replace(way, activation=whole.function, name=name, after=None)
         here = step
 
 
@@ -112,5 +94,5 @@ def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: to
         module = traced.root.get_submodule(str(end.target))
         if type(module) is nn.ReLU and "forward" not in vars(module):  # no need to ask the commonest of all
             return Effect("elementwise", function=torch.relu, name="ReLU")
-    part = part_between(traced, start, end)
-    return Effect("other") if part is None else probe(part, width, device)
+    section = section_between(traced, start, end)
+    return Effect("other") if section is None else probe(section, width, device)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeGuard
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 from torch.nn import functional as F
 
 from spear_core.errors import InputError
@@ -24,77 +24,47 @@ LINEAR_FUNCTIONS = (F.linear, torch.ops.aten.linear.default)
 
 @dataclass(frozen=True)
 class Traced:
-    """A model and its graph.
+    """A model and its graph."""
 
-    Attributes:
-        root: a replica of the model, without wrappers: what is done to it leaves the original alone.
-        graph: its calls in order.
-        trial: the input that the graph was recorded with, or None if it holds for every batch size.
-    """
-
-    root: nn.Module
-    graph: fx.Graph
-    trial: Tensor | None = None
+    root: nn.Module  # a replica of the model, without wrappers: what is done to it leaves the original alone
+    graph: fx.Graph  # its calls, each after those whose results it takes
 
 
 @dataclass(frozen=True)
 class LinearCall:
-    """One use of a linear layer.
+    """One use of a linear layer."""
 
-    Attributes:
-        name: dotted name of the layer.
-        node: the call.
-        source: the node whose value is the layer's input.
-        weight: name of its weight, the first one where it is shared.
-        bias: name of its bias, or None.
-        shape: (m, n) of its weight.
-    """
-
-    name: str
-    node: fx.Node
-    source: fx.Node
-    weight: str
-    bias: str | None
-    shape: tuple[int, int]
-
-    @property
-    def width(self) -> int:
-        """Number m of its units."""
-        return self.shape[0]
+    name: str  # dotted, of the layer
+    node: fx.Node  # the call, whose first input is the layer's
+    weight: str  # name of its weight, the first one where it is shared
+    bias: str | None  # name of its bias
+    shape: tuple[int, int]  # (m, n) of its weight
 
 
 def trace(model: nn.Module) -> Traced:
-    """The graph of a model's forward pass.
-
-    Raises:
-        InputError: if neither tracing nor running it on a made-up input works.
-    """
+    """The graph of a model's forward pass; `InputError` if neither tracing nor running it on a made-up input works."""
     root = replicate(unwrap(model))
+    graph: fx.Graph | None
     try:
-        graph, trial = symbolic(root), None
-    except Exception as refusal:  # a forward of somebody else's may raise anything when it meets a proxy
-        recorded = record(root)
-        if recorded is None:
+        graph = symbolic(root)
+    except Exception as refusal:
+        graph = record(root)
+        if graph is None:
             raise InputError(
                 f"model must be traceable by torch.fx or run on a batch of its first layer's size, got "
                 f"{type(model).__name__}, which does neither ({type(refusal).__name__}: {refusal})"
             ) from refusal
-        graph, trial = recorded
     _link_in_place(graph, root)
-    return Traced(root, graph, trial)
+    return Traced(root, graph)
 
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The module inside DataParallel, torch.compile or Opacus wrappers."""
-    while True:
-        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
-            model = model.module
-            continue
-        inner = [model._modules.get(name) for name in ("_orig_mod", "_module")]
-        found = next((module for module in inner if module is not None), None)
-        if found is None:
-            return model
-        model = found
+    parallel = isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel)
+    for name in ("module",) if parallel else ("_orig_mod", "_module"):
+        if (inner := model._modules.get(name)) is not None:
+            return unwrap(inner)
+    return model
 
 
 def linear_calls(traced: Traced) -> list[LinearCall]:
@@ -126,7 +96,7 @@ def label(node: fx.Node, root: nn.Module) -> str:
     """What a call is called in messages: the module's class or the function's name."""
     if node.op == "call_module":
         return type(root.get_submodule(str(node.target))).__name__
-    return str(getattr(node.target, "__name__", node.target)).partition(".")[0]
+    return str(getattr(node.target, "__name__", node.target)).partition(".")[0]  # aten's are relu_.default
 
 
 def _linear_call(node: fx.Node, root: nn.Module, first_names: Mapping[int, str]) -> LinearCall | None:
@@ -149,7 +119,7 @@ def _linear_call(node: fx.Node, root: nn.Module, first_names: Mapping[int, str])
     def first(name: str) -> str:
         return first_names.get(id(operator.attrgetter(name)(root)), name)
 
-    return LinearCall(name, node, source, first(weight_name), bias_name and first(bias_name), shape)
+    return LinearCall(name, node, first(weight_name), bias_name and first(bias_name), shape)
 
 
 def _is_attribute(value: object) -> TypeGuard[fx.Node]:
@@ -171,7 +141,7 @@ def _is_in_place(node: fx.Node, root: nn.Module) -> bool:
         return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
     if node.op not in ("call_function", "call_method"):
         return False
-    name = str(getattr(node.target, "__name__", node.target)).partition(".")[0]  # aten's are relu_.default
+    name = label(node, root)
     if name in IN_PLACE_OPERATORS or (name.endswith("_") and not name.startswith("__")):
         return True
     try:

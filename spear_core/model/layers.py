@@ -1,4 +1,4 @@
-"""From a model and its gradients to what the attack works on: consecutive linear layers, BatchNorm folded."""
+"""The chain of layers: from a model and its gradients to consecutive linear layers, with what is affine folded in."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from spear_core.errors import InputError, UnknownLayer
-from spear_core.model import part
 from spear_core.model.checks import check_finite, check_gradient, check_magnitude, check_one_device
 from spear_core.model.folding import Affine, fold_after, fold_before
 from spear_core.model.following import Following, follow
@@ -33,7 +32,7 @@ def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = Non
 
     Raises:
         InputError: bad gradients; a model that cannot be traced; a BatchNorm in train mode.
-        UnknownLayer: no such layer, or one that is no linear layer with a bias.
+        UnknownLayer: no such layer, no linear layer at all, or one without a bias or a weight of its own.
         MissingGradient: the gradients of the layer are not all there.
 
     >>> model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -47,20 +46,10 @@ def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = Non
 
 
 def problem_of(reading: Reading, call: LinearCall, notes: Sequence[str] = ()) -> Problem:
-    """The problem of attacking one layer.
-
-    Args:
-        reading: model and gradients.
-        call: the layer.
-        notes: what is known already.
-
-    Raises:
-        InputError: see `read_problem`.
-    """
+    """The problem of attacking one layer, with `notes` on what is known already; refuses as `read_problem` does."""
     check_present(reading, call)
     layers, branches, found = _chain(reading, call)
-    replay = part.replay(reading.traced, call.source)
-    return Problem(tuple(layers), replay, (*notes, *found, *_source_notes(reading, call)), branches)
+    return Problem(tuple(layers), (*notes, *found, *_source_notes(reading, call)), branches)
 
 
 def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool, list[str]]:
@@ -78,11 +67,12 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool,
                     f"layer {call.name!r} must have a bias, got bias=False: it sets the samples' scale"
                 )
             notes.append(f"the chain ends before layer {call.name!r}, which has no bias")
-            return layers, branches, notes
+            break
         if not layers:
             check_gradient(layer)
+            notes += _attacked_notes(reading, call, following)
         layers.append(layer)
-        notes += _following_notes(reading, call, following, attacked=len(layers) == 1)
+        # only a layer whose gradient is all its own continues the chain: no other use, nothing missing
         ready = [
             taker
             for taker in following.layers
@@ -94,10 +84,12 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool,
             ends = names([taker.name for taker in following.layers])
             notes.append(f"the chain ends before layer {ends}: no gradient of its own")
         if not ready or following.masked or reading.uses[call.weight] > 1:
-            return layers, branches, notes
+            break
+        # of several takers the widest says most
         branches = branches or following.branches
-        call = max(ready, key=lambda taker: taker.width)
+        call = max(ready, key=lambda taker: taker.shape[0])
         incoming = following.after
+    return layers, branches, notes
 
 
 def _layer(
@@ -114,6 +106,7 @@ def _layer(
         bias, bias_grad = torch.zeros_like(weight[:, 0]), _shift_gradient(reading, following.before)
     if bias_grad is None:
         return None
+    # the weights are the server's own, but nobody has looked at them yet
     tensors = {f"weight of {call.name!r}": weight, f"bias of {call.name!r}": bias}
     for name, tensor in tensors.items():
         check_finite(tensor, name)
@@ -121,6 +114,7 @@ def _layer(
         tensors | {f"gradient of {call.weight!r}": weight_grad, "gradient of its bias": bias_grad}
     )
     check_magnitude(reading.largest(strip(call.weight)), f"the gradient of {call.weight!r}")
+    # what is affine beside the layer belongs to it
     layer = LinearLayer(weight_grad, bias_grad, weight, bias, following.activation, call.name)
     if following.before is not None:
         layer = fold_after(layer, following.before, own_bias=call.bias is not None)
@@ -134,29 +128,19 @@ def _shift_gradient(reading: Reading, affine: Affine | None) -> Tensor | None:
     return reading.gradients.get(strip(f"{affine.modules[0]}.bias"))
 
 
-def _following_notes(
-    reading: Reading, call: LinearCall, following: Following, *, attacked: bool
-) -> list[str]:
-    notes = []
+def _attacked_notes(reading: Reading, call: LinearCall, following: Following) -> list[str]:
+    """What a reader should know of what follows the attacked layer; no BatchNorm that is in train mode only here."""
     stopped = following.stopped
-    if (
-        attacked
-        and stopped is not None
-        and following.activation is None
-        and _normalises_batch(reading, stopped)
-    ):
-        name = label(stopped, reading.traced.root)
-        bias_grad = reading.gradient(call.bias)
-        if bias_grad is not None:
-            raise InputError(
-                f"{name} after layer {call.name!r} must be in eval mode, as it was at the client: in "
-                "train mode the bias gradient is zero, and this one is not; call model.eval()"
-            )
-    if attacked and reading.uses[call.weight] > 1:
-        notes.append(
-            f"layer {call.name!r} is used {reading.uses[call.weight]} times: rows of all uses come together"
+    normalised = stopped is not None and following.activation is None and _normalises_batch(reading, stopped)
+    if stopped is not None and normalised and reading.gradient(call.bias) is not None:
+        raise InputError(
+            f"{label(stopped, reading.traced.root)} after layer {call.name!r} must be in eval mode, as it was at the "
+            "client: in train mode the bias gradient is zero, and this one is not; call model.eval()"
         )
-    if attacked and following.masked:
+    notes = []
+    if (uses := reading.uses[call.weight]) > 1:
+        notes.append(f"layer {call.name!r} is used {uses} times: rows of all uses come together")
+    if following.masked:
         notes.append(
             f"{following.masked} in train mode after layer {call.name!r}: its mask adds zeros that lower λ"
         )
@@ -171,10 +155,9 @@ def _normalises_batch(reading: Reading, node: fx.Node) -> bool:
 
 
 def _source_notes(reading: Reading, call: LinearCall) -> list[str]:
-    placeholder = next(node for node in reading.traced.graph.nodes if node.op == "placeholder")
-    source: fx.Node | None = call.source
-    while source is not None and source is not placeholder:
-        inputs = source.all_input_nodes
-        only_reshapes = label(source, reading.traced.root) in RESHAPES
-        source = inputs[0] if only_reshapes and inputs else None
-    return [] if source is placeholder else [f"rows are inputs of layer {call.name!r}, not of the network"]
+    root, nodes = reading.traced.root, reading.traced.graph.nodes
+    node = call.node.all_input_nodes[0]
+    while label(node, root) in RESHAPES and node.all_input_nodes:
+        node = node.all_input_nodes[0]
+    of_network = node is next(node for node in nodes if node.op == "placeholder")
+    return [] if of_network else [f"rows are inputs of layer {call.name!r}, not of the network"]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spear_core.errors import InputError, InputTypeError, MissingGradient
-from spear_core.model.checks import as_real, check_finite, largest_entry
+from spear_core.model.checks import as_real, check_finite, check_shape, largest_entry
 
 WRAPPERS = ("module", "_orig_mod", "_module")  # DataParallel, torch.compile, Opacus
 
@@ -17,11 +18,9 @@ Gradients = Mapping[str, object] | Iterable[object]
 def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None]:
     """Gradients by parameter name, whatever shape they came in.
 
-    Args:
-        model: the module whose gradients these are; only its names and shapes matter here.
-        gradients: a mapping from parameter names, with or without the prefixes of wrappers (on either side),
-            or anything iterable, in the order of `model.parameters()`, of those that require a gradient, or
-            of `model.state_dict()`. Tensors may be dense or sparse, require grad, or be arrays.
+    They may be a mapping from parameter names, with or without the prefixes of wrappers (on either side), or anything
+    iterable, in the order of `model.parameters()`, of those that require a gradient, or of `model.state_dict()`.
+    Tensors may be dense or sparse, require grad, or be arrays.
 
     Returns:
         For every parameter of the model, without wrapper prefixes, its gradient or None. Tensors share memory
@@ -42,11 +41,18 @@ def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None
     if not parameters:
         raise InputError(f"model must have parameters, got {type(model).__name__} without any")
     given = _by_name(model, parameters, gradients)
-    result: dict[str, Tensor | None] = {}
+    result: dict[str, Tensor | None] = dict.fromkeys(parameters)
     for name, parameter in parameters.items():
-        value = given.get(name)
-        result[name] = None if value is None else _checked(value, f"gradient of {name!r}", parameter.shape)
-    _check_any(result)
+        if given.get(name) is not None:
+            what = f"gradient of {name!r}"
+            tensor = result[name] = as_real(given[name], what)
+            check_shape(tensor, what, parameter.shape)
+            check_finite(tensor, what)
+    present = [grad for grad in result.values() if grad is not None and grad.numel()]
+    if not present:
+        raise MissingGradient("gradients must hold at least one tensor, got none")
+    if all(float(largest_entry(grad)) == 0 for grad in sorted(present, key=Tensor.numel)):
+        raise MissingGradient("gradients must not be all zero: no samples (an empty batch?)")
     return result
 
 
@@ -72,15 +78,14 @@ def _by_name(model: nn.Module, parameters: Mapping[str, Tensor], gradients: Grad
         )
     layouts = _layouts(model, parameters)
     # an endless generator is cut where no layout could take more
-    values = list(islice(gradients, max(len(layout) for layout in layouts.values()) + 1))
-    pairs = [
-        value
-        for value in values
-        if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
-    ]
-    if pairs and len(pairs) == len(values):
-        return _from_mapping(model, parameters, dict(pairs))
+    values: list[Any] = list(islice(gradients, max(map(len, layouts.values())) + 1))
+    if values and all(map(_is_named, values)):
+        return _from_mapping(model, parameters, dict(values))
     return _from_sequence(layouts, values)
+
+
+def _is_named(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)
 
 
 def _from_mapping(
@@ -114,14 +119,12 @@ def _aliases(model: nn.Module) -> dict[str, str]:
 def _layouts(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, list[tuple[str, torch.Size]]]:
     """The orders in which frameworks list tensors: what each is called, and its names and shapes."""
     aliases = _aliases(model)
-    state = [
-        (strip(name), value.shape) for name, value in model.state_dict().items() if isinstance(value, Tensor)
-    ]
-    state = [(aliases.get(name, name), shape) for name, shape in state]
+    values = {strip(name): value for name, value in model.state_dict().items()}
+    state = [(aliases.get(name, name), v.shape) for name, v in values.items() if isinstance(v, Tensor)]
     return {
-        "model.parameters()": [(name, parameter.shape) for name, parameter in parameters.items()],
+        "model.parameters()": [(name, p.shape) for name, p in parameters.items()],
         "the parameters that require a gradient": [
-            (name, parameter.shape) for name, parameter in parameters.items() if parameter.requires_grad
+            (name, p.shape) for name, p in parameters.items() if p.requires_grad
         ],
         "model.state_dict()": state,
         "model.state_dict() without its counters": [entry for entry in state if len(entry[1])],
@@ -139,29 +142,14 @@ def _from_sequence(
         raise InputError(
             f"a sequence of gradients must have as many tensors as the model: {wanted}, got {got}"
         )
-    for layout in fitting:
-        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout)):
-            return {name: value for value, (name, _) in zip(values, layout)}
-    # no order fits; the first one gives the message, when its tensors are looked at one by one
-    return {name: value for value, (name, _) in zip(values, fitting[0])}
+    agreeing = (
+        layout
+        for layout in fitting
+        if all(_shape(value) in (None, shape) for value, (_, shape) in zip(values, layout))
+    )
+    # where no order fits, the first one gives the message, when its tensors are looked at one by one
+    return {name: value for value, (name, _) in zip(values, next(agreeing, fitting[0]))}
 
 
 def _shape(value: object) -> torch.Size | None:
     return None if value is None else torch.Size(getattr(value, "shape", (-1,)))
-
-
-def _checked(value: object, name: str, shape: torch.Size) -> Tensor:
-    tensor = as_real(value, name)
-    if tensor.shape != shape:
-        hint = ": transposed?" if len(shape) == 2 and tensor.shape == shape[::-1] else ""
-        raise InputError(f"{name} must be of shape {tuple(shape)}, got {tuple(tensor.shape)}{hint}")
-    check_finite(tensor, name)
-    return tensor
-
-
-def _check_any(gradients: Mapping[str, Tensor | None]) -> None:
-    present = [grad for grad in gradients.values() if grad is not None and grad.numel()]
-    if not present:
-        raise MissingGradient("gradients must hold at least one tensor, got none")
-    if all(float(largest_entry(grad)) == 0 for grad in sorted(present, key=Tensor.numel)):
-        raise MissingGradient("gradients must not be all zero: no samples (an empty batch?)")

@@ -1,8 +1,12 @@
-"""A model and its gradients put together, and the choice of the layer to attack."""
+"""A model and its gradients put together, and the choice of the layer to attack.
+
+What is refused here is listed at `layers.read_problem`.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from torch import Tensor, nn
 
@@ -14,25 +18,22 @@ from spear_core.model.parameters import Gradients, normalise, strip
 
 @dataclass(frozen=True)
 class Reading:
-    """A model and its gradients, put together.
-
-    Attributes:
-        traced: the model's graph.
-        calls: its linear layers in forward order, each at its first use.
-        gradients: by parameter name.
-        uses: how often the forward pass uses each weight.
-    """
+    """A model and its gradients, put together."""
 
     traced: Traced
-    calls: list[LinearCall]
-    gradients: dict[str, Tensor | None]
-    uses: Counter[str]
+    calls: list[LinearCall]  # its linear layers in forward order, each at its first use
+    gradients: dict[str, Tensor | None]  # by parameter name
+    uses: Counter[str]  # how often the forward pass uses each weight
     _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def gradient(self, name: str | None) -> Tensor | None:
         """Gradient of a parameter; None where there is none, or it is all zero."""
         found = None if name is None else self.gradients.get(strip(name))
         return found if found is not None and self.largest(strip(str(name))) else None
+
+    def reached(self, call: LinearCall) -> bool:
+        """Whether a gradient reached a layer, its weight or its bias."""
+        return self.gradient(call.weight) is not None or self.gradient(call.bias) is not None
 
     def largest(self, name: str) -> float:
         """Largest |entry| of the gradient of this name, sought only once: looking through a wide one takes long."""
@@ -44,11 +45,7 @@ class Reading:
 
 
 def read(model: nn.Module, gradients: Gradients) -> Reading:
-    """Gradients by name and the model's graph.
-
-    Raises:
-        InputError: see `read_problem`; also if the model has no linear layer.
-    """
+    """Gradients by name and the model's graph."""
     named = normalise(model, gradients)
     traced = trace(model)
     calls = linear_calls(traced)
@@ -60,37 +57,23 @@ def read(model: nn.Module, gradients: Gradients) -> Reading:
 
 
 def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
-    """The attacked layer: the named one, or the first that a gradient reached; and what was skipped.
-
-    Raises:
-        InputError: see `read_problem`.
-    """
+    """The attacked layer: the named one, or the first that a gradient reached; and what was skipped."""
     if layer is not None:
         return _named(reading, layer), []
-    skipped: list[str] = []
-    for call in reading.calls:
-        if reading.gradient(call.weight) is None and reading.gradient(call.bias) is None:
-            skipped.append(call.name)
-            continue
-        if skipped and call is reading.calls[-1]:
-            raise MissingGradient(
-                f"gradients must include a layer before the output layer {call.name!r}, "
-                f"got none for {names(skipped)}"
-            )
-        return call, [
-            f"no gradient reached layer {names(skipped)}; attacked {call.name!r}"
-        ] if skipped else []
-    raise MissingGradient(f"gradients must include a linear layer, got none for {names(skipped)}")
+    silent = [call.name for call in takewhile(lambda call: not reading.reached(call), reading.calls)]
+    if len(silent) == len(reading.calls):
+        raise MissingGradient(f"gradients must include a linear layer, got none for {names(silent)}")
+    call = reading.calls[len(silent)]
+    if silent and call is reading.calls[-1]:
+        raise MissingGradient(
+            f"gradients must include a layer before the output layer {call.name!r}, got none for {names(silent)}"
+        )
+    return call, [f"no gradient reached layer {names(silent)}; attacked {call.name!r}"] if silent else []
 
 
 def check_present(reading: Reading, call: LinearCall) -> None:
-    """Refuse a layer that no gradient reached, or of which only the weight's or the bias' is there.
-
-    Raises:
-        MissingGradient: naming what is missing.
-        UnknownLayer: if the layer has no weight of its own.
-    """
-    if reading.gradient(call.weight) is None and reading.gradient(call.bias) is None:
+    """Refuse a layer that no gradient reached, that has no weight of its own, or half of whose gradient is missing."""
+    if not reading.reached(call):
         raise MissingGradient(
             f"gradients must include {call.weight!r}: no gradient reached layer {call.name!r}"
         )

@@ -16,31 +16,23 @@ TOKENS = 8  # of made-up sequences
 CHANNELS = (1, 3)  # of images that are flattened before their first layer
 
 
-def record(root: nn.Module) -> tuple[fx.Graph, Tensor] | None:
-    """Run the model once on a made-up batch and write down its calls.
+def record(root: nn.Module) -> fx.Graph | None:
+    """Run a model once on a made-up batch and write down its calls; None if no input of a likely shape runs through.
 
-    Args:
-        root: the model; parameters, buffers and mode stay as they are. Tensors that the forward makes itself
-            become attributes of it, so give a copy.
-
-    Returns:
-        The graph and the batch; None if no input of a likely shape runs through.
+    Parameters, buffers and mode stay as they are. Tensors that the forward makes itself become attributes of the
+    model, so give a copy.
     """
     for trial in _trials(root):
+        buffers = {name: buffer.clone() for name, buffer in root.named_buffers()}
+        recorder = _Recorder(root, buffers, trial)
         try:
-            return _record(root, trial), trial
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
+                output = functional_call(root, buffers, (trial,))
+            recorder.finish(output)
+            return recorder.graph
         except Exception:  # the wrong shape for this model: its forward may raise anything
             continue
     return None
-
-
-def _record(root: nn.Module, trial: Tensor) -> fx.Graph:
-    buffers = {name: buffer.clone() for name, buffer in root.named_buffers()}
-    recorder = _Recorder(root, buffers, trial)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-        output = functional_call(root, buffers, (trial,))
-    recorder.finish(output)
-    return recorder.graph
 
 
 class _Recorder(TorchFunctionMode):
@@ -75,9 +67,7 @@ class _Recorder(TorchFunctionMode):
         self.graph.output(fx.node.map_aggregate(output, self._argument))
 
     def _call(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> fx.Node:
-        arguments = fx.node.map_aggregate(args, self._argument)
-        keywords = fx.node.map_aggregate(kwargs, self._argument)
-        return self.graph.call_function(func, arguments, keywords)
+        return self.graph.call_function(func, *fx.node.map_aggregate((args, kwargs), self._argument))
 
     def _argument(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

@@ -7,8 +7,6 @@ get a forward of their own instead, so that nothing outside the replica notices.
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -43,17 +41,12 @@ def replicate(model: nn.Module) -> nn.Module:
 
 
 def symbolic(root: nn.Module) -> fx.Graph:
-    """The graph of a model's forward pass.
+    """The graph of the forward pass of a model's replica; tensors that it makes itself become attributes of that.
 
-    Args:
-        root: a replica of the model. Tensors that the forward makes itself become attributes of it.
-
-    Raises:
-        Exception: whatever a forward raises when it meets a proxy.
+    A forward that meets a proxy may raise anything.
     """
     tracer = _Tracer(root)
-    with _instrumented(root, tracer):
-        output = root.forward(*_placeholders(root, tracer))
+    output = _instrumented(root, tracer).forward(*_placeholders(root, tracer))
     tracer.create_node("output", "output", (tracer.create_arg(output),), {})
     for node in reversed(tracer.graph.nodes):
         if node.op == "get_attr" and not node.users:
@@ -75,44 +68,35 @@ class _Tracer(fx.Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         # a transformer block of torch.nn holds linear layers: look inside
-        holds_layers = not isinstance(m, nn.Linear) and any(
-            isinstance(part, nn.Linear) for part in m.modules()
-        )
-        return super().is_leaf_module(m, module_qualified_name) and not holds_layers
+        holds_layers = any(isinstance(inner, nn.Linear) for inner in m.modules())
+        is_leaf = isinstance(m, nn.Linear) or not holds_layers
+        return is_leaf and super().is_leaf_module(m, module_qualified_name)
 
 
-@contextmanager
-def _instrumented(root: nn.Module, tracer: _Tracer) -> Iterator[None]:
-    """While it lasts, the replica's leaves write themselves down, and other parameters are proxies."""
-    untouched = {module: module.__dict__ for module in root.modules()}
+def _instrumented(root: nn.Module, tracer: _Tracer) -> nn.Module:
+    """A replica whose leaves write themselves down when they are called, and whose other parameters are proxies."""
+    replica = replicate(root)
 
     def written_down(name: str) -> Any:
         return lambda *args, **kwargs: tracer.create_proxy("call_module", name, args, kwargs)
 
-    try:
-        for name, module in root.named_modules():
-            module.__dict__ = {**module.__dict__, "_compiled_call_impl": None}
-            if module is not root and tracer.is_leaf_module(module, name):
-                module.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS}
-                module.__dict__["forward"] = written_down(name)
-            else:
-                for own in module._parameters:
-                    path = f"{name}.{own}" if name else own
-                    if module._parameters[own] is not None:
-                        module.__dict__[own] = tracer.create_proxy("get_attr", path, (), {})
-        yield
-    finally:
-        for module, attributes in untouched.items():
-            module.__dict__ = attributes
+    for name, module in replica.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # no replica
+            continue
+        module.__dict__["_compiled_call_impl"] = None
+        if module is not replica and tracer.is_leaf_module(module, name):
+            module.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS}
+            module.__dict__["forward"] = written_down(name)
+            continue
+        for own, parameter in module._parameters.items():
+            if parameter is not None:
+                path = f"{name}.{own}" if name else own
+                module.__dict__[own] = tracer.create_proxy("get_attr", path, (), {})
+    return replica
 
 
 def _placeholders(root: nn.Module, tracer: _Tracer) -> list[fx.Proxy]:
     """A proxy for each argument of the forward without a default, the first one in any case."""
     arguments = list(inspect.signature(root.forward).parameters.values())
-    needed = [
-        name
-        for name in arguments
-        if name.default is inspect.Parameter.empty and name.kind < name.VAR_POSITIONAL
-    ]
-    names = [argument.name for argument in needed or arguments[:1]]
-    return [tracer.create_proxy("placeholder", name, (), {}) for name in names]
+    needed = [own for own in arguments if own.default is own.empty and own.kind < own.VAR_POSITIONAL]
+    return [tracer.create_proxy("placeholder", own.name, (), {}) for own in needed or arguments[:1]]

@@ -9,16 +9,17 @@ of the most expensive draws.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import comb
 
 import torch
 from torch import Tensor
 
-from spear_core.spear.reconstruction import Forward
+from spear_core.spear.records import Forward, Pool
 from spear_core.spear.sampling import draw_row_sets
 from spear_core.spear.selection import greedy
-from spear_core.spear.sparsity import SPARE_ROWS, Pool, default_threshold, join, null_space, rows_of_zeros
+from spear_core.spear.sparsity import join
+from spear_core.spear.zeros import SPARE_ROWS, default_threshold, null_space, zeros_of
 
 CORNER_COST = 64  # draws that take as long as one corner
 MOST_CORNERS = 2**15  # of one turn: a second or two
@@ -39,13 +40,7 @@ class Completion:
     corners: int = 0
 
     def advance(self, pool: Pool, drawn: int, *, generator: torch.Generator | None = None) -> Pool:
-        """The pool with what another turn finds; the same pool while draws are cheaper.
-
-        Args:
-            pool: directions found so far; those with unique zeros are taken for known.
-            drawn: candidates that sampling has tested so far.
-            generator: CPU generator.
-        """
+        """The pool with what another turn finds; the same pool while draws, of which there were many, are cheaper."""
         m, b = self.forward.low_rank.factor.shape
         missing = b - int(pool.unique.sum())
         turn = min(drawn // CORNER_COST - self.corners, MOST_CORNERS)
@@ -79,25 +74,18 @@ def completed(
         If known and new directions are b independent ones, these only: mixtures of similar samples are settled.
     """
     low_rank = forward.low_rank
-    confirmed = known = replace(
-        pool,
-        directions=pool.directions[:, pool.unique],
-        zeros=pool.zeros[pool.unique],
-        unique=pool.unique[pool.unique],
-    )
+    confirmed = known = pool.known
     threshold = default_threshold(low_rank)
     for inactive, units in _inactive_units(known, forward, corners, generator):
         for place in _is_singular(low_rank.factor, inactive).nonzero().flatten():
-            kernel, _ = null_space(low_rank, inactive[place])
+            kernel = null_space(low_rank, inactive[place])
             if kernel.shape[1] != 1:
                 continue
-            q = kernel[:, 0]
-            unexplained = (rows_of_zeros(low_rank, q) & ~inactive[place]).scatter(
-                0, units[place], value=False
-            )
-            more = join(q, low_rank, confirmed, threshold)
+            unexplained = zeros_of(low_rank, kernel)[:, 0] & ~inactive[place]
+            unexplained = unexplained.scatter(0, units[place], value=False)
+            more = join(kernel, low_rank, confirmed, threshold)
             if int(more.unique.sum()) > len(known) or not unexplained.any():
-                confirmed, pool = more, join(q, low_rank, pool, threshold)
+                confirmed, pool = more, join(kernel, low_rank, pool, threshold)
         if int(confirmed.unique.sum()) > len(known):
             break
     return confirmed if len(greedy(confirmed)) == low_rank.batch_size else pool

@@ -44,7 +44,7 @@ class LowRank:
         """b, the rank of the split."""
         return self.factor.shape[1]
 
-    @property
+    @cached_property
     def noise(self) -> float:
         """The rounding floor relative to the largest singular value."""
         return self.floor / float(self.singular_values[0])
@@ -54,14 +54,19 @@ class LowRank:
         """How many times its expected rounding error an entry of L q may be away from zero."""
         return EVEN_ZERO_MARGIN if self.even else ZERO_MARGIN
 
+    @property
+    def entry_noise(self) -> float:
+        """ν, the expected rounding error of an entry of G, root mean square."""
+        floor = max(self.floor, torch.finfo(torch.float64).eps * float(self.singular_values[0]))
+        return noise_per_entry(floor, (len(self.factor), self.rows.shape[1]))
+
     @cached_property
     def row_noise(self) -> Tensor:
         """ν_j, the expected rounding error of an entry in each row of G, shape (m,)."""
         L, S = self.factor, self.singular_values[: self.batch_size]
         row_size = torch.ones_like(L[:, 0]) if self.even else (L * S).norm(dim=1)
         relative = (row_size / row_size.square().mean().sqrt()).clamp_min(1e-3)
-        floor = max(self.floor, torch.finfo(torch.float64).eps * float(self.singular_values[0]))
-        return noise_per_entry(floor, (L.shape[0], self.rows.shape[1])) * relative
+        return self.entry_noise * relative
 
 
 def split(

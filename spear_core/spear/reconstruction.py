@@ -4,90 +4,18 @@ The directions are known up to length. The bias gradient is the sum of the colum
 g = (∂L/∂Z) 1 = L Q̄ s, which gives the lengths s, so Q = Q̄ diag(s), and Xᵀ = Q⁻¹ R.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
+from spear_core.linalg import units
 from spear_core.problem import LinearLayer
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.records import Forward, Reconstruction
+from spear_core.spear.zeros import zero_tolerance
 from spear_core.tolerances import precision
 
 UNDECIDED = 1 / 64  # of the tolerance: between the two, an entry may be a zero or a small number
-PROJECTED_COLUMNS = 2**13  # columns of W that are held in float64 at a time
 Z_MARGIN = 256.0  # a pre-activation within so many rounding errors of its kink may lie on either side
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """A batch computed from directions, and how well it agrees with what ReLU must have done.
-
-    Attributes:
-        low_rank: the split that it is computed from.
-        directions: Q̄, unit columns, shape (b, k).
-        lengths: s, so that Q = Q̄ diag(s), shape (k,).
-        coefficients: Q⁻¹, rows c_i with x_i = c_i R, shape (k, b).
-        preactivations: Z as rows, shape (k, m), float64.
-        agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (k, m); None where σ is not
-            ReLU, or where layer 1 does not separate the samples (b > n).
-        errors: what rounding may have done to each sample, relative to its length, where each was found on its own,
-            shape (k,); else None.
-    """
-
-    low_rank: LowRank
-    directions: Tensor
-    lengths: Tensor
-    coefficients: Tensor
-    preactivations: Tensor
-    agreement: Tensor | None
-    errors: Tensor | None = None
-
-    @property
-    def inputs(self) -> Tensor:
-        """X as rows, Xᵀ = Q⁻¹ R, shape (k, n), float64."""
-        return self.coefficients @ self.low_rank.rows
-
-    @property
-    def output_grads(self) -> Tensor:
-        """(∂L/∂Z)ᵀ = (L Q)ᵀ, shape (k, m), float64."""
-        return (self.low_rank.factor @ (self.directions * self.lengths)).T
-
-    @property
-    def sparsity_match(self) -> float:
-        """λ, the share of entries that agree; NaN where zeros say nothing."""
-        if self.agreement is None:
-            return torch.nan
-        return float(self.agreement.to(torch.float64).mean()) if self.agreement.numel() else 0.0
-
-
-@dataclass(frozen=True)
-class Forward:
-    """The attacked layer seen from the row space of its gradient: x = c R gives z = c (W Rᵀ)ᵀ + β.
-
-    Computed once per attack, so that trying out directions never touches the n columns again.
-
-    Attributes:
-        low_rank: the split of G.
-        layer: the attacked layer.
-        weights: (W Rᵀ)ᵀ = R Wᵀ, shape (b, m), float64.
-    """
-
-    low_rank: LowRank
-    layer: LinearLayer
-    weights: Tensor
-
-    @classmethod
-    def of(cls, low_rank: LowRank, layer: LinearLayer) -> "Forward":
-        """Project W on the rows R, a slice of columns at a time."""
-        n = layer.weight.shape[1]
-        weights = torch.zeros(
-            low_rank.batch_size, len(layer.bias), dtype=torch.float64, device=layer.bias.device
-        )
-        for columns in torch.arange(n, device=layer.bias.device).split(PROJECTED_COLUMNS):
-            rows = low_rank.rows[:, columns[0] : columns[-1] + 1]
-            weights += rows @ layer.weight[:, columns[0] : columns[-1] + 1].to(torch.float64).T
-        return cls(low_rank, layer, weights)
 
 
 def scales(low_rank: LowRank, directions: Tensor, bias_grad: Tensor) -> Tensor:
@@ -113,21 +41,12 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     Returns:
         k rows, with their agreement with the forward pass.
     """
-    low_rank, layer = forward.low_rank, forward.layer
-    lengths = scales(low_rank, directions, layer.bias_grad)
+    lengths = scales(forward.low_rank, directions, forward.layer.bias_grad)
     # a length of zero would be a sample without gradient: it cannot be scaled, only shown
     lengths = torch.where(lengths.abs() > torch.finfo(torch.float64).tiny, lengths, torch.ones_like(lengths))
     Q = directions * lengths
     coefficients = torch.linalg.inv(Q) if Q.shape[0] == Q.shape[1] else torch.linalg.pinv(Q)
-    preactivations = coefficients @ forward.weights + layer.bias.to(torch.float64)
-    return Reconstruction(
-        low_rank=low_rank,
-        directions=directions,
-        lengths=lengths,
-        coefficients=coefficients,
-        preactivations=preactivations,
-        agreement=agreement(low_rank, directions, preactivations, layer),
-    )
+    return _batch(forward, directions, lengths, coefficients, zeros_speak=True)
 
 
 def from_coefficients(
@@ -142,26 +61,29 @@ def from_coefficients(
             other number of rows means that layer 1 does not separate the samples (b > r).
         errors: as in `Reconstruction`.
     """
-    low_rank, layer = forward.low_rank, forward.layer
     k, rank = coefficients.shape
     separated = directions.shape[0] == rank
-    preactivations = coefficients @ forward.weights + layer.bias.to(torch.float64)
     if not separated:  # more samples than inputs: layer 1 has no q of their own
-        directions = torch.full((rank, k), torch.nan, dtype=torch.float64, device=coefficients.device)
+        directions = coefficients.new_full((rank, k), torch.nan)
     elif k == rank:
-        directions = torch.linalg.inv(coefficients)
-        directions = directions / directions.norm(dim=0)
+        directions = units(torch.linalg.inv(coefficients))
     lengths = 1 / (coefficients * directions.T).sum(dim=1)  # c_i · q_i = 1
-    zeros_speak = layer.has_relu and separated
-    return Reconstruction(
-        low_rank=low_rank,
-        directions=directions,
-        lengths=lengths,
-        coefficients=coefficients,
-        preactivations=preactivations,
-        agreement=agreement(low_rank, directions, preactivations, layer) if zeros_speak else None,
-        errors=errors,
-    )
+    zeros_speak = forward.layer.has_relu and separated
+    return _batch(forward, directions, lengths, coefficients, errors, zeros_speak=zeros_speak)
+
+
+def _batch(
+    forward: Forward,
+    directions: Tensor,
+    lengths: Tensor,
+    coefficients: Tensor,
+    errors: Tensor | None = None,
+    *,
+    zeros_speak: bool,
+) -> Reconstruction:
+    low_rank, z = forward.low_rank, forward.preactivations(coefficients)
+    agrees = agreement(low_rank, directions, z, forward.layer) if zeros_speak else None
+    return Reconstruction(low_rank, directions, lengths, coefficients, z, agrees, errors)
 
 
 def agreement(low_rank: LowRank, directions: Tensor, preactivations: Tensor, layer: LinearLayer) -> Tensor:

@@ -7,6 +7,7 @@ One solve per candidate would be wasteful: the inverse of b sampled rows S holds
 S S⁻¹ = I says that column k of S⁻¹ is orthogonal to every row of S but the k-th.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -86,3 +87,25 @@ def chunk_sizes(b: int) -> Iterator[int]:
     while True:
         yield min(size, largest)
         size *= 2
+
+
+def harmonic(b: int) -> float:
+    """H_b = 1 + 1/2 + … + 1/b, the coupon collector's number."""
+    return math.fsum(1 / k for k in range(1, b + 1))
+
+
+def expected_draws(b: int, found: int = 0, *, zero_share: float = 0.5) -> float:
+    """Expected number of candidates until all b directions are met, H_b · 2^(b−1) for half of zeros.
+
+    A draw of b − 1 rows hits direction i if all of them are zero in column i: probability p^(b−1). The hits
+    are spread over b directions, so collecting them takes H_b times as many draws as one of them.
+
+    Args:
+        b: batch size.
+        found: how many directions are known already; H_(b−found) replaces H_b.
+        zero_share: p, the share of zeros in a column of ∂L/∂Z.
+
+    >>> round(expected_draws(4), 6)
+    16.666667
+    """
+    return float(harmonic(b - found) / zero_share ** (b - 1))

@@ -1,96 +1,100 @@
-"""SPEAR's search: sample, filter, select, reconstruct, certify, until the batch is proven."""
+"""SPEAR's search: sample, filter, select, reconstruct, certify, until the batch is proven.
+
+The loop of the paper, complete, on top of the five steps:
+
+>>> import torch
+>>> from spear_core.spear.low_rank import split
+>>> from spear_core.spear.records import Forward, Pool
+>>> from spear_core.spear.sampling import chunk_sizes, draw_directions, live_rows
+>>> from spear_core.spear.selection import greedy, select
+>>> from spear_core.spear.sparsity import filter_directions, passes_first_stage
+>>> from spear_core.spear.zeros import default_threshold
+>>> def spear(layer, generator):
+...     low_rank = split(layer.weight_grad, generator=generator)  # step 1: G = L R, and b
+...     b, L, forward = low_rank.batch_size, low_rank.factor, Forward.of(low_rank, layer)
+...     rows = L[live_rows(L)]
+...     rows = (rows / rows.norm(dim=1, keepdim=True)).to(torch.float32)
+...     pool, tau = Pool.empty(b, L.device), default_threshold(low_rank)
+...     for size in chunk_sizes(b):
+...         draw = draw_directions(rows, size, generator=generator)  # step 2: null vectors of b − 1 rows
+...         kept = draw.directions[passes_first_stage(draw, rows, generator=generator)]  # step 3: enough zeros?
+...         pool = filter_directions(kept, low_rank, pool, threshold=tau, generator=generator)
+...         if len(greedy(pool)) == b:
+...             *_, best = select(pool, forward)  # steps 4 and 5: swap until λ = 1, scale, invert
+...             if best.sparsity_match == 1:
+...                 return best.reconstruction.inputs
+>>> from spear_core.client import data, gradients, networks
+>>> from spear_core.problem import LinearLayer
+>>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
+>>> model = networks.fully_connected(768, width=100, generator=torch.Generator().manual_seed(1))
+>>> sent = gradients(model, batch.inputs, batch.labels)
+>>> layer = LinearLayer(sent["0.weight"], sent["0.bias"], model[0].weight.detach(), model[0].bias.detach())
+>>> found = spear(layer, torch.Generator().manual_seed(0))
+>>> bool((torch.cdist(found, batch.inputs.double()).amin(dim=0) < 1e-3).all())
+True
+
+`search` is that loop for every day: it starts from what other methods have proven, completes the last samples without
+luck (`completion`), gives up, and certifies.
+"""
 
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from spear_core.certificate.certify import certify
-from spear_core.certificate.sharpen import sharpened
-from spear_core.problem import Problem
-from spear_core.search import State
+from spear_core.certificate.certify import certified
+from spear_core.search import Budget, Method, State, Step, Target
 from spear_core.spear.completion import Completion
-from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Forward
-from spear_core.spear.sampling import chunk_sizes, draw_directions, live_rows
+from spear_core.spear.records import Forward, Pool
+from spear_core.spear.sampling import chunk_sizes, draw_directions, expected_draws, live_rows
 from spear_core.spear.selection import greedy, select
-from spear_core.spear.sparsity import (
-    Pool,
-    default_threshold,
-    filter_directions,
-    join,
-    null_space,
-    passes_first_stage,
-)
-from spear_core.study import theory
+from spear_core.spear.sparsity import filter_directions, join, passes_first_stage
+from spear_core.spear.zeros import default_threshold, null_space
 
 PATIENCE = 64  # times the expected number of draws, after which the search gives up
 LAST_SWAPS = 2.0  # seconds for the last selection, past a time limit that has passed
 MINIMUM_DRAWS = 2**22  # below that many draws the search never gives up: they take a second or two
+EXCHANGE = 2**16  # draws between two exchanges of processes: they take a few milliseconds
 
 
-def sampling_states(
-    problem: Problem,
-    low_rank: LowRank,
-    before: State | None = None,
-    *,
-    generator: torch.Generator | None = None,
-    max_samples: int | None = None,
-    deadline: float = float("inf"),
-) -> Iterator[State]:
-    """Steps 2 to 5 as a generator of states.
+def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
+    """Steps 2 to 5 as a generator of states; see `spear_core.search.Search`.
 
     Args:
-        problem: the attacked layer and what follows it.
-        low_rank: step 1, the split of its gradient.
-        before: what another method left: its samples leave a smaller space to search.
-        generator: CPU generator, source of all randomness.
-        max_samples: candidates after which to stop; by default `PATIENCE` times what theory expects.
-        deadline: `time.monotonic()` after which to stop.
+        target: the attacked layer, followed by ReLU.
+        before: what another method has proven leaves a smaller space to search.
+        budget: by default, `PATIENCE` times the draws that theory expects.
 
     Yields:
         A state after every chunk of candidates and every improvement of the selection; the last one holds the
         certificate of the best batch, proven or not, and the reason for stopping if it is not.
     """
-    b = low_rank.batch_size
-    limit = max_samples or max(MINIMUM_DRAWS, int(PATIENCE * theory.expected_draws(b)))
-    threshold = default_threshold(low_rank)
-    forward = Forward.of(low_rank, problem.attacked)
-    state = before or State("low rank", low_rank, Pool.empty(b, low_rank.factor.device))
-    proven = proven_coefficients(state)
-    pool = pool_of(proven, forward, state.pool)
-    method = f"{state.method}+sampling" if len(pool) else "sampling"
-    state = replace(state, step="sampling", method=method, pool=pool, reconstruction=None, certificate=None)
-    # c_k · q_i = 0: what is found is orthogonal to what is missing
-    space = torch.linalg.svd(proven, full_matrices=True)[2][len(proven) :].T
-    inside = low_rank.factor @ space
-    rows = live_rows(inside)
-    normalised = (inside[rows] / inside[rows].norm(dim=1, keepdim=True)).to(torch.float32)
-    drawn = 0
-    completion = Completion(forward)
-    settled_at = limit
+    low_rank, generator, b = target.low_rank, budget.generator, target.low_rank.batch_size
+    limit = budget.max_samples or max(MINIMUM_DRAWS, int(PATIENCE * expected_draws(b)))
+    state, space = _beginning(target, before)
+    rows = _live_rows(low_rank.factor @ space)
+    drawn, settled_at, completion = 0, limit, Completion(target.forward)
     for size in chunk_sizes(space.shape[1]):
         began = time.perf_counter()
         size = min(size, limit - drawn)
-        draw = draw_directions(normalised, size, generator=generator)
+        draw = draw_directions(rows, size, generator=generator)
         candidates = draw.directions
         if space.shape[1] > 1:  # in one dimension every row is the direction, and none is left to test it on
-            candidates = candidates[passes_first_stage(draw, normalised, generator=generator)]
+            candidates = candidates[passes_first_stage(draw, rows, generator=generator)]
         candidates = candidates @ space.T.to(candidates.dtype)
         drawn += size
-        pool = filter_directions(candidates, low_rank, state.pool, threshold=threshold, generator=generator)
-        sampled, pool = pool, completion.advance(pool, drawn, generator=generator)
+        tau = default_threshold(low_rank)
+        sampled = filter_directions(candidates, low_rank, state.pool, threshold=tau, generator=generator)
+        pool = completion.advance(sampled, drawn, generator=generator)
         grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or len(pool) > len(sampled)
-        state = replace(state, step="sampling", pool=pool, samples_drawn=state.samples_drawn + size)
-        state = timed(state, "sampling", began)
+        state = replace(state, step=Step.SAMPLING, pool=pool, samples_drawn=state.samples_drawn + size)
+        state = state.timed(Step.SAMPLING, began)
         yield state
         if (grown or state.reconstruction is None) and len(greedy(pool)) == b:
-            for step in selected(state, problem, forward, generator, deadline):
-                state = step
+            for better in selected(target, state, budget):
+                state = better
                 yield state
             if state.certified:
                 return
@@ -99,88 +103,69 @@ def sampling_states(
                 settled_at = min(settled_at, 4 * drawn)
                 if state.sparsity_match == 1:
                     return
-        stop = _reason_to_stop(drawn, settled_at, limit, deadline)
-        if stop is not None:
+        if budget.late or drawn >= min(limit, settled_at):
             break
-    state = replace(state, notes=(stop,) if stop else ())
-    yield from conclude(state, problem, generator=generator)
+    yield from conclude(target, replace(state, notes=_reasons(drawn, limit, budget)), budget)
 
 
-def proven_coefficients(state: State) -> Tensor:
-    """Coefficients c_i of the samples that are proven already, shape (k, b)."""
-    b = state.low_rank.batch_size
-    if state.reconstruction is None or state.certificate is None:
-        return torch.zeros(0, b, dtype=torch.float64, device=state.low_rank.factor.device)
-    return state.reconstruction.coefficients[state.certificate.certified_rows]
+def _beginning(target: Target, before: State) -> tuple[State, Tensor]:
+    """The state to start from, and the space that is left: c_k · q_i = 0, what is found is orthogonal to the rest."""
+    proven = before.proven_coefficients
+    pool = pool_of(proven, target.forward, before.pool)
+    method = f"{before.method}+sampling" if len(pool) else "sampling"
+    state = replace(before, method=method, pool=pool, reconstruction=None, certificate=None)
+    return state, torch.linalg.svd(proven, full_matrices=True)[2][len(proven) :].T
+
+
+def _live_rows(factor: Tensor) -> Tensor:
+    """Rows that some sample activates, of length one, in float32: what survives is fitted in float64."""
+    rows = factor[live_rows(factor)]
+    return (rows / rows.norm(dim=1, keepdim=True)).to(torch.float32)
 
 
 def pool_of(coefficients: Tensor, forward: Forward, pool: Pool) -> Pool:
     """A pool with the directions of known samples: the null vector of the rows in which each is inactive."""
     low_rank = forward.low_rank
-    for z in coefficients @ forward.weights + forward.layer.bias.to(torch.float64):
-        kernel, _ = null_space(low_rank, z < 0)
+    for z in forward.preactivations(coefficients):
+        kernel = null_space(low_rank, z < 0)
         if kernel.shape[1] == 1:
-            pool = join(kernel[:, 0], low_rank, pool, default_threshold(low_rank))
+            pool = join(kernel, low_rank, pool, default_threshold(low_rank))
     return pool
 
 
-def _reason_to_stop(drawn: int, settled_at: int, limit: int, deadline: float) -> str | None:
-    if time.monotonic() >= deadline:
-        return f"stopped at the time limit after {drawn:,} draws"
-    if drawn >= limit:
-        return f"stopped after {drawn:,} draws"
-    return "" if drawn >= settled_at else None
+def _reasons(drawn: int, limit: int, budget: Budget) -> tuple[str, ...]:
+    if budget.late:
+        return (f"stopped at the time limit after {drawn:,} draws",)
+    return (f"stopped after {drawn:,} draws",) if drawn >= limit else ()
 
 
-def conclude(state: State, problem: Problem, *, generator: torch.Generator | None = None) -> Iterator[State]:
+def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
     """Make the best of what was found so far: select, reconstruct and certify, whatever is missing.
 
     Args:
+        target: the attacked layer and what follows it.
         state: any state, for example the last one before an interruption.
-        problem: the attacked layer and what follows it.
-        generator: CPU generator.
+        budget: only its generator counts; the last selection has `LAST_SWAPS` seconds.
     """
-    if len(state.pool) and (state.certificate is None or not state.certified):
-        forward = Forward.of(state.low_rank, problem.attacked)
-        yield from selected(state, problem, forward, generator, time.monotonic() + LAST_SWAPS)
+    if len(state.pool) and not state.certified:
+        yield from selected(target, state, replace(budget, deadline=time.monotonic() + LAST_SWAPS))
     else:
-        yield replace(state, step="certificate")
+        yield replace(state, step=Step.CERTIFICATE)
 
 
-def selected(
-    state: State, problem: Problem, forward: Forward, generator: torch.Generator | None, deadline: float
-) -> Iterator[State]:
+def selected(target: Target, state: State, budget: Budget) -> Iterator[State]:
     """Steps 4 and 5 on the pool of a state; the certificate last."""
     began = time.perf_counter()
-    for selection in select(state.pool, forward, deadline=deadline):
+    for selection in select(state.pool, target.forward, deadline=budget.deadline):
         state = replace(
             state,
-            step="selection",
+            step=Step.SELECTION,
             chosen=selection.chosen,
             reconstruction=selection.reconstruction,
             certificate=None,
         )
         yield state
-    yield certified(timed(state, "selection", began), problem, generator=generator)
+    yield certified(target, state.timed(Step.SELECTION, began), generator=budget.generator)
 
 
-def certified(state: State, problem: Problem, **options: Any) -> State:
-    """The state with the certificate of its batch, sharpened where that proves more of it.
-
-    Args:
-        state: one that holds a batch.
-        problem: the attacked layer and what follows it.
-        options: of `certify`.
-    """
-    began = time.perf_counter()
-    assert state.reconstruction is not None
-    check = partial(certify, problem, state.low_rank, **options)
-    found, certificate = sharpened(problem, state.reconstruction, check)
-    state = replace(state, step="certificate", reconstruction=found, certificate=certificate)
-    return timed(state, "certificate", began)
-
-
-def timed(state: State, step: str, began: float) -> State:
-    """The state with the time since `began` added to a step."""
-    spent = state.seconds.get(step, 0.0) + time.perf_counter() - began
-    return replace(state, seconds={**state.seconds, step: spent})
+SAMPLING = Method("sampling", search, conclude, exchange_every=EXCHANGE)

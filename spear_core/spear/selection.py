@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.spear.reconstruction import Forward, Reconstruction, reconstruct
-from spear_core.spear.sparsity import INDEPENDENT, Pool
+from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.records import Forward, Pool, Reconstruction
+from spear_core.tolerances import INDEPENDENT
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,11 @@ class Selection:
         return self.reconstruction.sparsity_match
 
 
-def greedy(pool: Pool) -> tuple[int, ...]:
-    """The sparsest independent directions, unique ones first: positions in the pool, at most b."""
+def greedy(pool: Pool, apart: float = INDEPENDENT) -> tuple[int, ...]:
+    """The sparsest independent directions, unique ones first: positions in the pool, at most b.
+
+    Each is at least so far `apart` from the span of those before it.
+    """
     sparsest = pool.zeros.argsort(descending=True, stable=True)
     order = sparsest[pool.unique[sparsest].to(torch.int8).argsort(descending=True, stable=True)]
     b = pool.directions.shape[0]
@@ -44,7 +48,7 @@ def greedy(pool: Pool) -> tuple[int, ...]:
         q = pool.directions[:, position]
         for _ in range(2):  # twice is enough for orthogonality to rounding
             q = q - basis @ (basis.T @ q)
-        if float(q.norm()) > INDEPENDENT:
+        if float(q.norm()) > apart:
             basis = torch.cat([basis, (q / q.norm())[:, None]], dim=1)
             chosen.append(position)
         if len(chosen) == b:

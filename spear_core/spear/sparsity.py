@@ -2,88 +2,31 @@
 
 L q_i is ∂L/∂z_i up to scale, and ReLU makes it zero wherever the sample does not activate the unit. A wrong
 direction has only the b − 1 zeros that it was made to have. Candidates are tested on a few rows first; only
-survivors see the rest (two-stage filter), and those are polished: the direction that fits *all* its zeros.
+survivors see the rest (two-stage filter), and those are fitted: the direction that is zero on *all* its zeros.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from spear_core.linalg import first_apart
 from spear_core.spear.low_rank import LowRank
+from spear_core.spear.records import Pool
 from spear_core.spear.sampling import Draw, draw_directions
+from spear_core.spear.uniqueness import Zeros, shared_kernel, weigh
+from spear_core.spear.zeros import SPARE_ROWS, fit, zero_tolerance, zeros_of
+from spear_core.tolerances import EQUAL_DIRECTION, SAME_DIRECTION
 
 FIRST_ROWS = 24  # rows of the first stage
-FIRST_ZEROS = (
-    4  # zeros among them, beside its own: one in a million wrong ones has them, P(Bin(24, ½) < 4) = 0.01 %
-)
+# zeros among them, beside its own: one in a million wrong ones has them, P(Bin(24, ½) < 4) = 0.01 %
+FIRST_ZEROS = 4
 COARSE_ZERO = 4e-3  # of the mean |entry|: float32 null vectors of ill-conditioned rows are that far off
-POLISH_TOLERANCES = (1e-2, 1e-3, 1e-4)  # of the mean |entry|, finer and finer
-MOST_SURVIVORS = 4  # times b: as many survivors of one chunk are followed up
-PINNED = 1e-6  # a share of a row that the other rows do not already span, below which it pins a direction
-PAIRED = 0.5 + PINNED  # of two rows that pin together, one at least has no larger such share
+MOST_SURVIVORS = 8  # times b: as many survivors of one chunk are fitted
+EXACT = (0.0, 0.0)  # of the mean |entry|: rounding alone; the second look takes what the first has uncovered
 FULLY_EXPLORED = 3  # dimensions of a kernel that the draws of one descent explore completely
-INDEPENDENT = 1e-5  # least distance of a unit direction from the span of others
 DESCENT_DRAWS = 256  # candidates per step down into a kernel of several dimensions
-SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
-
-
-@dataclass(frozen=True)
-class Pool:
-    """Directions that passed the filter.
-
-    Attributes:
-        directions: unit vectors as columns, shape (b, p), float64.
-        zeros: zero entries of L q for each, shape (p,).
-        unique: whether its zeros leave no other direction, even with two of them taken away, shape (p,).
-        explored: planes and spaces of mixtures that have been searched, orthonormal columns, shape (b, d)
-            each.
-    """
-
-    directions: Tensor
-    zeros: Tensor
-    unique: Tensor
-    explored: tuple[Tensor, ...] = ()
-
-    @classmethod
-    def empty(cls, b: int, device: torch.device) -> "Pool":
-        """A pool of no directions of length b."""
-        return cls(
-            torch.zeros(b, 0, dtype=torch.float64, device=device),
-            torch.zeros(0, dtype=torch.int64, device=device),
-            torch.zeros(0, dtype=torch.bool, device=device),
-        )
-
-    def __len__(self) -> int:
-        return self.directions.shape[1]
-
-
-def zero_tolerance(low_rank: LowRank, directions: Tensor) -> Tensor:
-    """How far from zero rounding may push an entry of L q, shape (m, k).
-
-    Rounding errors δG reach L as δG V S⁻¹, so row j of L q is off by about ν_j ‖S⁻¹ q‖, with ν_j the error
-    of row j of G: in proportion to the row's own size, or alike for all (`LowRank.even`).
-
-    Args:
-        low_rank: the split of G; its floor measures δG.
-        directions: unit columns, shape (b, k).
-    """
-    S = low_rank.singular_values[: low_rank.batch_size]
-    amplified = (directions / S[:, None]).norm(dim=0)
-    arithmetic = torch.finfo(torch.float64).eps  # of L itself, whose columns have length one
-    return torch.outer(low_rank.row_noise, low_rank.zero_margin * amplified) + 16 * arithmetic
-
-
-def default_threshold(low_rank: LowRank) -> float:
-    """τ, the share of zeros that a direction must have, at least.
-
-    Half of a column is zero, give or take √m / 2, and photographs less evenly so; a wrong direction has b − 1
-    zeros and hardly another. One fifth keeps a right one (P(Bin(100, ½) < 20) is 1e-10), and the two spare
-    zeros keep
-    a wrong one out where b is a good part of m.
-    """
-    m, b = low_rank.factor.shape
-    return max(0.2, (b - 1 + SPARE_ROWS) / m)
 
 
 def passes_first_stage(draw: Draw, factor: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -119,204 +62,118 @@ def filter_directions(
     threshold: float,
     generator: torch.Generator | None = None,
 ) -> Pool:
-    """Stage two: what passed the first stage meets all rows, is polished, and joins the pool if it is new.
+    """Stage two: what passed the first stage meets all rows, is fitted, and joins the pool if it is new.
 
-    Args:
-        candidates: survivors of stage one as rows, shape (k, b), any float dtype.
-        low_rank: the split of G.
-        pool: directions found so far.
-        threshold: τ, the least share of zeros in L q.
-        generator: CPU generator.
-
-    Returns:
-        The pool with the new directions behind the old ones.
+    Candidates are the survivors of stage one as rows, shape (k, b), of any float dtype; `threshold` is τ, the least
+    share of zeros in L q. New directions stand behind the old ones.
     """
+    if not len(candidates):  # as of most chunks, once b is ten or so
+        return pool
     candidates = candidates.to(torch.float64)
     candidates = candidates / candidates.norm(dim=1, keepdim=True)
-    followed = 0
-    for q in candidates[~_known(candidates, pool)]:
-        if not _known(q[None], pool):
-            kernel, rows = polish(low_rank, q)
-            if _known(kernel[:, :1].T, pool):
-                continue
-            for direction in descend(low_rank, kernel, rows, generator=generator):
-                pool = join(direction, low_rank, pool, threshold)
-            if 1 < kernel.shape[1] <= FULLY_EXPLORED:
-                pool = replace(pool, explored=(*pool.explored, kernel))
-            followed += 1
-            if followed == MOST_SURVIVORS * low_rank.batch_size:
-                break
+    b, fitted = low_rank.batch_size, 0
+    while fitted < MOST_SURVIVORS * b and len(new := candidates[~_known(candidates, pool)]):
+        some, candidates = new[:b], new[b:]  # what these bring to the pool need not be fitted again
+        fitted += len(some)
+        found, explored = _weighed(low_rank, fit(low_rank, some.T)), list(pool.explored)
+        pool = _added(pool, found.pick(found.unique), threshold)
+        mixed = found.pick(~found.unique)
+        for inside in explored_spaces(low_rank, mixed, explored, generator=generator):
+            pool = join(inside, low_rank, pool, threshold)
+        pool = replace(pool, explored=tuple(explored))
     return pool
 
 
-def join(q: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
-    """A pool with one more direction, fitted to all its zeros, if it has enough of them and is new.
+def join(directions: Tensor, low_rank: LowRank, pool: Pool, threshold: float) -> Pool:
+    """A pool with more unit columns q (b, k), fitted to all their zeros: those that have τ of them and are new.
 
-    Args:
-        q: unit direction, shape (b,), float64.
-        low_rank: the split of G.
-        pool: directions found so far.
-        threshold: τ, the least share of zeros in L q.
+    They are exact already, but for rounding that hides some of their zeros; a coarser look would lead elsewhere.
     """
-    if _parallel(q, pool):
-        return pool
-    q, zero_rows = _refit(low_rank, q)
-    zeros = zero_rows.sum()
-    if float(zeros) < threshold * len(zero_rows) or _parallel(q, pool):
-        return pool
-    unique = torch.tensor([is_unique(low_rank, zero_rows)], device=q.device)
-    return replace(
-        pool,
-        directions=torch.cat([pool.directions, q[:, None]], dim=1),
-        zeros=torch.cat([pool.zeros, zeros[None]]),
-        unique=torch.cat([pool.unique, unique]),
-    )
+    return _added(pool, _weighed(low_rank, fit(low_rank, directions, EXACT)), threshold)
 
 
-def polish(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The directions that the zeros of a candidate leave, shape (b, d), and those zeros, a mask (m,).
+def _weighed(low_rank: LowRank, directions: Tensor) -> Zeros:
+    """`weigh` with random numbers that are always the same, so that draws stay as they are."""
+    return weigh(low_rank, directions, generator=torch.Generator().manual_seed(0))
 
-    Null vectors of ill-conditioned rows in float32 are off by up to a hundredth, so the zeros are taken
-    coarsely at first; the direction fitted to them all is better, so the next look is finer.
 
-    Args:
-        low_rank: the split of G.
-        q: unit direction, shape (b,).
-    """
-    L = low_rank.factor
-    for tolerance in POLISH_TOLERANCES:
-        entries = L @ q
-        limit = tolerance * entries.abs().mean()
-        rows = L[entries.abs() <= limit]
-        values, vectors = torch.linalg.eigh(rows.T @ rows)
-        kernel = vectors[:, values <= limit**2 * max(1, len(rows))]
-        if not kernel.shape[1]:
-            kernel = vectors[:, :1]
-        q = kernel @ (kernel.T @ q)
-        q = q / q.norm()
-    zero_rows = rows_of_zeros(low_rank, q)
-    rows = without_pinning_rows(low_rank, zero_rows)
-    kernel, _ = null_space(low_rank, rows)
-    return (kernel if kernel.shape[1] else q[:, None]), rows
+def _added(pool: Pool, found: Zeros, threshold: float) -> Pool:
+    for q, rows, unique in zip(found.directions.T, found.rows.T, found.unique, strict=True):
+        known = bool(((q @ pool.directions).abs() > 1 - SAME_DIRECTION).any())
+        if not known and float(rows.sum()) >= threshold * len(rows):
+            pool = replace(
+                pool,
+                directions=torch.cat([pool.directions, q[:, None]], dim=1),
+                zeros=torch.cat([pool.zeros, rows.sum()[None]]),
+                unique=torch.cat([pool.unique, unique[None]]),
+            )
+    return pool
 
 
 def descend(
     low_rank: LowRank, kernel: Tensor, zero_rows: Tensor, *, generator: torch.Generator | None = None
-) -> list[Tensor]:
+) -> Tensor:
     """The sparsest directions in a kernel.
 
     Two similar samples share most of their zeros. The shared ones leave a plane of directions, and every
     mixture in it passes the filter. Within the plane the problem is a small copy of the large one: L restricted
-    to the kernel, with as many columns as it has dimensions, so steps 2 and 3 are repeated there.
-
-    Args:
-        low_rank: the split of G.
-        kernel: orthonormal columns, shape (b, d).
-        zero_rows: the rows on which all of it is zero, mask of shape (m,).
-        generator: CPU generator.
+    to the kernel, orthonormal columns (b, d), with as many columns as it has dimensions, so steps 2 and 3 are repeated
+    there. All of it is zero on `zero_rows`, a mask (m,).
 
     Returns:
-        Unit directions, each shape (b,), sparsest first: the only one if d = 1; otherwise those with more
-        zeros than the rest, one for each dimension at most.
+        Unit columns, shape (b, k), sparsest first: the only one if d = 1; otherwise those with more zeros than the
+        rest, one for each dimension at most.
     """
     L, d = low_rank.factor, kernel.shape[1]
     if d == 1:
-        return [kernel[:, 0]]
+        return kernel
     inside = L @ kernel
     norms = inside.norm(dim=1)
     rest = (norms > zero_tolerance(low_rank, kernel).amax(dim=1)).nonzero().flatten()
     if len(rest) < d:
-        return []
+        return kernel[:, :0]
     drawn = draw_directions(inside[rest] / norms[rest, None], DESCENT_DRAWS, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]
     directions = kernel @ (drawn / drawn.norm(dim=1, keepdim=True)).T
-    zeros = ((L @ directions).abs() <= zero_tolerance(low_rank, directions)).sum(dim=0)
+    zeros = zeros_of(low_rank, directions).sum(dim=0)
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     order = zeros.argsort(descending=True)
     return _different(directions[:, order[zeros[order] >= enough]], d)
 
 
-def _different(directions: Tensor, most: int) -> list[Tensor]:
+def explored_spaces(
+    low_rank: LowRank,
+    found: Zeros,
+    explored: list[Tensor],
+    *,
+    largest: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[Tensor]:
+    """What `descend` finds in each space that zeros leave which are not one direction's own, as columns (b, k), k ≥ 0.
+
+    So it is of similar samples, which share theirs. Kernels that have been searched completely are in `explored`, and
+    added to it; those of more than `largest` dimensions are not looked into.
+    """
+    for q, rows in zip(found.directions.T, found.rows.T, strict=True):
+        if any(float((q @ kernel).norm()) > 1 - SAME_DIRECTION for kernel in explored):
+            continue
+        kernel, rows = shared_kernel(low_rank, rows)
+        d = kernel.shape[1]
+        if 1 < d <= FULLY_EXPLORED:
+            explored.append(kernel)
+        within = 0 < d <= (largest or d)
+        yield descend(low_rank, kernel, rows, generator=generator) if within else kernel[:, :0]
+
+
+def _different(directions: Tensor, most: int) -> Tensor:
     """The first few columns that are not parallel to an earlier one."""
-    found: list[Tensor] = []
-    while directions.shape[1] and len(found) < most:
-        found.append(directions[:, 0])
-        directions = directions[:, (found[-1] @ directions).abs() < 1 - 1e-9]
-    return found
-
-
-def null_space(low_rank: LowRank, zero_rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Directions q with (L q)_j = 0 on the given rows, and the singular values of those rows.
-
-    Args:
-        low_rank: the split of G.
-        zero_rows: mask, shape (m,).
-
-    Returns:
-        Orthonormal kernel, shape (b, d), most certain direction first, and the b singular values, ascending.
-    """
-    L = low_rank.factor
-    rows = L[zero_rows]
-    _, triangle = torch.linalg.qr(rows, mode="r") if len(rows) >= L.shape[1] else (None, rows)
-    right = torch.linalg.svd(triangle, full_matrices=True)
-    values = torch.zeros(L.shape[1], dtype=L.dtype, device=L.device)
-    values[: len(right.S)] = right.S
-    directions = right.Vh.T
-    # a direction is in the kernel if no row says more than rounding about it
-    silent = (rows @ directions).abs() <= zero_tolerance(low_rank, directions)[zero_rows]
-    in_kernel = silent.all(dim=0)
-    return directions[:, in_kernel].flip(1), values.flip(0)
-
-
-def without_pinning_rows(low_rank: LowRank, zero_rows: Tensor) -> Tensor:
-    """The zeros of a direction without those few that alone pin it down, shape (m,).
-
-    A mixture of similar samples has all the zeros that they share, and each further row pins down *which*
-    mixture: a plain rank test would accept it.
-    """
-    L, b = low_rank.factor, low_rank.batch_size
-    rows = zero_rows.nonzero().flatten()
-    if b == 1 or len(rows) < b - 1 + SPARE_ROWS or null_space(low_rank, zero_rows)[0].shape[1] != 1:
-        return zero_rows
-    span = torch.linalg.svd(L[rows], full_matrices=False)[0][:, : b - 1]
-    kept = zero_rows.clone()
-    kept[rows[pinning(span.T)]] = False
-    return kept
-
-
-def pinning(whitened: Tensor) -> Tensor:
-    """Rows without which, or without which and one other, the rest lose a rank: mask, shape (k,).
-
-    A row without which the others lose a rank has leverage 1 (the diagonal of H = A A⁺); two rows that do so together
-    make the 2×2 block of I − H singular. I − H is a projection, so the diagonal entries of such a pair add up to at
-    most 1: only rows with an entry of at most ½ need be compared with the others.
-
-    Args:
-        whitened: the rows as columns, scaled to WᵀW = H, shape (r, k).
-    """
-    alone = 1 - whitened.square().sum(dim=0)
-    single = alone < PINNED  # pins with any other row as well, which says nothing about that one
-    low = ((alone <= PAIRED) & ~single).nonzero().flatten()
-    itself = (torch.arange(len(low), device=low.device), low)
-    mean, half = (alone[low, None] + alone) / 2, (alone[low, None] - alone) / 2
-    smallest = mean - (half.square() + (whitened[:, low].T @ whitened).square()).sqrt()
-    smallest[itself] = 1
-    pairs = (smallest < PINNED) & ~single
-    found = single | pairs.any(dim=0)
-    found[low] |= pairs.any(dim=1)
-    return found
-
-
-def is_unique(low_rank: LowRank, zero_rows: Tensor) -> bool:
-    """Whether the zeros leave one direction only, rank b − 1, even without any two of them."""
-    kept = without_pinning_rows(low_rank, zero_rows)
-    enough = int(kept.sum()) >= low_rank.batch_size - 1 + SPARE_ROWS
-    return enough and bool(kept.equal(zero_rows)) and null_space(low_rank, kept)[0].shape[1] == 1
+    alike = (directions.T @ directions).abs() >= 1 - EQUAL_DIRECTION
+    return directions[:, first_apart(alike)[:most]]
 
 
 def _known(candidates: Tensor, pool: Pool) -> Tensor:
     """Which rows the pool has as directions, or in a space that it has searched, to float32, shape (k,)."""
-    known = ((candidates @ pool.directions).abs() > 1 - 1e-6).any(dim=1)
+    known = ((candidates @ pool.directions).abs() > 1 - SAME_DIRECTION).any(dim=1)
     if not pool.explored:
         return known
     shares = (candidates @ torch.cat(pool.explored, dim=1)).square()
@@ -324,31 +181,4 @@ def _known(candidates: Tensor, pool: Pool) -> Tensor:
         torch.tensor([kernel.shape[1] for kernel in pool.explored], device=shares.device)
     )
     inside = shares.new_zeros(len(candidates), len(pool.explored)).index_add(1, spaces, shares).sqrt()
-    return known | (inside > 1 - 1e-6).any(dim=1)
-
-
-def _parallel(q: Tensor, pool: Pool) -> bool:
-    return bool(((q @ pool.directions).abs() > 1 - 1e-6).any())
-
-
-def _refit(low_rank: LowRank, q: Tensor) -> tuple[Tensor, Tensor]:
-    """The direction fitted to all its zeros, not only to those that were drawn, and those zeros.
-
-    A few ill-conditioned rows leave a direction just outside the tolerance of some of its zeros; fitted to
-    the others it meets them too.
-    """
-    zero_rows = rows_of_zeros(low_rank, q)
-    while (kernel := null_space(low_rank, zero_rows)[0]).shape[1] == 1:
-        fitted_rows = rows_of_zeros(low_rank, kernel[:, 0])
-        if fitted_rows.sum() < zero_rows.sum():
-            break
-        settled = bool(fitted_rows.sum() == zero_rows.sum())
-        q, zero_rows = kernel[:, 0], fitted_rows
-        if settled:
-            break
-    return q, zero_rows
-
-
-def rows_of_zeros(low_rank: LowRank, q: Tensor) -> Tensor:
-    """Where L q is zero, to rounding, mask of shape (m,)."""
-    return ((low_rank.factor @ q[:, None]).abs() <= zero_tolerance(low_rank, q[:, None]))[:, 0]
+    return known | (inside > 1 - SAME_DIRECTION).any(dim=1)

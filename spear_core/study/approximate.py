@@ -8,12 +8,14 @@ Two optimisations in the space of the inputs, as they were published:
   known (Geiping, Bauermeister, Dröge, Moeller, *Inverting Gradients*, NeurIPS 2020, arXiv:2003.14053).
 
 Both are generators of guesses, so that a reader can watch; the last one is the result. Neither can tell when it
-is right: nothing here is ever certified.
+is right: nothing here is ever certified. Both take the model, which is left as it is, and `gradients`, ∂L/∂θ by
+parameter name with L the mean cross-entropy; a CPU `generator` gives their start.
 """
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -53,19 +55,12 @@ def deep_leakage(
 ) -> Iterator[Guess]:
     """Deep Leakage from Gradients (DLG): L-BFGS from a random batch with random soft labels.
 
-    Args:
-        model: maps inputs of the given shape to (b, classes); it is left as it is.
-        gradients: ∂L/∂θ by parameter name, L the mean cross-entropy.
-        shape: of the inputs, (b, …).
-        classes: number of labels.
-        steps: of L-BFGS, up to 20 evaluations each.
-        generator: CPU generator, source of the start.
+    The model maps inputs of the given shape, (b, …), to (b, classes); a step of L-BFGS takes up to 20 evaluations.
 
     Yields:
         The start, and a guess after every step; it ends early where the steps leave the numbers.
     """
-    target = list(gradients.values())
-    parameters = [dict(model.named_parameters())[name] for name in gradients]
+    target, parameters = list(gradients.values()), [model.get_parameter(name) for name in gradients]
     like = target[0]
     inputs = torch.randn(*shape, generator=generator).to(like).requires_grad_()
     logits = torch.randn(shape[0], classes, generator=generator).to(like).requires_grad_()
@@ -100,24 +95,15 @@ def inverting_gradients(
 ) -> Iterator[Guess]:
     """Inverting Gradients: cosine distance and total variation, minimised by Adam on signs.
 
-    Args:
-        model: maps flat inputs (b, n) to (b, classes); it is left as it is.
-        gradients: ∂L/∂θ by parameter name, L the mean cross-entropy.
-        labels: shape (b,), which this attack takes for known.
-        pictures: (C, H, W) with C H W = n.
-        variation: α, the weight of the total variation.
-        bounds: least and largest value of a pixel, to which the inputs are clamped.
-        steps: of Adam.
-        generator: CPU generator, source of the start.
+    The model maps flat `pictures`, (b, n) with n = C H W, to (b, classes); the labels, shape (b,), count as known.
+    `variation` is α, and `bounds` are the least and the largest value of a pixel, to which guesses are clamped.
 
     Yields:
         A guess after every step.
     """
-    target = list(gradients.values())
-    parameters = [dict(model.named_parameters())[name] for name in gradients]
+    target, parameters = list(gradients.values()), [model.get_parameter(name) for name in gradients]
     size = torch.stack([t.square().sum() for t in target]).sum().sqrt()
-    n = pictures[0] * pictures[1] * pictures[2]
-    inputs = torch.randn(len(labels), n, generator=generator).to(target[0]).requires_grad_()
+    inputs = torch.randn(len(labels), math.prod(pictures), generator=generator).to(target[0]).requires_grad_()
     optimiser = torch.optim.Adam([inputs], lr=STEP_SIZE)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [int(part * steps) for part in DECAYS])
     for step in range(1, steps + 1):
@@ -141,18 +127,12 @@ def best_so_far(run: Iterable[Guess], frames: int) -> Tensor:
     The attacker sees how well a gradient fits. Steps of a fixed size may leave a good guess for a far worse one, and
     whether they do hangs on the rounding of the machine.
     """
-    best: list[Guess] = []
-    for guess in run:
-        best.append(guess if not best else min(best[-1], guess, key=lambda found: found.objective))
+    best = list(accumulate(run, lambda *guesses: min(guesses, key=lambda guess: guess.objective)))
     return torch.stack([best[round(i * (len(best) - 1) / frames)].inputs for i in range(frames + 1)])
 
 
 def total_variation(inputs: Tensor, pictures: tuple[int, int, int]) -> Tensor:
-    """Mean absolute difference of neighbouring pixels, down plus across.
-
-    Args:
-        inputs: flat pictures, shape (b, n).
-        pictures: (C, H, W) with C H W = n.
+    """Mean absolute difference of neighbouring pixels, down plus across, of flat pictures (b, n) with n = C H W.
 
     >>> float(total_variation(torch.tensor([[0.0, 1.0, 0.0, 1.0]]), (1, 2, 2)))
     1.0

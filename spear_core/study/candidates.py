@@ -1,7 +1,8 @@
 """Candidates of step 2 with all their zeros, and what the client knows about them: which mix how many samples.
 
-The search throws a candidate away after a look at a few rows (`spear_core.spear.sparsity`); here all are kept, so that
-the errors and the savings of the filter can be counted.
+The search throws a candidate away after a look at a few rows (`spear_core.spear.sparsity`); here all k are kept, so
+that the errors and the savings of the filter can be counted. Shares of right and wrong candidates are the client's
+view: it knows `true_q`, the Q with ∂L/∂Z = L Q, shape (b, b).
 """
 
 from collections.abc import Sequence
@@ -13,10 +14,9 @@ from torch import Tensor
 
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.sampling import draw_directions, live_rows
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.zeros import zero_tolerance
 from spear_core.study import theory
 
-IN_CACHE = 500  # candidates whose entries are looked at together
 NEGLIGIBLE = 1e-5  # share in a direction below which a sample is not in it: float32 gradients leave less
 
 
@@ -59,11 +59,7 @@ class Candidates:
         return len(self.directions)
 
     def first_finds(self, draws: int) -> list[int | None]:
-        """For each sample the number of the draw, from 1, that first gave its direction; None if none did.
-
-        Args:
-            draws: how many to look at.
-        """
+        """For each sample the number of the draw, from 1, that first gave its direction; None if none did so."""
         first: list[int | None] = [None] * self.directions.shape[1]
         for k in reversed(self.right[:draws].nonzero().flatten().tolist()):
             first[int(self.sample[k])] = k + 1
@@ -72,9 +68,7 @@ class Candidates:
     def errors(self, shares: Tensor, thresholds: Sequence[float]) -> tuple[Tensor, Tensor]:
         """At each threshold τ the share of right directions rejected, and of wrong candidates kept.
 
-        Args:
-            shares: of zeros of right directions, whole multiples of 1 / m; these candidates have too few of them.
-            thresholds: τ.
+        The right ones come from elsewhere, as `shares` of zeros, multiples of 1 / m: these candidates hold too few.
         """
         m = self.zero.shape[1]
         least = torch.tensor([theory.least_zeros(m, threshold) for threshold in thresholds])
@@ -87,14 +81,7 @@ class Candidates:
 def draw_candidates(
     low_rank: LowRank, true_q: Tensor, count: int, *, generator: torch.Generator
 ) -> Candidates:
-    """Draw candidates, one from each set of rows, so that they are independent draws.
-
-    Args:
-        low_rank: of a batch of b ≥ 2.
-        true_q: the Q with ∂L/∂Z = L Q, shape (b, b), which only the client knows.
-        count: how many.
-        generator: source of the draws.
-    """
+    """At most so many candidates of a batch of b ≥ 2, one from each set of rows, so that they are independent draws."""
     L, b = low_rank.factor, low_rank.batch_size
     live = live_rows(L)
     unit_rows = L[live] / L[live].norm(dim=1, keepdim=True)
@@ -105,22 +92,12 @@ def draw_candidates(
     # ∂L/∂Z (Q⁻¹ q) = L q: the coordinates of q in the client's columns, each weighed by its column
     shares = torch.linalg.solve(true_q, directions.T) * true_q.norm(dim=0)[:, None]
     shares = shares.abs() / shares.abs().amax(dim=0)
-    return Candidates(
-        rows=rows[usable],
-        directions=directions,
-        factor=L,
-        zero=torch.cat([_zero(low_rank, part) for part in directions.split(IN_CACHE)]),
-        mixed=(shares > NEGLIGIBLE).sum(dim=0),
-        sample=shares.argmax(dim=0),
-    )
-
-
-def _zero(low_rank: LowRank, directions: Tensor) -> Tensor:
-    """Which entries of L q are zero, one row for each direction."""
-    size = (directions @ low_rank.factor.T).abs_()
     # null vectors of ill-conditioned rows are blurred by as much as a negligible sample
+    size = (directions @ L.T).abs_()
     blur = NEGLIGIBLE * size.mean(dim=1, keepdim=True)
-    return size <= torch.maximum(zero_tolerance(low_rank, directions.T).T, blur)
+    zero = size <= torch.maximum(zero_tolerance(low_rank, directions.T).T, blur)
+    mixed = (shares > NEGLIGIBLE).sum(dim=0)
+    return Candidates(rows[usable], directions, L, zero, mixed, shares.argmax(dim=0))
 
 
 # ---------------------------------------------------------------- the filter in two stages
@@ -131,23 +108,16 @@ class Stages:
     Attributes:
         lost: share of right candidates that it rejects.
         passed: share of wrong candidates that go on to all rows.
-        entries: entries of L q that are computed for each draw, on average.
-        single: the same without a first stage: m.
+        entries: entries of L q that are computed for each draw, on average; without a first stage, m.
     """
 
     lost: float
     passed: float
     entries: float
-    single: int
 
 
 def two_stages(found: Candidates, rows: int, zeros: int) -> Stages:
-    """Test candidates on a few random rows first.
-
-    Args:
-        found: candidates.
-        rows: of the first stage.
-        zeros: that a candidate needs among them, beside the rows that it was made from.
+    """Test candidates on so many random rows first, where each needs so many zeros beside the rows it was made from.
 
     Raises:
         ValueError: unless 0 ≤ zeros ≤ rows and 1 ≤ rows.
@@ -156,13 +126,10 @@ def two_stages(found: Candidates, rows: int, zeros: int) -> Stages:
         raise ValueError(f"zeros must be 0 to the number of rows, got {zeros} of {rows}")
     counts = zeros_in_order(found)
     passes = counts[:, min(rows, counts.shape[1]) - 1] >= zeros
-    right, m = found.right, found.zero.shape[1]
-    return Stages(
-        lost=float((~passes[right]).double().mean()) if right.any() else 0.0,
-        passed=float(passes[~right].double().mean()) if (~right).any() else 0.0,
-        entries=rows + float(passes.double().mean()) * m,
-        single=m,
-    )
+    right = found.right
+    lost = float((~passes[right]).double().mean()) if right.any() else 0.0
+    passed = float(passes[~right].double().mean()) if (~right).any() else 0.0
+    return Stages(lost, passed, rows + float(passes.double().mean()) * found.zero.shape[1])
 
 
 @lru_cache(maxsize=4)

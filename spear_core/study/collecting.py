@@ -3,6 +3,8 @@
 A draw A of b − 1 rows gives q_i if all of them are silent for sample i and independent. Since L = (∂L/∂Z) Q⁻¹,
 the rows of L are independent where those of ∂L/∂Z are, so ∂L/∂Z decides both: this is the client's view, for
 comparison with theory; the server finds out by counting zeros (`spear_core.spear.sparsity`).
+
+Letters throughout: output_grads = (∂L/∂Z)ᵀ of shape (b, m), batch_size = b ≥ 2, units = m, draws = N.
 """
 
 import math
@@ -18,17 +20,15 @@ from torch.nn import functional as F
 from spear_core.study import theory
 
 CHUNK = 2**14  # draws at a time
-INDEPENDENT = 1e-6  # least singular value of rows that count as independent, relative to their norm
+# Least singular value of rows that count as independent, relative to their norm: it is sought in the Gram matrix, whose
+# rounding of 1e-16 hides anything below 1e-8, and two orders lie between.
+INDEPENDENT = 1e-6
 COINS = 2000  # random patterns behind `full_rank_probability`
 BATCHES = 200  # random batches behind `predicted_range` and `coin_failure`
 
 
 def live_columns(output_grads: Tensor) -> Tensor:
-    """∂L/∂Z without the units that are silent for the whole batch, rows of length one, shape (k, b), float64.
-
-    Args:
-        output_grads: (∂L/∂Z)ᵀ, shape (b, m).
-    """
+    """∂L/∂Z without the units that are silent for the whole batch, rows of length one, shape (k, b), float64."""
     D = output_grads.T.to(torch.float64)
     lengths = D.norm(dim=1, keepdim=True)
     alive = lengths.flatten() > 0
@@ -38,11 +38,7 @@ def live_columns(output_grads: Tensor) -> Tensor:
 def independent(rows: Tensor) -> Tensor:
     """Whether sets of rows are independent: whether A Aᵀ stays positive definite with a little less on its diagonal.
 
-    Args:
-        rows: unit rows, shape (sets, k, b), k ≤ b.
-
-    Returns:
-        Shape (sets,).
+    Rows of length one, shape (sets, k, b) with k ≤ b; the result has shape (sets,).
 
     >>> independent(torch.tensor([[[1.0, 0.0]], [[0.0, 0.0]]])).tolist()
     [True, False]
@@ -70,16 +66,9 @@ def random_sets(count: int, size: int, below: int, *, generator: torch.Generator
 def first_hits(
     output_grads: Tensor, runs: int, *, generator: torch.Generator | None = None, limit: int = 10**8
 ) -> Tensor:
-    """Number of the draw that first gave each direction, over independent repetitions.
+    """Number of the draw that first gave each direction, over independent repetitions, shape (≤ runs, b).
 
-    Args:
-        output_grads: (∂L/∂Z)ᵀ, shape (b, m), b ≥ 2.
-        runs: repetitions.
-        generator: source of the draws.
-        limit: draws in all, after which no further run is begun or finished.
-
-    Returns:
-        Shape (≤ runs, b); the largest number in a row is how many draws that run took.
+    After `limit` draws in all no further run is begun or finished. The largest number in a row is what that run took.
     """
     rows = live_columns(output_grads)
     k, b = rows.shape
@@ -90,11 +79,13 @@ def first_hits(
     began = drawn = 0
     while len(finished) < runs and drawn < limit:
         sets = random_sets(CHUNK, b - 1, k, generator=generator)
+        # samples for which all rows of a set are silent; only of those sets the independence is asked
         hits = silent.index_select(0, sets[:, 0])
         for column in sets.T[1:]:
             hits &= silent.index_select(0, column)
         at, sample = hits.view(torch.uint8).nonzero(as_tuple=True)
         usable = independent(rows[sets[at]]) if len(at) else torch.zeros(0, dtype=torch.bool)
+        # a run ends with its last direction, in the middle of a chunk
         for draw, i in zip((at[usable] + drawn + 1).tolist(), sample[usable].tolist()):
             met.setdefault(i, draw - began)
             if len(met) == b:
@@ -111,12 +102,8 @@ def hit_probabilities(
     """Probability p_i that a draw gives direction i, from the zeros of this batch.
 
     C(k_i, b−1) of C(m, b−1) sets are silent for sample i; which share of those is independent is estimated by
-    drawing from them alone. So the cost does not grow with 2^b, and p_i can be known where no draw would hit.
-
-    Args:
-        output_grads: (∂L/∂Z)ᵀ, shape (b, m), b ≥ 2.
-        sets: drawn for each sample.
-        generator: source of these draws.
+    drawing so many `sets` from them alone. So the cost does not grow with 2^b, and p_i can be known where no draw
+    would hit.
     """
     rows = live_columns(output_grads)
     k, b = rows.shape
@@ -185,8 +172,6 @@ def full_rank_probability(batch_size: int) -> float:
     """
     generator = torch.Generator().manual_seed(batch_size)
     size = batch_size - 1
-    if size == 1:
-        return 1.0
     pattern = torch.rand(COINS, size, size, generator=generator) < 0.5
     while bool((empty := ~pattern.any(dim=2)).any()):
         pattern[empty] = torch.rand(int(empty.sum()), size, generator=generator) < 0.5
@@ -198,25 +183,16 @@ def full_rank_probability(batch_size: int) -> float:
 def coin_batches(batch_size: int, units: int) -> tuple[Tensor, Tensor]:
     """Batches as they would be if every entry of ∂L/∂Z were zero by the toss of a fair coin.
 
-    Batches differ in their numbers of zeros, and a few zeros more or less count to the power of b − 1.
-
-    Args:
-        batch_size: b ≥ 2.
-        units: m.
-
-    Returns:
-        Zeros of each column, and the probability that a draw gives its direction, both of shape
-        (`BATCHES`, b).
+    Batches differ in their numbers of zeros, and a few zeros more or less count to the power of b − 1. Returned are the
+    zeros of each column, and the probability that a draw gives its direction, both of shape (`BATCHES`, b).
     """
     generator = torch.Generator().manual_seed(units)
     rank = full_rank_probability(batch_size)
-    zeros = torch.zeros(BATCHES, batch_size, dtype=torch.int64)
-    gone = torch.zeros(BATCHES, 1, dtype=torch.int64)  # units that are silent for the whole batch
-    for i in range(BATCHES):
-        zero = torch.rand(units, batch_size, generator=generator) < 0.5
-        zeros[i], gone[i] = zero.sum(dim=0), zero.all(dim=1).sum()
+    zero = torch.rand(BATCHES, units, batch_size, generator=generator) < 0.5
+    zeros = zero.sum(dim=1)
+    gone = zero.all(dim=2).sum(dim=1)  # units that are silent for the whole batch
     chance = cache(theory.hit_probability)  # few different numbers
-    live, counts = (units - gone).flatten().tolist(), (zeros - gone).tolist()
+    live, counts = (units - gone).tolist(), (zeros - gone[:, None]).tolist()
     hits = [[chance(batch_size, of, count) for count in row] for of, row in zip(live, counts)]
     return zeros, torch.tensor(hits, dtype=torch.float64) * rank
 
@@ -225,13 +201,7 @@ def coin_batches(batch_size: int, units: int) -> tuple[Tensor, Tensor]:
 def predicted_range(batch_size: int, units: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Range that holds the expected number of draws of most batches, if every unit is a fair coin.
 
-    Args:
-        batch_size: b ≥ 2.
-        units: m.
-        confidence: share of the batches inside the range.
-
-    Returns:
-        The central quantiles of `theory.expected_draws_each` over `coin_batches`.
+    The central quantiles of `theory.expected_draws_each` over `coin_batches`, with that share of them inside.
     """
     expected = theory.expected_draws_of_batches(coin_batches(batch_size, units)[1].numpy())
     tail = (1 - confidence) / 2
@@ -243,14 +213,7 @@ def predicted_range(batch_size: int, units: int, *, confidence: float = 0.95) ->
 def coin_failure(batch_size: int, draws: float, units: int, threshold: float) -> float:
     """Probability that some direction is never drawn, or rejected: `theory.failure_probability` for finite m.
 
-    Args:
-        batch_size: b ≥ 2.
-        draws: N.
-        units: m.
-        threshold: τ, the least share of zeros.
-
-    Returns:
-        The mean over `coin_batches`.
+    The mean over `coin_batches`.
     """
     zeros, hits = coin_batches(batch_size, units)
     kept = (zeros >= theory.least_zeros(units, threshold)).all(dim=1)

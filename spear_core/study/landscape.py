@@ -1,30 +1,33 @@
 """The misfit between two layers as a landscape over directions: the ground that forward consistency walks on.
 
-c · Lᵀ g = 1 holds for the c_i of every sample on its own (`consistency_relation`), so a direction of c is
+c · Lᵀ g = 1 holds for the c_i of every sample on its own (`consistency.relation`), so a direction of c is
 enough: with μ = Lᵀ g, z = M c + β is a positive multiple of N c, where N = M + β μᵀ has shape (m, b). The
 directions form a circle for b = 2 and a sphere for b = 3. With N = Φ T, orthonormal Φ, the point
 v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its height is the misfit
 ‖(I − Y Yᵀ) σ(z)‖ / ‖σ(z)‖. Where s < 0 no input lies: c · μ = 1 holds on the other side only.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from spear_core.consistency.deflation import orthogonal_complement
+from spear_core.certificate.backprop import forward
+from spear_core.consistency.affine import Pair, Space, allowed
 from spear_core.consistency.finish import gauss_newton, pattern_newton
-from spear_core.consistency.relation import relate, value_and_slope
+from spear_core.consistency.relation import Relation, relate
+from spear_core.consistency.smooth import MEMORY
 from spear_core.consistency.walk import alternate, reflect_affine
+from spear_core.linalg import misfit, orthonormal, units
 from spear_core.problem import Problem
+from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
 
-CHUNK = 4096  # directions whose misfit is computed at a time
+IN_CACHE = 4096  # directions whose misfit is computed at a time: twice as fast as all
 FARTHEST = 4.0  # a start is at most so many times as far from zero as the nearest z with c · μ = 1
 FINISH_PASSES, FINISH_STEPS = 15, 24
-MEMORY = 0.93  # κ of the reflections, as the search for smooth activations uses it
 TINY = 1e-12  # share s below which a direction counts as one without an input
 
 
@@ -33,70 +36,59 @@ class Landscape:
     """Two layers' knowledge of one sample, seen through some of the m units.
 
     Attributes:
-        basis: M, shape (m, b).
-        bias: β, shape (m,).
-        rows: R₂, shape (b, m).
-        mean: μ = Lᵀ g, shape (b,).
-        next_mean: the same for the next layer, shape (b,).
-        sigma: the activation.
-        has_relu: whether it is ReLU, for which the relation is homogeneous.
+        relation: what the two layers say.
         units: positions of the units whose columns of ∂L/∂W₂ are seen.
     """
 
-    basis: Tensor
-    bias: Tensor
-    rows: Tensor
-    mean: Tensor
-    next_mean: Tensor
-    sigma: Callable[[Tensor], Tensor]
-    has_relu: bool
+    relation: Relation
     units: Tensor
 
     def seeing(self, units: Tensor) -> "Landscape":
         """The landscape of a server that sees only these columns of the next layer's gradient."""
-        return Landscape(
-            self.basis, self.bias, self.rows, self.mean, self.next_mean, self.sigma, self.has_relu, units
-        )
-
-    @property
-    def batch_size(self) -> int:
-        """Number of samples b."""
-        return self.basis.shape[1]
+        return replace(self, units=units)
 
     @property
     def equations(self) -> int:
         """How many equations σ(z) ∈ 𝒴 are: m − b, or 0 where 𝒴 is everything."""
-        return max(0, len(self.units) - self.batch_size)
+        return max(0, len(self.units) - self.relation.batch_size)
+
+    @cached_property
+    def _homogeneous(self) -> Tensor:
+        """N = M + β μᵀ."""
+        return self.relation.basis + self.relation.bias[:, None] * self.relation.means[0]
 
     @cached_property
     def _chart(self) -> tuple[Tensor, Tensor]:
         """Φ and T of all units: the coordinates do not depend on what is seen."""
-        inner, triangle = torch.linalg.qr(self.basis + self.bias[:, None] * self.mean)
+        inner, triangle = torch.linalg.qr(self._homogeneous)
         return inner, triangle
+
+    @property
+    def _next_rows(self) -> Tensor:
+        """R₂ on the seen units, shape (b, seen)."""
+        return self.relation.splits[1].rows[:, self.units]
 
     @cached_property
     def _outer(self) -> Tensor:
         """Y on the seen units, orthonormal columns."""
-        outer: Tensor = torch.linalg.qr(self.rows[:, self.units].T)[0]
-        return outer
+        return orthonormal(self._next_rows.T)
 
     def directions(self, coefficients: Tensor) -> Tensor:
         """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
-        v = self._chart[1] @ coefficients.T
-        return v / v.norm(dim=0)
+        return units(self._chart[1] @ coefficients.T)
 
     def shares(self, v: Tensor) -> Tensor:
-        """S = μ · T⁻¹ v, shape (k,): positive where there is an input."""
-        return self.mean @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        """s = μ · T⁻¹ v, shape (k,): positive where there is an input."""
+        return self.relation.means[0] @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
 
     def coefficients(self, v: Tensor) -> Tensor:
         """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
         c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
-        s = self.mean @ c
+        s = self.relation.means[0] @ c
         return torch.where(s > TINY, c / s, torch.nan).T
 
     def hidden(self, v: Tensor) -> Tensor:
-        """Z = Φ v / |s| as columns, shape (m, k)."""
+        """z = Φ v / |s| as columns, shape (m, k)."""
         return self._chart[0] @ v / self.shares(v).abs().clamp_min(TINY)
 
     def misfit(self, v: Tensor) -> Tensor:
@@ -104,79 +96,49 @@ class Landscape:
 
         Zero where nothing can be told: no unit is seen, or all seen ones are silent.
         """
-        return torch.cat([self._misfit(part) for part in v.split(CHUNK, dim=1)])
-
-    def _misfit(self, v: Tensor) -> Tensor:
-        y = self.sigma(self.hidden(v)[self.units])
         if not self.equations:
             return v.new_zeros(v.shape[1])
-        left, length = (y - self._outer @ (self._outer.T @ y)).norm(dim=0), y.norm(dim=0)
-        return torch.where(length > 0, left / length, 0)
+        y = (self.relation.activation(self.hidden(part)[self.units]) for part in v.split(IN_CACHE, dim=1))
+        return torch.cat([torch.where(part.any(dim=0), misfit(self._outer, part), 0) for part in y])
 
 
-def landscape(
-    problem: Problem, low_rank: LowRank | None = None, *, generator: torch.Generator | None = None
-) -> Landscape:
-    """The landscape of an attacked layer and the one behind it.
-
-    Args:
-        problem: at least two layers.
-        low_rank: split of the attacked layer's gradient; by default it is made here.
-        generator: source of the split's random sketch.
+def landscape(problem: Problem, low_rank: LowRank | None = None) -> Landscape:
+    """The landscape of an attacked layer and the one behind it; by default it makes the split, always the same.
 
     Raises:
         ValueError: no next layer, its rank is too low, or more samples than independent inputs.
     """
-    generator = generator or torch.Generator().manual_seed(0)
-    low_rank = low_rank or split(problem.attacked.weight_grad, generator=generator)
-    relation = relate(problem, low_rank)
-    if relation.crowded:
+    low_rank = low_rank or split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
+    relation = relate(Target(problem, low_rank))
+    if relation.overfull:
         raise ValueError(
             f"batch must not be larger than its rank {relation.basis.shape[1]}, got {relation.batch_size}"
         )
-    mean, next_mean = relation.mean_gradients()
-    units = torch.arange(len(relation.bias), device=relation.bias.device)
-    return Landscape(
-        # in the rows of the split, whatever basis of the inputs the relation uses
-        relation.layers[0].weight.to(torch.float64) @ low_rank.rows.T,
-        relation.bias,
-        relation.rows,
-        mean,
-        next_mean,
-        relation.activation,
-        problem.attacked.has_relu,
-        units,
-    )
+    return Landscape(relation, torch.arange(len(relation.bias), device=relation.bias.device))
 
 
 def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """Where walkers stand after so many steps of the search's own iteration, and after its finish.
 
-    ReLU: `consistency_walk.alternate`, then `consistency_finish.pattern_newton`; any other activation:
-    `consistency_walk.reflect_affine`, then `consistency_finish.gauss_newton`; all on the seen units and with
+    ReLU: `walk.alternate`, then `finish.pattern_newton`; any other activation:
+    `walk.reflect_affine`, then `finish.gauss_newton`, both of `consistency`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
-    Args:
-        ground: the landscape.
-        start: points v as unit columns, shape (b, K).
-        counts: numbers of steps, ascending.
-
-    Returns:
-        Points v as unit columns, shape (len(counts) + 1, b, K); the last after the finish.
+    They start at points v, unit columns (b, K), and are seen after `counts` steps, ascending, and after the finish:
+    shape (len(counts) + 1, b, K).
     """
     if not ground.equations:
         return start.expand(len(counts) + 1, *start.shape)
-    walk = _relu_paths if ground.has_relu else _smooth_paths
+    walk = _relu_paths if ground.relation.layers[0].has_relu else _smooth_paths
     return walk(ground, start, counts)
 
 
 def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    inner, triangle = torch.linalg.qr((ground.basis + ground.bias[:, None] * ground.mean)[ground.units])
+    inner, triangle = torch.linalg.qr(ground._homogeneous[ground.units])
     chart = ground._chart[1]
 
     def convert(points: Tensor, old: Tensor, new: Tensor) -> Tensor:
-        moved = new @ torch.linalg.solve_triangular(old, points, upper=True)
-        return moved / moved.norm(dim=0)
+        return units(new @ torch.linalg.solve_triangular(old, points, upper=True))
 
     u, done, seen = convert(start, chart, triangle), 0, []
     for count in counts:
@@ -188,32 +150,21 @@ def _relu_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tens
 
 
 def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
-    c0, free = _slice(ground.mean)
-    p0, next_free = _slice(ground.next_mean)
-    M, bias, R2 = ground.basis[ground.units], ground.bias[ground.units], ground.rows[:, ground.units]
-    inner, triangle = torch.linalg.qr(M @ free)
-    outer = torch.linalg.qr(R2.T @ next_free)[0]
-    middle, offset = (M @ c0 + bias)[:, None], (R2.T @ p0)[:, None]
-    centre, offset = middle - inner @ (inner.T @ middle), offset - outer @ (outer.T @ offset)
-    pair = (ground.sigma, centre, inner, outer, offset)
+    relation, (mean, next_mean) = ground.relation, ground.relation.means
+    M, bias, R2 = relation.basis[ground.units], relation.bias[ground.units], ground._next_rows
+    before = Space.image(M, bias, allowed(mean))
+    pair = Pair(relation.activation, before, Space.image(R2.T, torch.zeros_like(bias), allowed(next_mean)))
 
     def point(z: Tensor) -> Tensor:
-        moves = torch.linalg.solve_triangular(triangle, inner.T @ (z - middle), upper=True)
-        return ground.directions((c0[:, None] + free @ moves).T)
+        return ground.directions(torch.linalg.lstsq(M, z - bias[:, None]).solution.T)
 
     z = ground.hidden(start)[ground.units]
-    z = z * (FARTHEST * centre.norm() / z.norm(dim=0)).clamp_max(1)
-    z = centre + inner @ (inner.T @ (z - centre))
+    z = before.project(z * (FARTHEST * before.offset.norm() / z.norm(dim=0)).clamp_max(1))
     # the iteration keeps a memory, so each count starts afresh
-    ends = [reflect_affine(*pair, z, count, MEMORY) for count in counts]
-    u = gauss_newton(*pair, inner.T @ (ends[-1] - centre), passes=FINISH_PASSES, dense=True)
+    ends = [reflect_affine(pair, z, count, MEMORY) for count in counts]
+    u = gauss_newton(pair, before.coordinates(ends[-1]), passes=FINISH_PASSES, dense=True)
     seen = [start if count == 0 else point(end) for count, end in zip(counts, ends, strict=True)]
-    return torch.stack([*seen, point(centre + inner @ u)])
-
-
-def _slice(mean: Tensor) -> tuple[Tensor, Tensor]:
-    """{c : c · μ = 1}: its point nearest to zero and a basis of its directions."""
-    return mean / (mean @ mean), orthogonal_complement(mean[:, None])
+    return torch.stack([*seen, point(before.at(u))])
 
 
 def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> list[int]:
@@ -237,27 +188,15 @@ def free_directions(problem: Problem, inputs: Tensor, relations: int = 1) -> lis
     if not 1 <= relations < len(problem.layers):
         raise ValueError(f"relations must be 1 to {len(problem.layers) - 1}, got {relations}")
     layers = problem.layers[: relations + 1]
-    b = len(inputs)
-    spaces = [split(layer.weight_grad, b).rows for layer in layers]
-    y = inputs.to(torch.float64)
-    slopes = []
-    for layer in layers[:-1]:
-        z = y @ layer.weight.to(torch.float64).T + layer.bias.to(torch.float64)
-        assert layer.activation is not None, "another layer follows"
-        y, slope = value_and_slope(layer.activation, z)
-        slopes.append(slope)
-    return [_free(problem, spaces, [slope[i] for slope in slopes]) for i in range(b)]
-
-
-def _free(problem: Problem, spaces: list[Tensor], slopes: list[Tensor]) -> int:
-    b = len(spaces[0])
+    weights = [layer.weight.to(torch.float64) for layer in layers]
+    spaces = [split(layer.weight_grad, len(inputs)).rows for layer in layers]
+    z = inputs.to(torch.float64) @ weights[0].T + layers[0].bias.to(torch.float64)
     equations = []
-    for number, slope in enumerate(slopes):
-        before = slope[:, None] * (problem.layers[number].weight.to(torch.float64) @ spaces[number].T)
-        block = before.new_zeros(len(slope), (len(slopes) + 1) * b)
-        block[:, number * b : (number + 1) * b] = before / before.norm()
-        after = spaces[number + 1].T
-        block[:, (number + 1) * b : (number + 2) * b] = -after / after.norm()
-        equations.append(block)
-    jacobian = torch.cat(equations)
-    return int(jacobian.shape[1] - torch.linalg.matrix_rank(jacobian, rtol=1e-9))
+    for number, slope in enumerate(forward(layers, z).slopes):
+        before = slope[:, :, None] * (weights[number] @ spaces[number].T)
+        after = -spaces[number + 1].T.expand(len(inputs), -1, -1)
+        blocks = [torch.zeros_like(after)] * (relations + 1)  # of dc, dp_1 … dp_k
+        blocks[number : number + 2] = (t / t.norm(dim=(1, 2), keepdim=True) for t in (before, after))
+        equations.append(torch.cat(blocks, dim=2))
+    jacobians = torch.cat(equations, dim=1)
+    return [int(jacobians.shape[2] - rank) for rank in torch.linalg.matrix_rank(jacobians, rtol=1e-9)]

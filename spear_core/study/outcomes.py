@@ -1,5 +1,6 @@
 """The attack on a defended message, and what it gave, once or in many runs, seen by one who has the private batch."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -8,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from spear_core.attack.inversion import Inversion
-from spear_core.attack.invert import invert, invert_layer
+from spear_core import Inversion, invert, invert_layer
 from spear_core.study import metrics
 from spear_core.study.defended import Message
 
@@ -38,16 +38,8 @@ class Outcome:
     inversion: Inversion | None
 
 
-def attack(sent: Message, **limits: Any) -> Inversion:
-    """Invert a message; where the second layer is hidden, the first one alone.
-
-    Args:
-        sent: the message.
-        limits: of `spear_core.invert`, for example `time_limit`.
-
-    Raises:
-        ValueError: the refusal, by name.
-    """
+def _attack(sent: Message, **limits: Any) -> Inversion:
+    """Invert a message; where the second layer is hidden, the first one alone."""
     first = sent.model[0]
     assert isinstance(first, nn.Linear)
     hidden = "2.weight" not in sent.gradients and isinstance(sent.model[1], nn.ReLU)
@@ -58,27 +50,23 @@ def attack(sent: Message, **limits: Any) -> Inversion:
 
 
 def outcome(sent: Message, **limits: Any) -> Outcome:
-    """Attack a message, and compare with what its client kept.
-
-    Args:
-        sent: the message.
-        limits: of `spear_core.invert`, for example `time_limit`.
-    """
-    truth = sent.batch.inputs
-    b = len(truth)
-    none = torch.full((b,), -torch.inf, dtype=torch.float64), torch.full((b,), -1), torch.zeros(b) > 0
+    """Attack a message, within limits of `spear_core.invert` (`time_limit`), and compare with what its client kept."""
+    truth, found, words = sent.batch.inputs, None, ""
     try:
-        found = attack(sent, **limits)
+        found = _attack(sent, **limits)
     except ValueError as refusal:
-        return Outcome(*none, 0, str(refusal), None)
-    if found.inputs.shape[1] != truth.shape[1]:
+        words = str(refusal)
+    inputs, rows = truth[:0], torch.zeros(0, dtype=torch.bool)
+    if found is not None and found.inputs.shape[1] == truth.shape[1]:
+        inputs, rows = found.inputs, found.certified_rows.cpu()
+    elif found is not None:
         words = f"Only the inputs of a later layer came back: {found.inputs.shape[1]} numbers, no pictures."
-        return Outcome(*none, 0, words, found)
-    score = metrics.compare(found.inputs, truth)
-    rows = found.certified_rows.cpu()
-    certified = (score.order >= 0) & rows[score.order.clamp_min(0)] if len(rows) else none[2]
+    score = metrics.compare(inputs, truth)
+    matched = score.order >= 0
+    certified = torch.zeros_like(matched)
+    certified[matched] = rows[score.order[matched]]
     false = int(rows.sum()) - int((certified & score.exact).sum())
-    return Outcome(score.psnr, score.order, certified, false, "", found)
+    return Outcome(score.psnr, score.order, certified, false, words, found)
 
 
 # ---------------------------------------------------------------- many runs
@@ -89,24 +77,38 @@ class Measured:
     Attributes:
         attacks: as `benchmarks/defences.py` stores them.
         networks: trained with the defence; empty where that was not measured.
+        psnr: of every private sample of every run, in dB; −99 where nothing came back.
+        median: of these; NaN where no run is stored.
+        certified: samples that were proven, in all.
+        false: certified rows that were not exact.
+        refused: runs in which the attack did not begin, or no inputs of the first layer came back.
+        seconds: median CPU seconds of an attack; NaN where no run is stored.
+        accuracy: mean share of unseen digits that the networks are right about; None where it was not measured.
     """
 
     attacks: tuple[Row, ...]
     networks: tuple[Row, ...]
+    psnr: list[float]
+    median: float
+    certified: int
+    false: int
+    refused: int
+    seconds: float
+    accuracy: float | None
 
     @classmethod
-    def of(cls, attacks: Iterable[Row], networks: Iterable[Row], defence: str, value: Any) -> "Measured":
-        """Those of the rows that belong to a defence and a value."""
-        groups = [
-            tuple(row for row in rows if (row["defence"], row["value"]) == (defence, value))
-            for rows in (attacks, networks)
-        ]
-        return cls(*groups)
-
-    @property
-    def psnr(self) -> list[float]:
-        """Of every private sample of every run, in dB; −99 where nothing came back."""
-        return [decibel for row in self.attacks for decibel in row["psnr"]]
+    def of(cls, attacks: Iterable[Row], networks: Iterable[Row], **which: Any) -> "Measured":
+        """Those of the rows that belong to a `defence` and a `value`."""
+        runs, trained = (
+            tuple(row for row in rows if which.items() <= row.items()) for rows in (attacks, networks)
+        )
+        psnr = [decibel for row in runs for decibel in row["psnr"]]
+        median = statistics.median(psnr or [math.nan])
+        seconds = statistics.median([row["seconds"] for row in runs] or [math.nan])
+        certified, false = (sum(row[key] for row in runs) for key in ("certified", "false"))
+        refused = sum(bool(row["refused"]) for row in runs)
+        accuracy = statistics.mean(row["accuracy"] for row in trained) if trained else None
+        return cls(runs, trained, psnr, median, certified, false, refused, seconds, accuracy)
 
     def count(self, decibel: float = metrics.EXACT_DB) -> tuple[int, int]:
         """Samples at or above a PSNR, and how many there were."""
@@ -116,33 +118,3 @@ class Measured:
         """Share of the samples at or above a PSNR."""
         found, of = self.count(decibel)
         return found / of
-
-    @property
-    def median(self) -> float:
-        """Median PSNR over all samples."""
-        return statistics.median(self.psnr)
-
-    @property
-    def accuracy(self) -> float | None:
-        """Mean share of unseen digits that the networks are right about; None where it was not measured."""
-        return statistics.mean(row["accuracy"] for row in self.networks) if self.networks else None
-
-    @property
-    def certified(self) -> int:
-        """Samples that were proven, in all."""
-        return sum(row["certified"] for row in self.attacks)
-
-    @property
-    def false(self) -> int:
-        """Certified rows that were not exact."""
-        return sum(row["false"] for row in self.attacks)
-
-    @property
-    def refused(self) -> int:
-        """Runs in which the attack did not begin, or no inputs of the first layer came back."""
-        return sum(bool(row["refused"]) for row in self.attacks)
-
-    @property
-    def seconds(self) -> float:
-        """Median CPU seconds of an attack."""
-        return statistics.median(row["seconds"] for row in self.attacks)

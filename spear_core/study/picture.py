@@ -1,79 +1,55 @@
 """One picture of the story: private photographs, what was sent, what came back, and the difference."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from spear_core.attack.inversion import Inversion
-from spear_core.client.data import Batch
+from spear_core import Inversion
+from spear_core.client.data import Batch, as_pictures
 from spear_core.study.metrics import compare
 
 ERROR_FACTOR = 1e6  # float32 errors of about 1e-7 become visible
 TILE, GAP, MARGIN, HEADING = 96, 4, 16, 28
-INK, PAPER, PLACEHOLDER = (32, 32, 32), (255, 255, 255), (200, 200, 200)
+COLUMNS = 12  # tiles per line
+INK, PAPER, PLACEHOLDER = (32, 32, 32), (255, 255, 255), 200
 
 
-def story(batch: Batch, weight_grad: Tensor, inversion: Inversion, *, columns: int = 12) -> Image.Image:
+def story(batch: Batch, weight_grad: Tensor, inversion: Inversion) -> Image.Image:
     """Four bands of tiles: the private pictures, rows of the gradient, the recovered pictures, the error.
 
-    Args:
-        batch: the truth, pictures.
-        weight_grad: ∂L/∂W, shape (m, n); b of its rows are shown as pictures, each on its own scale.
-        inversion: what was recovered. Rows that are missing leave a grey tile.
-        columns: tiles per line.
+    Of the gradient ∂L/∂W, shape (m, n), b rows are shown, each on its own scale; what is missing leaves a grey tile.
 
     Raises:
         ValueError: if the batch holds no pictures.
     """
-    originals = batch.pictures(batch.inputs)
-    order = compare(inversion.inputs, batch.inputs).order.tolist()
-    recovered = batch.pictures(inversion.inputs)
-    difference = batch.original(inversion.inputs).cpu()
-    truth = batch.original(batch.inputs).cpu()
-    shape = batch.shape
-    assert shape is not None  # `pictures` has refused table rows
-    missing = np.full_like(originals[0], PLACEHOLDER[0] / 255)
-    errors, found = [], []
-    for i, k in enumerate(order):
-        found.append(missing if k < 0 else recovered[k])
-        error = (difference[k] - truth[i]).abs().reshape(shape).permute(1, 2, 0).numpy() * ERROR_FACTOR
-        errors.append(missing if k < 0 else np.broadcast_to(error, originals[0].shape).clip(0, 1))
+    originals, recovered = batch.pictures(batch.inputs), batch.pictures(inversion.inputs)
+    assert batch.shape is not None  # `pictures` has refused table rows
+    # grey where nothing came back
+    found, errors = (np.full_like(originals, PLACEHOLDER / 255) for _ in range(2))
+    order = compare(inversion.inputs, batch.inputs).order
+    here = order >= 0
+    found[here] = recovered[order[here]]
+    difference = batch.original(inversion.inputs.cpu()[order[here]]) - batch.original(
+        batch.inputs.cpu()[here]
+    )
+    errors[here] = as_pictures(ERROR_FACTOR * difference.abs(), batch.shape)
+    # the rows of the gradient with the largest entries, each stretched to [0, 1] around grey
+    rows = weight_grad[weight_grad.norm(dim=1).argsort(descending=True)[: len(originals)]].detach().cpu()
+    sent = as_pictures(0.5 + rows / (4 * rows.std(dim=1, keepdim=True)), batch.shape)
     state = "certified exact" if inversion.certified else "not certified"
     bands = [
-        ("Private batch: what never leaves the client", list(originals)),
-        (
-            "What the client sends: rows of the gradient, each a mixture of the batch",
-            _gradient_tiles(weight_grad, batch, len(originals)),
-        ),
+        ("Private batch: what never leaves the client", originals),
+        ("What the client sends: rows of the gradient, each a mixture of the batch", sent),
         (f"Recovered from the gradient alone ({state})", found),
         (f"Difference from the private batch, magnified {ERROR_FACTOR:,.0f} times", errors),
     ]
-    return _stack(bands, columns)
+    return _stack(bands)
 
 
-def save(picture: Image.Image, path: str | Path) -> Path:
-    """Write a picture as PNG, folders included; returns the path."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
-    return path
-
-
-def _gradient_tiles(weight_grad: Tensor, batch: Batch, count: int) -> list[np.ndarray]:
-    """The rows with the largest entries, each stretched to [0, 1] around grey."""
-    shape = batch.shape
-    assert shape is not None
-    rows = weight_grad[weight_grad.norm(dim=1).argsort(descending=True)[:count]].detach().cpu()
-    scaled = 0.5 + rows / (4 * rows.std(dim=1, keepdim=True))
-    pixels = scaled.reshape(-1, *shape).permute(0, 2, 3, 1).clamp(0, 1)
-    return list(pixels.expand(*pixels.shape[:3], 3).numpy())
-
-
-def _stack(bands: Sequence[tuple[str, Sequence[np.ndarray]]], columns: int) -> Image.Image:
-    columns = min(columns, max(len(tiles) for _, tiles in bands))
+def _stack(bands: Sequence[tuple[str, np.ndarray]]) -> Image.Image:
+    columns = min(COLUMNS, max(len(tiles) for _, tiles in bands))
     lines = [-(-len(tiles) // columns) for _, tiles in bands]
     width = 2 * MARGIN + columns * (TILE + GAP) - GAP
     height = MARGIN + sum(HEADING + count * (TILE + GAP) + MARGIN for count in lines)

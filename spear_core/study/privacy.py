@@ -9,7 +9,7 @@ import math
 from scipy.optimize import brentq
 from scipy.special import log_ndtr
 
-LARGEST_DELTA = 0.5
+LARGEST_DELTA = 0.5  # beyond, a message may show more with probability one half: no promise
 
 
 def delta(epsilon: float, noise_multiplier: float) -> float:
@@ -17,11 +17,7 @@ def delta(epsilon: float, noise_multiplier: float) -> float:
 
     With examples clipped to norm C and gaussian noise of deviation σ C on their sum,
 
-        δ(ε) = Φ(1/(2σ) − ε σ) − e^ε Φ(−1/(2σ) − ε σ).
-
-    Args:
-        epsilon: ε ≥ 0.
-        noise_multiplier: σ > 0.
+        δ(ε) = Φ(1/(2σ) − ε σ) − e^ε Φ(−1/(2σ) − ε σ),    ε ≥ 0, σ = noise_multiplier > 0.
     """
     half, share = 0.5 / noise_multiplier, epsilon * noise_multiplier
     first, second = float(log_ndtr(half - share)), float(log_ndtr(-half - share)) + epsilon
@@ -29,14 +25,10 @@ def delta(epsilon: float, noise_multiplier: float) -> float:
 
 
 def epsilon(noise_multiplier: float, delta_allowed: float = 1e-5) -> float:
-    """The smallest ε of one message of DP-SGD, every example in it, for a given δ.
-
-    Args:
-        noise_multiplier: σ: the noise on the sum of the clipped gradients has deviation σ C.
-        delta_allowed: δ, above 0 and at most 0.5.
+    """The smallest ε of one message of DP-SGD, every example in it, for a given δ and σ, the noise multiplier.
 
     Raises:
-        ValueError: if σ is not positive, or δ is outside.
+        ValueError: if σ is not positive, or δ is not above 0 and at most 0.5.
 
     >>> round(epsilon(1.0), 2), round(epsilon(0.1))
     (4.38, 92)

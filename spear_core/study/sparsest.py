@@ -11,11 +11,12 @@ Nothing here is ever certified: that would take the forward pass.
 import torch
 from torch import Tensor
 
-from spear_core.attack.inversion import restore_precision
 from spear_core.spear.low_rank import split
 from spear_core.spear.reconstruction import scales
+from spear_core.spear.records import Pool
 from spear_core.spear.sampling import draw_directions, live_rows
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.selection import greedy
+from spear_core.spear.zeros import zeros_of
 
 DRAWS = 8000  # for b = 8: each direction is met dozens of times if half of its column is zero
 APART = 0.01  # least distance of a unit direction from the span of those that were taken
@@ -45,7 +46,6 @@ def sparsest_batch(
         ValueError: if b is not below m and n, or fewer than b units are active for any sample.
 
     >>> from spear_core import client
-
     >>> from spear_core.client import data, networks
     >>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
     >>> model = networks.fully_connected(768, width=100, generator=torch.Generator().manual_seed(1))
@@ -61,36 +61,17 @@ def sparsest_batch(
     generator = generator or torch.Generator().manual_seed(0)
     low_rank = split(weight_grad, batch_size, generator=generator)
     L = low_rank.factor
+    # step 2
     drawn = draw_directions(L[live_rows(L)], draws, generator=generator).directions
     drawn = drawn[drawn.isfinite().all(dim=1)]
+    # steps 3 and 4, without the threshold and without λ
     q = (drawn / drawn.norm(dim=1, keepdim=True)).T
-    is_zero = (L @ q).abs() <= zero_tolerance(low_rank, q)
-    taken = sparsest_independent(q, is_zero.sum(dim=0))
-    q = torch.stack([_null_vector(L[is_zero[:, k]]) for k in taken], dim=1)  # of all zeros: less rounding
+    is_zero = zeros_of(low_rank, q)
+    zeros = is_zero.sum(dim=0)
+    taken = greedy(Pool(q, zeros, torch.ones_like(zeros, dtype=torch.bool)), APART)
+    # the unit vector that comes closest to zero on all its zeros: less rounding than from b − 1 of them
+    silent = (L[is_zero[:, k]] for k in taken)
+    q = torch.stack([torch.linalg.eigh(rows.T @ rows)[1][:, 0] for rows in silent], dim=1)
+    # step 5
     Q = q * scales(low_rank, q, bias_grad)
-    return restore_precision(torch.linalg.pinv(Q) @ low_rank.rows, weight_grad)
-
-
-def sparsest_independent(directions: Tensor, zeros: Tensor) -> list[int]:
-    """Again and again the direction with the most zeros among those apart from all that were taken: positions.
-
-    Args:
-        directions: unit columns, shape (b, k).
-        zeros: of each, shape (k,).
-    """
-    left, taken = directions.clone(), list[int]()
-    for _ in range(len(directions)):
-        best = int(torch.where(left.norm(dim=0) > APART, zeros, -1).argmax())
-        length = left[:, best].norm()
-        if length <= APART:
-            break
-        taken.append(best)
-        axis = left[:, best] / length
-        left = left - torch.outer(axis, axis @ left)
-    return taken
-
-
-def _null_vector(rows: Tensor) -> Tensor:
-    """The unit vector that comes closest to zero on all rows."""
-    vector: Tensor = torch.linalg.eigh(rows.T @ rows)[1][:, 0]
-    return vector
+    return (torch.linalg.pinv(Q) @ low_rank.rows).to(torch.promote_types(weight_grad.dtype, torch.float32))

@@ -4,6 +4,9 @@ Sources: the analysis in SPEAR (arXiv:2403.03945) of the number of samples and o
 coupon collector's problem; the Chernoff–Hoeffding bound (Hoeffding 1963, Theorem 1). Everything follows from
 two facts about a fresh network: a unit is silent for a sample with probability ½, and for one sample all
 units are independent.
+
+Letters throughout: b = batch_size, m = units, N = draws, τ = threshold (the least share of zeros that is kept), and
+p = zero_share, the share of zeros in the column of ∂L/∂Z of a sample.
 """
 
 import math
@@ -12,27 +15,19 @@ from functools import cache
 
 import numpy as np
 
+from spear_core.spear.sampling import expected_draws as expected_draws
+from spear_core.spear.sampling import harmonic as harmonic
+
 NODES = 256  # of an integral: six digits for directions that differ a thousandfold in probability
-
-
-def harmonic(b: int) -> float:
-    """H_b = 1 + 1/2 + … + 1/b, the coupon collector's number."""
-    return math.fsum(1 / k for k in range(1, b + 1))
 
 
 # ---------------------------------------------------------------- step 2: draws
 def hit_probability(batch_size: int, units: int, zeros: int, *, shared: int = 0) -> float:
     """Probability that b − 1 rows, drawn without replacement, give the direction of one sample (step 2).
 
-    All of them must be zero in the sample's column, C(k, b−1) of C(m, b−1) sets (hypergeometric). Sets that
-    are zero in a second column as well leave a plane of directions, not one: with a similar sample, C(s, b−1)
-    sets are lost.
-
-    Args:
-        batch_size: b.
-        units: m, the rows that are drawn from.
-        zeros: k, zero entries of the sample's column of ∂L/∂Z among them.
-        shared: s, how many of these are zeros of its most similar sample, too.
+    All of them must be among the k = `zeros` of the sample's column, C(k, b−1) of C(m, b−1) sets (hypergeometric).
+    Sets that are zero in a second column as well leave a plane of directions, not one: with a similar sample that has
+    s = `shared` of these zeros as well, C(s, b−1) sets are lost.
 
     Raises:
         ValueError: unless 0 ≤ shared ≤ zeros ≤ units, b ≥ 1 and b − 1 ≤ units.
@@ -53,44 +48,17 @@ def hit_probability(batch_size: int, units: int, zeros: int, *, shared: int = 0)
 def asymptotic_hit_probability(batch_size: int, *, zero_share: float = 0.5) -> float:
     """What `hit_probability` tends to for wide layers, p^(b−1).
 
-    Args:
-        batch_size: b.
-        zero_share: p, the share of zeros in a column of ∂L/∂Z.
-
     >>> asymptotic_hit_probability(4)
     0.125
     """
     return float(zero_share ** (batch_size - 1))
 
 
-def expected_draws(b: int, found: int = 0, *, zero_share: float = 0.5) -> float:
-    """Expected number of candidates until all b directions are met, H_b · 2^(b−1) for half of zeros.
-
-    A draw of b − 1 rows hits direction i if all of them are zero in column i: probability p^(b−1). The hits
-    are spread over b directions, so collecting them takes H_b times as many draws as one of them.
-
-    Args:
-        b: batch size.
-        found: how many directions are known already; H_(b−found) replaces H_b.
-        zero_share: p, the share of zeros in a column of ∂L/∂Z.
-
-    >>> round(expected_draws(4), 6)
-    16.666667
-    """
-    return harmonic(b - found) / asymptotic_hit_probability(b, zero_share=zero_share)
-
-
 def expected_draws_each(probabilities: Sequence[float]) -> float:
     """The same for directions that are not equally likely: E = ∫ 1 − Π (1 − e^(−p_i t)) dt over t > 0.
 
-    The classical formula for collecting unequal coupons (Flajolet, Gardy, Thimonier 1992); one draw gives one
-    direction at most, so it is exact.
-
-    Args:
-        probabilities: p_i, that a draw gives direction i; they add up to 1 at most.
-
-    Returns:
-        Infinity if a direction cannot be drawn.
+    The classical formula for collecting unequal coupons (Flajolet, Gardy, Thimonier 1992). A draw gives direction i
+    with probability p_i, and one direction at most, so it is exact; infinity if a direction cannot be drawn.
 
     >>> round(expected_draws_each([0.125] * 4), 6)
     16.666667
@@ -127,12 +95,7 @@ def least_zeros(units: int, threshold: float) -> int:
 
 
 def false_rejection(units: int, threshold: float, *, zero_share: float = 0.5) -> float:
-    """Probability that a right direction has too few zeros, P(Bin(m, ½) < τ m) (step 3).
-
-    Args:
-        units: m.
-        threshold: τ, the least share of zeros that is kept.
-        zero_share: of a right column.
+    """Probability that a right direction has too few zeros, P(Bin(m, p) < τ m) (step 3).
 
     >>> false_rejection(4, 0.5)  # fewer than two heads in four tosses
     0.3125
@@ -143,12 +106,7 @@ def false_rejection(units: int, threshold: float, *, zero_share: float = 0.5) ->
 
 
 def false_rejection_bound(units: int, threshold: float, *, zero_share: float = 0.5) -> float:
-    """The Chernoff–Hoeffding bound on `false_rejection`, exp(−m KL(τ ‖ p)): it falls exponentially in m.
-
-    Args:
-        units: m.
-        threshold: τ; at or above p the bound is 1.
-        zero_share: p, of a right column.
+    """The Chernoff–Hoeffding bound on `false_rejection`, exp(−m KL(τ ‖ p)), or 1 from τ = p on.
 
     >>> false_rejection(200, 0.3) <= false_rejection_bound(200, 0.3)
     True
@@ -161,16 +119,10 @@ def false_rejection_bound(units: int, threshold: float, *, zero_share: float = 0
 
 
 def false_acceptance(units: int, threshold: float, mixed: int = 2, *, zero_share: float = 0.5) -> float:
-    """Probability that a mixture of k samples has enough zeros all the same, P(Bin(m, 2^−k) ≥ τ m) (step 3).
+    """Probability that a mixture of k = `mixed` samples has enough zeros all the same, P(Bin(m, p^k) ≥ τ m) (step 3).
 
     L q of a mixture is zero where *all* k samples are silent. A direction that mixes everything has b − 1
     zeros and passes only where τ m ≤ b − 1. Holds for independent patterns; similar samples share more.
-
-    Args:
-        units: m.
-        threshold: τ.
-        mixed: k, how many samples the direction mixes.
-        zero_share: of one sample.
 
     >>> false_acceptance(4, 0.5, mixed=1)  # two heads or more in four tosses
     0.6875
@@ -186,14 +138,8 @@ def failure_probability(
     """Probability that some direction is not in the pool after so many draws: never drawn, or rejected.
 
     1 − ((1 − (1 − p)^N)(1 − P(false rejection)))^b, which takes the directions as independent. A draw that
-    gives one cannot give another, so the truth is slightly larger, and at most b times the failure of one.
-
-    Args:
-        batch_size: b.
-        draws: N.
-        units: m; None leaves false rejection out.
-        threshold: τ.
-        zero_share: of a column.
+    gives one cannot give another, so the truth is slightly larger, and at most b times the failure of one. Without
+    `units`, false rejection is left out.
 
     >>> failure_probability(1, 1), failure_probability(2, 0)
     (0.0, 1.0)

@@ -1,7 +1,8 @@
-"""Fixtures: one JupyterLab for the session, one browser for each module, one window for each notebook."""
+"""Fixtures: one JupyterLab for the session, one browser and one window for each module."""
 
 import os
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -39,9 +40,19 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def opened(request: pytest.FixtureRequest, browser: Browser, server: Server) -> Iterator[Lab]:
-    """A window with the notebook that the test is parametrised with, opened and not yet run."""
-    lab = Lab(browser, server)
-    lab.open_notebook(request.param.name)
-    yield lab
-    lab.close()
+def window(browser: Browser, server: Server) -> Iterator[Lab]:
+    """JupyterLab without a notebook. Its page takes as long to load as a notebook to run, so it stays."""
+    with closing(Lab(browser, server)) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def opened(request: pytest.FixtureRequest, window: Lab) -> Iterator[Lab]:
+    """The window with the notebook that the test is parametrised with, run from top to bottom."""
+    try:
+        window.open_notebook(request.param.name)
+        window.run_all()
+        yield window
+    finally:
+        window.close_notebook()
+        window.set_theme("light")  # cheap while no notebook is open

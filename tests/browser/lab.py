@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -244,11 +245,12 @@ class Lab:
                 await panel.context.ready;
                 await panel.sessionContext.ready;
                 jupyterapp.shell.mode = 'single-document';
-                window.spear = {panel, errors: [], busy: 0};
+                window.spear = {panel, errors: [], executed: 0};
                 const kernel = panel.sessionContext.session.kernel;
                 await kernel.info;
                 kernel.iopubMessage.connect((_, message) => {
                     const {content, header} = message;
+                    if (header.msg_type === 'execute_input') spear.executed += 1;
                     if (header.msg_type === 'error')
                         spear.errors.push(`kernel: ${content.ename}: ${content.evalue}`);
                     // JupyterLab asks for widgets before the first cell has loaded ipywidgets.
@@ -261,10 +263,11 @@ class Lab:
         )
 
     def run_all(self, timeout: float = RUN_TIMEOUT) -> None:
-        """Runs every cell; raises unless JupyterLab says that all ran and nothing complained."""
+        """Runs every cell; raises unless JupyterLab and the kernel say that all ran and nothing complained."""
         self.page.evaluate(
             """() => {
                 spear.ran = null;
+                spear.executed = 0;
                 jupyterapp.commands.execute('notebook:run-all-cells').then(
                     result => { spear.ran = String(result); }, error => { spear.ran = `failed: ${error}`; });
             }"""
@@ -275,6 +278,12 @@ class Lab:
         self.check(f"run all said {ran}")
         if ran != "true":
             raise AssertionError(f"{self.name}: notebook:run-all-cells must say true, said {ran}")
+        executed, cells = self.page.evaluate(
+            """[spear.executed, spear.panel.content.widgets.filter(
+                cell => cell.model.type === 'code' && cell.model.sharedModel.source.trim()).length]"""
+        )
+        if executed != cells:
+            raise AssertionError(f"{self.name}: the kernel must run {cells} cells, ran {executed}")
 
     def wait_quiet(self, timeout: float = QUIET_TIMEOUT) -> None:
         """Until the kernel has been idle, and the page painted, for a tenth of a second."""
@@ -364,6 +373,18 @@ class Lab:
         path = SCREENSHOTS / f"{self.name}-{name}.png"
         self.page.screenshot(path=path)
         return path
+
+    def close_notebook(self) -> None:
+        """Ends the notebook's kernel, closes it unsaved, and forgets what went wrong in it."""
+        self.page.evaluate(
+            """async () => {
+                await window.spear?.panel.sessionContext.shutdown();
+                window.spear?.panel.dispose();
+                delete window.spear;
+            }"""
+        )
+        self.page_errors.clear()
+        self.log_start = self.server.log.stat().st_size
 
     def close(self) -> None:
         """Ends the notebook's kernel and closes the window."""
@@ -462,7 +483,7 @@ class Widget:
             CONTROLS,
         )
         return [
-            Control(self, self.page.locator(f"[data-spear-control='{mark}']"), kind, label)
+            Control(self, self.page.locator(f"[data-spear-control='{mark}']"), kind, label, mark)
             for mark, kind, label in marks
         ]
 
@@ -499,12 +520,13 @@ def while_there(steps: Steps) -> Steps:
 
 @dataclass(frozen=True)
 class Control:
-    """One slider handle, button, drop-down, box or canvas; `kind` is its type."""
+    """One slider handle, button, drop-down, box or canvas; `kind` is its type, `mark` its number in the page."""
 
     widget: Widget
     at: Locator
     kind: str
     label: str
+    mark: str
 
     def usable(self) -> bool:
         """Whether it is still there: controls may be hidden, disabled or replaced by what others did."""
@@ -549,6 +571,16 @@ class Control:
         mouse.move(x, y)
         mouse.up()
 
+    def drive(self, how: str, limit: int | None = None) -> int:
+        """Moves it `by_keyboard` or `by_mouse`, at most so many steps; after each, nothing may have gone wrong."""
+        steps = self.by_keyboard() if how == "keyboard" else self.by_mouse()
+        count = 0
+        for step in itertools.islice(steps, limit):
+            self.widget.lab.wait_quiet()
+            self.widget.lab.check(f"{step} on {self.kind} {self.label!r} of {self.widget.name}")
+            count += 1
+        return count
+
     @while_there
     def by_keyboard(self) -> Iterator[str]:
         """Each step does one thing by keyboard and yields its name: first, last, and back out of order."""
@@ -572,16 +604,16 @@ class Control:
 
     @while_there
     def by_mouse(self) -> Iterator[str]:
-        """The same by mouse: both ends, two places between, a drag."""
+        """The same by mouse: a drag, both ends, two places between."""
         if self.kind in ("slider", "range"):
+            if self.usable():
+                self.drag(0.85)
+                yield "drag to 0.85"
             for fraction in (1.0, 0.0, 0.71, 0.37):
                 if not self.usable():
                     return
                 self.widget.page.mouse.click(*self.point(fraction))
                 yield f"click at {fraction:g}"
-            if self.usable():
-                self.drag(0.85)
-                yield "drag to 0.85"
         elif self.kind == "select":
             count = self.at.locator("option").count()
             for index in dict.fromkeys([count - 1, 0, count // 2]):

@@ -7,12 +7,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spear_core import client
+from spear_core.certificate.replay import replay
+from spear_core.certificate.sharpen import sharpened
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
+from spear_core.consistency.witness import witness
 from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
+from spear_core.search import Later, Target
 from spear_core.spear.low_rank import LowRank, split
-from spear_core.spear.reconstruction import Forward
 from tests.core.zoo import seeded
 
 
@@ -43,8 +46,8 @@ class Attacked:
         return split(self.gradients["0.weight"], generator=seeded())
 
     @property
-    def forward(self) -> Forward:
-        return Forward.of(self.low_rank, self.problem.attacked)
+    def target(self) -> Target:
+        return target_of(self.problem, self.low_rank)
 
     @property
     def zeros(self) -> Tensor:
@@ -55,6 +58,13 @@ class Attacked:
         """The true Q̄ for a split, unit columns in the order of the batch, shape (b, b)."""
         Q = low_rank.factor.T @ self.output_grads.T.to(torch.float64)
         return Q / Q.norm(dim=0)
+
+
+def target_of(problem: Problem, low_rank: LowRank | None = None, batch_size: int = 0) -> Target:
+    """What is attacked, with what later layers can say, as `attack.plan` makes it."""
+    low_rank = low_rank or split(problem.attacked.weight_grad, generator=seeded())
+    later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
+    return Target(problem, low_rank, batch_size, later=later)
 
 
 def attacked(inputs: Tensor, labels: Tensor, width: int = 100, depth: int = 6, seed: int = 0) -> Attacked:

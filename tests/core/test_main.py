@@ -39,11 +39,22 @@ def test_every_method_tells_the_story(tmp_path, capsys, method):
     assert path.exists()
 
 
+def test_a_search_that_finds_nothing_leaves_grey_tiles(tmp_path, capsys):
+    path = tmp_path / "story.png"
+    assert (
+        main(["-b", "20", "--method", "sampling", "--time-limit", "0", "--size", "16", "-o", str(path)]) == 0
+    )
+    assert "0 of 20 exact" in capsys.readouterr().out
+    with Image.open(path) as picture:
+        assert picture.getpixel((20, picture.height - 80)) == (200, 200, 200)
+
+
 def test_bad_input_is_named_and_gives_status_2(tmp_path, capsys):
     assert main(["-b", "0", "-o", str(tmp_path / "none.png")]) == 2
     assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_story_loads_nothing_that_it_does_not_need(tmp_path):
     code = (
         "import sys; from spear_core.__main__ import main; "

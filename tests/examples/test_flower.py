@@ -78,7 +78,7 @@ def simulated(tmp_path_factory):
     return torch.load(path, weights_only=True)
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_the_server_recovers_every_client_of_a_simulation(simulated):
     found, _ = simulated
@@ -92,7 +92,7 @@ def test_the_server_recovers_every_client_of_a_simulation(simulated):
         assert_recovered(*result, TRUTHS[client])
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs process groups")
 def test_it_averages_like_any_other_server(simulated):
     _, average = simulated

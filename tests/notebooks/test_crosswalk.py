@@ -29,7 +29,7 @@ def test_named_functions_exist(path: Path):
     missing = [
         f"{module}.{name}"
         for module, name in named_functions(text)
-        if not hasattr(importlib.import_module(module), name)
+        if f"{module}.{name}" not in PLACES.values() and not hasattr(importlib.import_module(module), name)
     ]
     assert not missing
 

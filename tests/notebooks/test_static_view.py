@@ -1,5 +1,6 @@
 """Without a kernel (GitHub, nbviewer, print) every widget is a picture with its description."""
 
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -32,17 +33,24 @@ class Pictures(HTMLParser):
         self.text.append(data)
 
 
-def without_widget_state(nb: NotebookNode) -> NotebookNode:
+@functools.cache
+def exporter(template: str) -> HTMLExporter:
+    """One for each template: it compiles its templates at its first page."""
+    return HTMLExporter(template_name=template)
+
+
+def page(nb: NotebookNode, template: str = "lab") -> str:
+    """The HTML of a notebook, without stored widget state."""
     nb.metadata.pop("widgets", None)
-    return nb
+    html, _ = exporter(template).from_notebook_node(nb)
+    return html
 
 
 def static_view(output: NotebookNode, template: str) -> Pictures:
     """One output, converted as it would be inside its notebook, as its pictures and its text."""
     nb = new_notebook(cells=[new_code_cell("", outputs=[output])])
-    html, _ = HTMLExporter(template_name=template).from_notebook_node(without_widget_state(nb))
     view = Pictures()
-    view.feed(re.sub(r"<(style|script)\b.*?</\1>", "", html, flags=re.DOTALL))
+    view.feed(re.sub(r"<(style|script)\b.*?</\1>", "", page(nb, template), flags=re.DOTALL))
     return view
 
 
@@ -70,6 +78,7 @@ def problems_of(output: NotebookNode) -> list[str]:
     return []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_widgets_are_pictures_without_a_kernel(path: Path):
     nb = nbformat.read(path, as_version=4)
@@ -77,9 +86,10 @@ def test_widgets_are_pictures_without_a_kernel(path: Path):
     assert not problems, "\n".join([path.name, *problems])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_the_whole_page_converts(path: Path):
-    html, _ = HTMLExporter().from_notebook_node(without_widget_state(nbformat.read(path, as_version=4)))
+    html = page(nbformat.read(path, as_version=4))
     assert "Traceback (most recent call last)" not in html
     assert html.count("<img") >= len(
         [o for _, o in widget_outputs(nbformat.read(path, as_version=4)) if "image/png" in o.data]

@@ -92,8 +92,10 @@ def test_verdicts_say_what_the_rows_say(monkeypatch, heights, options, words):
     values = (1, 2, 3)
     monkeypatch.setitem(DEFENCES, "noise", type(defence)("n", "k", values, defence.send))
     zeros = options.pop("zeros", None)
-    rows = {(v, "attack"): Measured((row(p, **options),), ()) for v, p in zip(values, heights)}
-    rows |= {(v, "zeros"): Measured((row(p),) if zeros else (), ()) for v, p in zip(values, zeros or heights)}
+    rows = {(v, "attack"): Measured.of((row(p, **options),), ()) for v, p in zip(values, heights)}
+    rows |= {
+        (v, "zeros"): Measured.of((row(p),) if zeros else (), ()) for v, p in zip(values, zeros or heights)
+    }
     monkeypatch.setattr(
         "spear_widgets.limits.table.measured", lambda key, value, part="attack": rows[value, part]
     )

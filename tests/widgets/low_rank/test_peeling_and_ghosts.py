@@ -138,13 +138,11 @@ def test_only_the_last_step_is_right_and_only_there_the_zeros_jump(ghost: GhostE
     always_silent = int((ghost.stage.preactivations <= 0).all(dim=0).sum())
     for step in (0, 25, 50, 75, 99):
         ghost.control["step"].value = step
-        assert not ghost.state.right
-        assert ghost.state.zeros.tolist() == [always_silent] * 4
+        assert ghost.zeros == [always_silent] * 4
         assert "A wrong Q" in ghost.caption.value
     ghost.control["step"].value = 100
-    assert ghost.state.right
-    assert ghost.state.zeros.tolist() == (ghost.stage.output_grads == 0).sum(dim=1).tolist()
-    error = (ghost.state.found.inputs - ghost.stage.batch.inputs).abs().max()
+    assert ghost.zeros == (ghost.stage.output_grads == 0).sum(dim=1).tolist()
+    error = (ghost.state.inputs - ghost.stage.batch.inputs).abs().max()
     assert float(error) < 1e-4
     assert "This is the right Q" in ghost.caption.value
 
@@ -159,7 +157,7 @@ def test_ghosts_out_of_order(ghost: GhostExplorer):
     ):
         ghost.set(**setting)
         assert ghost.status.value == ""
-        assert len(ghost.state.zeros) == ghost.values["batch_size"]
+        assert len(ghost.zeros) == ghost.values["batch_size"]
     ghost.reset()
     assert ghost.values == {"data": "photos", "batch_size": 4, "wrong": 1, "step": 0}
 

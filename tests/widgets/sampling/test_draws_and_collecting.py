@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from traitlets import TraitError
 
-from spear_core.spear.sparsity import default_threshold
+from spear_core.spear.zeros import default_threshold
 from spear_core.study import theory
 from spear_widgets.sampling import exercises, questions
 from spear_widgets.sampling.candidate import candidates

@@ -105,7 +105,7 @@ def test_stage_explorer_everywhere():
     assert "nothing saved" in stages.caption.value
     stages.reset()
     assert stages.values == {"rows": 24, "zeros": 4}
-    assert stages.state.lost < 0.01 < stages.state.single / stages.state.entries - 3
+    assert stages.state.lost < 0.01 < stages.candidates.zero.shape[1] / stages.state.entries - 3
 
 
 @pytest.mark.parametrize(("value", "words"), [(0, "none"), (0.25, "25.0 %"), (1e-6, "1e-06")])

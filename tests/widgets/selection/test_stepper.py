@@ -256,7 +256,7 @@ def test_twins_with_one_pattern_are_never_certified(monkeypatch):
     stepper.finish()
     assert not stepper.state.certified
     assert "Refused" in stepper.caption.value
-    assert ("✗ " + state_picture.UNIQUE, "bad") in state_picture.lamps(stepper.state)
+    assert ("✗ " + state_picture.Part.UNIQUE, "bad") in state_picture.lamps(stepper.state)
 
 
 # ---------------------------------------------------------------- failing

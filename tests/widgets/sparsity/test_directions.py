@@ -8,7 +8,8 @@ import torch
 from traitlets import TraitError
 
 from spear_core.spear.sampling import live_rows
-from spear_core.spear.sparsity import null_space
+from spear_core.spear.zeros import null_space
+from spear_core.study.patterns import most_alike
 from spear_widgets.kit.eye import view
 from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity import directions, patterns
@@ -49,34 +50,35 @@ def from_the_start(request: pytest.FixtureRequest):
 def test_the_gradient_is_zero_exactly_where_units_are_silent(pattern, data: str, b: int):
     pattern.set(data=data, batch_size=b, width=200)
     z = pattern.stage.model[0](pattern.stage.batch.inputs).detach()
-    assert torch.equal(pattern.state.silent, z <= 0)
-    assert torch.equal(pattern.state.zero, pattern.state.silent)
+    assert torch.equal(pattern.silent, z <= 0)
+    assert torch.equal(pattern.zero, pattern.silent)
     assert "exactly where Z ≤ 0" in pattern.caption.value
-    assert pattern.state.silent_for_all == int((z <= 0).all(dim=0).sum())
+    assert f"Silent for all samples: {int((z <= 0).all(dim=0).sum())} of 200 units" in pattern.caption.value
 
 
 def test_about_half_of_each_line_is_zero(pattern):
     for seed in range(10):
         pattern.set(seed=seed, width=200)
-        assert bool(((pattern.state.zero_share > 0.3) & (pattern.state.zero_share < 0.7)).all())
+        share = pattern.zero.double().mean(dim=1)
+        assert bool(((share > 0.3) & (share < 0.7)).all())
 
 
 def test_a_near_duplicate_has_nearly_the_same_pattern(pattern):
-    apart = pattern.state.most_alike[2]
+    apart = most_alike(pattern.silent)[2]
     pattern.set(duplicate=True)
-    first, second, units = pattern.state.most_alike
+    first, second, units = most_alike(pattern.silent)
     assert (first, second) == (0, 1)
     assert units < 10 < apart
     assert not torch.equal(pattern.stage.batch.inputs[0], pattern.stage.batch.inputs[1])
     pattern.control["duplicate"].value = False
-    assert pattern.state.most_alike[2] == apart
+    assert most_alike(pattern.silent)[2] == apart
 
 
 def test_the_most_alike_pair_is_the_most_alike(pattern):
     pattern.set(batch_size=6)
-    silent = pattern.state.silent
+    silent = pattern.silent
     counts = {(i, j): int((silent[i] ^ silent[j]).sum()) for i, j in itertools.combinations(range(6), 2)}
-    i, j, units = pattern.state.most_alike
+    i, j, units = most_alike(pattern.silent)
     assert units == counts[i, j] == min(counts.values())
 
 
@@ -84,7 +86,7 @@ def test_patterns_out_of_order_and_bad_values(pattern):
     for setting in ({"width": 40}, {"batch_size": 24}, {"duplicate": True}, {"data": "digits"}, {"seed": 9}):
         pattern.set(**setting)
         assert pattern.status.value == ""
-    assert pattern.state.zero.shape == (24, 40)
+    assert pattern.zero.shape == (24, 40)
     with pytest.raises(TraitError):
         pattern.set(data="faces")
     pattern.reset()
@@ -207,7 +209,7 @@ def test_a_sample_in_the_middle(sphere, sample: int):
     live = live_rows(sphere.stage.low_rank.factor)
     assert sphere.state.zeros == int(silent[live].sum()) > 20
     assert f"exactly sample {sample + 1}" in sphere.caption.value
-    kernel, _ = null_space(sphere.stage.low_rank, silent)
+    kernel = null_space(sphere.stage.low_rank, silent)
     assert abs(float(kernel[:, 0] @ sphere.state.direction)) == pytest.approx(1)
 
 

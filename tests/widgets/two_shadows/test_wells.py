@@ -263,7 +263,8 @@ def test_arcs_stay_on_the_sphere():
 
 
 # ---------------------------------------------------------------- the whole search
-def test_the_search_opens_with_a_proven_batch(search: SearchExplorer):
+def test_the_search_opens_with_a_proven_batch():
+    search = SearchExplorer()
     assert search.inversion is not None and search.inversion.certified
     assert metrics.compare(search.inversion.inputs, search.batch.inputs).exact.all()
     assert "24 of 24 proven" in search.caption.value

@@ -16,8 +16,8 @@ from spear_core.model.layers import read_problem
 from spear_core.problem import LinearLayer, Problem
 from spear_core.spear import low_rank
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import Forward
-from spear_core.spear.sparsity import zero_tolerance
+from spear_core.spear.records import Forward
+from spear_core.spear.zeros import zero_tolerance
 
 DATA = (("photographs", "photos"), ("handwritten digits", "digits"), ("table of tumours", "breast_cancer"))
 ACTIVATIONS = {"ReLU": nn.ReLU, "GELU": nn.GELU, "tanh": nn.Tanh}

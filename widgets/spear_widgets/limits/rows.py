@@ -21,7 +21,8 @@ def measured(defence: str, value: Any, part: str = "attack") -> Measured:
         KeyError: no such defence.
         ValueError: nothing is stored for this value.
     """
-    found = Measured.of(results("defences", part), results("defences", "accuracy"), defence, value)
+    rows = results("defences", part), results("defences", "accuracy")
+    found = Measured.of(*rows, defence=defence, value=value)
     if not found.attacks and part == "attack":
         raise ValueError(f"value must be one of {DEFENCES[defence].values}, got {value!r}")
     return found

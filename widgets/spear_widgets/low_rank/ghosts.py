@@ -3,7 +3,9 @@
 import numpy as np
 from PIL import Image
 
-from spear_core.study.ghosts import STEPS, Ghosts, ghosts
+from spear_core.spear.reconstruction import gradient_residual
+from spear_core.spear.records import Reconstruction
+from spear_core.study.ghosts import STEPS, ghosts
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, scene
@@ -15,7 +17,8 @@ class GhostExplorer(base.Explorer):
 
     Attributes:
         stage: client and server of the present batch.
-        state: what the present Q gives.
+        state: the batch that the present Q gives.
+        zeros: exact zeros in each column of L Q.
     """
 
     name = "ghosts"
@@ -42,28 +45,30 @@ class GhostExplorer(base.Explorer):
         values = self.values
         self.stage = scene(values["data"], values["batch_size"])
         self.state = ghosts(self.stage.forward, self.stage.true_q, values["wrong"], values["step"])
+        self.zeros = self.stage.zero(self.state.directions).sum(dim=0).tolist()
         self.show("picture", ghost_picture(self.stage, self.state))
         m = self.stage.output_grads.shape[1]
-        counts = ", ".join(str(int(count)) for count in self.state.zeros)
-        says = "rounding only" if self.state.error < 1e-5 else "more than rounding"
-        verdict = "This is the right Q." if self.state.right else "A wrong Q."
+        counts = ", ".join(map(str, self.zeros))
+        error = gradient_residual(self.state, self.stage.layer, self.state.output_grads)
+        says = "rounding only" if error < 1e-5 else "more than rounding"
+        verdict = "This is the right Q." if values["step"] == STEPS else "A wrong Q."
         self.say(
             f"<b>{verdict}</b> Difference between (L Q)(Q⁻¹ R) and the gradient: <b>{says}</b>. "
             f"Exact zeros in the columns of L Q: <b>{counts}</b> of {m}."
         )
 
 
-def ghost_picture(stage: Scene, state: Ghosts) -> Image.Image:
+def ghost_picture(stage: Scene, found: Reconstruction) -> Image.Image:
     """Ghosts above the columns of L Q, zero entries white, all others tinted."""
-    b = len(state.zeros)
+    b = stage.batch_size
     side = min(168, drawing.WIDTH // b - 8)
-    pictures = sample_pictures(stage.batch, state.found.inputs)
+    pictures = sample_pictures(stage.batch, found.inputs)
     labels = [f"row {i + 1} of Q⁻¹ R" for i in range(b)]
     top = drawing.picture_grid(pictures, side=side, labels=labels)
-    entries = (stage.low_rank.factor @ state.found.directions).T.numpy()
-    exact = np.where(stage.zero(state.found.directions).T.numpy(), 0, entries)
+    entries = (stage.low_rank.factor @ found.directions).T.numpy()
+    exact = np.where(stage.zero(found.directions).T.numpy(), 0, entries)
     tiles = np.stack([zero_tiles(column) for column in exact])
-    labels = [f"L q{i + 1}: {int(count)} zeros" for i, count in enumerate(state.zeros)]
+    labels = [f"L q{i + 1}: {(column == 0).sum()} zeros" for i, column in enumerate(exact)]
     return _on_width(drawing.below([top, drawing.picture_grid(tiles, side=side, labels=labels)], gap=2))
 
 

@@ -4,9 +4,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from spear_core.spear.sparsity import (
-    default_threshold,
-)
+from spear_core.spear.zeros import default_threshold
 from spear_core.study import theory
 from spear_core.study.candidates import Candidates
 from spear_widgets.kit import base, controls, drawing

@@ -64,21 +64,21 @@ class StageExplorer(base.Explorer):
             self.control["zeros"].max = min(16, rows)
         zeros = self.control["zeros"].value
         self.state = two_stages(self.candidates, rows, zeros)
-        lengths = [self.state.lost, self.state.passed, self.state.entries / self.state.single]
+        lengths = [self.state.lost, self.state.passed, self.state.entries / STAGE_WIDTH]
         words = [
             share(self.state.lost),
             share(self.state.passed),
-            f"{self.state.entries:.0f} of {self.state.single}",
+            f"{self.state.entries:.0f} of {STAGE_WIDTH}",
         ]
         for bar, text, length, word in zip(self._bars, self._texts, lengths, words):
             bar.set_width(min(length, 1.12))
             text.set_text(word)
             text.set_x(min(length, 1.0) + 0.01)
         self.show("picture", self._canvas.jpeg())
-        factor = self.state.single / self.state.entries
+        factor = STAGE_WIDTH / self.state.entries
         saved = f"{factor:.1f} times less work" if factor >= 1.05 else "nothing saved"
         self.say(
-            f"{rows} rows, {zeros} zeros wanted: <b>{saved}</b> than looking at all {self.state.single} rows; "
+            f"{rows} rows, {zeros} zeros wanted: <b>{saved}</b> than looking at all {STAGE_WIDTH} rows; "
             f"right candidates lost: {share(self.state.lost)} (theory "
             f"{share(theory.false_rejection(rows, zeros / rows))} for half of zeros)."
         )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from spear_core.client import data
-from spear_core.spear.sparsity import default_threshold
+from spear_core.spear.zeros import default_threshold
 from spear_core.study import theory
 from spear_core.study.candidates import Candidates
 from spear_widgets.kit import base, controls, drawing

@@ -5,7 +5,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from spear_core.search import State
-from spear_core.spear.sparsity import default_threshold
+from spear_core.spear.zeros import default_threshold
 from spear_widgets.kit import drawing
 from spear_widgets.kit.canvas import Canvas
 

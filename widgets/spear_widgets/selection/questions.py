@@ -1,7 +1,7 @@
 """Questions of notebook 04. They stand here so that the cell does not tell the answer."""
 
 import spear_core
-from spear_core.certificate.certify import GRADIENT, ZEROS
+from spear_core.certificate.record import Part
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.study.metrics import compare
 from spear_widgets.kit.predict import Prediction
@@ -62,7 +62,7 @@ def proof_by_lambda() -> Prediction:
         *_, last = spear_core.states(stage.problem, method="sampling", max_samples=4_000)
         assert last.certificate is not None
         parts = last.certificate.parts
-        return no if parts[GRADIENT] and parts[ZEROS] and not last.certified else yes
+        return no if parts[Part.GRADIENT] and parts[Part.ZEROS] and not last.certified else yes
 
     return Prediction(
         "The recovered batch reproduces the gradient to rounding, and λ = 1. Is it the private batch?",

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from spear_core.certificate.certify import GRADIENT, REPLAY, UNIQUE, ZEROS
+from spear_core.certificate.record import Part
 from spear_core.client.data import Batch
 from spear_core.search import State
 from spear_core.spear.reconstruction import reconstruct
@@ -19,7 +19,7 @@ from spear_widgets.kit.scene import Scene
 from spear_widgets.selection.panels import PlotPanels
 
 WORST, BEST = 0.0, -7.0  # powers of ten of the error map, black and white
-PARTS = (GRADIENT, ZEROS, UNIQUE, REPLAY)
+PARTS = (Part.GRADIENT, Part.ZEROS, Part.UNIQUE, Part.REPLAY)
 TRACK = (
     ("1 low rank", "low rank"),
     ("2 sampling", "sampling"),

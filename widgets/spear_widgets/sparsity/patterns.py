@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from spear_core.study.patterns import Patterns
+from spear_core.study.patterns import most_alike
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, of_batch, scene
@@ -29,7 +29,8 @@ class PatternExplorer(base.Explorer):
 
     Attributes:
         stage: client and server of the present batch.
-        state: the present patterns.
+        silent: its activation patterns, Z ≤ 0, shape (b, m).
+        zero: ∂L/∂Z = 0, shape (b, m).
     """
 
     name = "patterns"
@@ -57,22 +58,22 @@ class PatternExplorer(base.Explorer):
         self.stage = scene(values["data"], values["batch_size"], values["width"], values["seed"])
         if values["duplicate"]:
             self.stage = with_near_duplicate(self.stage, values["width"])
-        self.state = Patterns(self.stage.preactivations <= 0, self.stage.output_grads == 0)
-        self.show("picture", pattern_picture(self.stage, self.state))
-        share = self.state.zero_share
-        i, j, units = self.state.most_alike
-        same = "exactly" if torch.equal(self.state.silent, self.state.zero) else "not always"
+        self.silent, self.zero = self.stage.preactivations <= 0, self.stage.output_grads == 0
+        share = self.zero.to(torch.float64).mean(dim=1)
+        self.show("picture", pattern_picture(self.stage, self.zero, share.tolist()))
+        i, j, units = most_alike(self.silent)
+        same = "exactly" if torch.equal(self.silent, self.zero) else "not always"
         apart = f"{units} unit{'' if units == 1 else 's'}"
         self.say(
             f"∂L/∂Z is zero {same} where Z ≤ 0. Zeros by sample: {100 * float(share.min()):.0f} to "
-            f"{100 * float(share.max()):.0f} %. Silent for all samples: {self.state.silent_for_all} of "
+            f"{100 * float(share.max()):.0f} %. Silent for all samples: {int(self.silent.all(dim=0).sum())} of "
             f"{values['width']} units. Most alike: samples {i + 1} and {j + 1}, which differ in {apart}."
         )
 
 
-def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
+def pattern_picture(stage: Scene, zero: torch.Tensor, shares: list[float]) -> Image.Image:
     """Thumbnails, patterns as cells, and the share of zeros as bars with a mark at one half."""
-    b, m = state.zero.shape
+    b, m = zero.shape
     height = 44 if b <= 8 else 22
     cell, left, bars = 760 // m, height + 14, 130
     right = left + cell * m + 12
@@ -81,8 +82,7 @@ def pattern_picture(stage: Scene, state: Patterns) -> Image.Image:
     small = drawing.font(12)
     draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
     draw.text((right, 4), "zeros; line: 50 %", fill=drawing.INK, font=small)
-    shares = state.zero_share.tolist()
-    cells = np.where(state.zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
+    cells = np.where(zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
     for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):
         top = 22 + i * height
         pixels = np.asarray(255 * picture if picture.dtype != np.uint8 else picture, dtype=np.uint8)

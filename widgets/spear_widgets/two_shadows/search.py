@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spear_core.attack.inversion import Inversion
-from spear_core.attack.invert import as_inversion, states
+from spear_core.attack.inversion import Inversion, as_inversion
+from spear_core.attack.invert import states
 from spear_core.client import data
 from spear_core.problem import Problem
 from spear_core.search import State

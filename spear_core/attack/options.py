@@ -1,0 +1,48 @@
+"""The options of an attack, checked at the public door before any work."""
+
+import numpy as np
+import torch
+
+from spear_core.errors import InputError, InputTypeError
+
+METHODS = ("auto", "sampling", "halfspace", "consistency")
+
+
+def check_options(
+    method: str = "auto",
+    batch_size: int | None = None,
+    max_samples: int | None = None,
+    time_limit: float | None = None,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Refuse options of `invert` that make no sense, before any work.
+
+    The generator must be on the CPU, so that one seed means one result on every device.
+
+    Raises:
+        InputError: naming the option, what it must be and what it is.
+
+    >>> check_options("newton")
+    Traceback (most recent call last):
+    spear_core.errors.InputError: method must be "auto", ... or "consistency", got 'newton'
+    """
+    if not isinstance(method, str) or method not in METHODS:
+        names = ", ".join(f'"{name}"' for name in METHODS[:-1])
+        raise InputError(f'method must be {names} or "{METHODS[-1]}", got {method!r}')
+    for name, count in (("batch_size", batch_size), ("max_samples", max_samples)):
+        if count is not None and (not _is_whole(count) or count < 1):
+            raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
+    if time_limit is not None and not _is_seconds(time_limit):
+        raise InputError(f"time_limit must be a number of seconds from 0 on, or None, got {time_limit!r}")
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputTypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    if generator is not None and generator.device.type != "cpu":
+        raise InputError(f"generator must be on the CPU, got one on {generator.device}")
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(value >= 0)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -1,0 +1,185 @@
+"""What a certificate says, and how far. The records alone: how they come about is in `certify` and `replay`.
+
+A complete batch has four parts, each of which a wrong one would fail (`Part`). And rounding must not have been
+amplified beyond what "exact" allows: near-duplicates can be found and still be blurred. A row that weighs as much as
+several stands for copies, or for samples that float32 cannot tell from copies and between which it lies: it is not
+certified.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+from spear_core.tolerances import ALLOWED_ERROR
+
+
+class Part(StrEnum):
+    """What must hold of a complete batch."""
+
+    GRADIENT = "gradient reproduced"
+    ZEROS = "zeros agree (λ = 1)"
+    UNIQUE = "samples unique"
+    REPLAY = "client replayed"
+
+
+@dataclass(frozen=True)
+class OutputErrors:
+    """The errors that enter back-propagation, δ_i = ∂L/∂(output of sample i), and what they tell.
+
+    Attributes:
+        values: δ, shape (b, classes).
+        labels: class of each sample where the loss is cross-entropy, shape (b,), −1 where δ is of no single label, as
+            of a sample that is in the batch twice with different ones; else None.
+        named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
+            is fitted, and back-propagation says nothing that the gradients do not.
+        plural: which rows may stand for several samples of one label, shape (b,).
+        uneven: whether cross-entropy explains each sample with a factor of its own only.
+        copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
+    """
+
+    values: Tensor
+    labels: Tensor | None
+    named: Tensor
+    plural: Tensor
+    uneven: bool = False
+    copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What the network would have sent for a batch.
+
+    Attributes:
+        loss: the errors of the output that it was played with, and the labels that they name.
+        output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
+        residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
+            after the attacked one.
+        only: asks which directions are the only ones that back-propagation through their activation patterns
+            allows, shape (b,); dear, so it is only asked where zeros do not tell.
+    """
+
+    loss: OutputErrors
+    output_grads: Tensor
+    residual: float
+    only: Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was checked, and what came out. What was not checked is None, and proves nothing.
+
+    Attributes:
+        batch_size: b; the batch is complete if it has so many rows.
+        output_grads: (∂L/∂Z)ᵀ, shape (k, m).
+        expected_error: what rounding may have done to each row, relative to the largest input, shape (k,).
+        limit: relative residual up to which a gradient counts as reproduced to rounding.
+        gradient_residual: of the attacked layer's gradient, relative.
+        agreeing_rows: whether all units of a sample agree with the forward pass, shape (k,); None where zeros say
+            nothing.
+        unique_rows: whether nothing but this sample fits its equations, shape (k,); None where that was not asked.
+        independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
+        replay_residual: relative; None where the client could not be replayed.
+        labels: class of each sample, −1 where no single one explains it, or None; as `uneven` and `copies` in
+            `OutputErrors`.
+        plural_rows: which rows may stand for several samples, and lie between them, shape (k,).
+    """
+
+    batch_size: int
+    output_grads: Tensor
+    expected_error: Tensor
+    limit: float
+    gradient_residual: float
+    agreeing_rows: Tensor | None = None
+    unique_rows: Tensor | None = None
+    independent_rows: Tensor | None = None
+    replay_residual: float | None = None
+    labels: Tensor | None = None
+    plural_rows: Tensor | None = None
+    uneven: bool = False
+    copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all b samples are there."""
+        return len(self.expected_error) == self.batch_size
+
+    @property
+    def sharp_rows(self) -> Tensor:
+        """Whether rounding was not amplified beyond what "exact" allows, shape (k,)."""
+        return self.expected_error <= ALLOWED_ERROR
+
+    @property
+    def parts(self) -> dict[Part, bool | None]:
+        """The parts: True, False, or None where one could not be checked."""
+        agree, unique, replayed = self.agreeing_rows, self.unique_rows, self.replay_residual
+        return {
+            Part.GRADIENT: self.complete and self.gradient_residual <= self.limit,
+            Part.ZEROS: None if agree is None else self.complete and bool(agree.all()),
+            Part.UNIQUE: None if unique is None else self.complete and bool(unique.all()),
+            Part.REPLAY: None if replayed is None else replayed <= self.limit,
+        }
+
+    @property
+    def reproduces(self) -> bool:
+        """Whether the batch gives the gradients of all layers, so that no other method could find another one."""
+        return all(self.parts[part] is True for part in (Part.GRADIENT, Part.REPLAY))
+
+    @property
+    def certified_rows(self) -> Tensor:
+        """Which rows are proven, shape (k,).
+
+        Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one, or where
+        some directions are not unique, those count that are proven on their own.
+        """
+        nobody = torch.zeros_like(self.sharp_rows)
+        if self.unique_rows is None:
+            return nobody
+        own = nobody if self.independent_rows is None else self.independent_rows
+        alone = own & self.unique_rows & self.sharp_rows
+        if not self.complete:
+            return alone
+        failed = {part for part, holds in self.parts.items() if holds is False}
+        rows = alone if failed == {Part.UNIQUE} else torch.full_like(alone, not failed)
+        return rows & self.sharp_rows & ~(nobody if self.plural_rows is None else self.plural_rows)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What failed of a complete batch, what its samples weigh, and which are in it several times, in words."""
+        if not self.complete or self.unique_rows is None:
+            return ()
+        k = len(self.expected_error)
+        disagree = 0 if self.agreeing_rows is None else int((~self.agreeing_rows).sum())
+        reasons = {
+            Part.GRADIENT: f"the recovered batch gives a gradient that is off by {self.gradient_residual:.1e}",
+            Part.ZEROS: f"λ < 1 in {disagree} of {k} samples: "
+            "wrong directions, weights that do not match this gradient, or noise on it",
+            Part.UNIQUE: f"{int((~self.unique_rows).sum())} of {k} samples are not unique: "
+            "too similar to others to tell apart by their zeros",
+            Part.REPLAY: f"replaying the client misses the other layers by {self.replay_residual or 0:.1e}",
+        }
+        notes = [reasons[part] for part, holds in self.parts.items() if holds is False]
+        if blurred := int((~self.sharp_rows).sum()):
+            notes.append(
+                f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
+            )
+        if plural := 0 if self.plural_rows is None else int(self.plural_rows.sum()):
+            notes.append(
+                f"{plural} of {k} samples weigh as much as several of the others: copies of one, "
+                "or samples so alike that this gradient shows one row between them"
+            )
+        elif self.uneven:
+            notes.append(
+                "samples weigh differently: one may be in the batch several times, which inputs cannot tell "
+                "from gradients that were clipped one by one"
+            )
+        notes += [
+            f"sample {row} is in the batch {len(labels)} times, with labels {', '.join(map(str, labels))}"
+            for row, labels in self.copies.items()
+        ]
+        odd = 0 if self.labels is None else int((self.labels < 0).sum()) - len(self.copies)
+        if odd:
+            notes.append(f"the loss of {odd} of {k} samples is not that of one label")
+        return tuple(notes)

@@ -1,0 +1,76 @@
+"""Small linear algebra that several rooms need; samples and directions are columns."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def units(columns: Tensor) -> Tensor:
+    """Columns of length one."""
+    return columns / columns.norm(dim=0)
+
+
+def random_units(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Random unit columns of the dtype and on the device of `like`, drawn on the CPU."""
+    return units(torch.randn(shape, dtype=like.dtype, generator=generator).to(like.device))
+
+
+def orthonormal(columns: Tensor) -> Tensor:
+    """Orthonormal basis of the span."""
+    return torch.linalg.qr(columns)[0]
+
+
+def orthogonal_complement(columns: Tensor) -> Tensor:
+    """Orthonormal basis of the complement of the span of (r, k) columns, shape (r, r − k)."""
+    return torch.linalg.qr(units(columns), mode="complete")[0][:, columns.shape[1] :]
+
+
+def beside(space: Tensor, vectors: Tensor) -> Tensor:
+    """What columns have beside the span of orthonormal columns Y: (I − Y Yᵀ) v."""
+    return torch.addmm(vectors, space, space.T @ vectors, alpha=-1)
+
+
+def misfit(space: Tensor, vectors: Tensor) -> Tensor:
+    """Distance of columns from the span of orthonormal columns, relative to their length."""
+    return beside(space, vectors).norm(dim=0) / vectors.norm(dim=0)
+
+
+def best_apart(points: Tensor, misfit: Tensor, near: float, apart: float) -> Tensor:
+    """Numbers of the columns with a misfit below `near`, best first, one of those that are closer than `apart`."""
+    order = misfit.argsort()
+    order = order[misfit[order] < near]
+    points = points[:, order].T
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
+    return order[is_first(distance < apart)]
+
+
+def is_first(alike: Tensor) -> Tensor:
+    """Which entries of a list are like no earlier one, shape (k,).
+
+    Args:
+        alike: whether two entries are, shape (k, k).
+    """
+    return ~alike.tril(-1).any(dim=1)
+
+
+def first_apart(alike: Tensor) -> list[int]:
+    """Numbers of the entries of a list that are like no earlier one that was taken.
+
+    Args:
+        alike: as for `is_first`; there an entry may be left out for one that is left out itself.
+    """
+    taken: list[int] = []
+    for entry, row in enumerate(alike.tolist()):
+        if not any(row[other] for other in taken):
+            taken.append(entry)
+    return taken
+
+
+def value_and_slope(sigma: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:
+    """σ(z) and σ'(z), entry by entry."""
+    with torch.enable_grad():
+        at = z.detach().requires_grad_(True)
+        y = sigma(at.clone())  # a clone: the activation may work in place
+        (slope,) = torch.autograd.grad(y.sum(), at)
+    return y.detach(), slope

@@ -1,0 +1,50 @@
+"""Sharpening a complete batch by the gradients of all layers."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from spear_core import client
+from spear_core.certificate.sharpen import sharpen
+from spear_core.client import data
+from spear_core.client.networks import fully_connected
+from spear_core.model.layers import read_problem
+from spear_core.search import Target
+from tests.core.attacked import seeded, target_of
+
+BLUR = {torch.float32: 1e-5, torch.float64: 1e-8}
+
+
+def attacked(b: int, width: int, depth: int, seed: int, **options) -> tuple[Target, Tensor, Tensor]:
+    """What `sharpen` takes, and the true coefficients of the batch in the place of recovered ones."""
+    batch = data.load("photos", b, size=16, generator=seeded(seed), dtype=options.get("dtype", torch.float32))
+    model = fully_connected(768, width, depth, generator=seeded(seed + 1), **options)
+    target = target_of(read_problem(model, client.gradients(model, batch.inputs, batch.labels)))
+    truth = torch.linalg.lstsq(target.low_rank.rows.T, batch.inputs.to(torch.float64).T).solution.T
+    return target, truth, batch.labels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU])
+def test_sharpen_takes_most_of_an_error_away(activation, dtype):
+    target, truth, labels = attacked(12, 100, 4, seed=0, activation=activation, dtype=dtype)
+    noise = torch.randn(truth.shape, dtype=torch.float64, generator=seeded(2))
+    blurred = truth + BLUR[dtype] * truth.norm(dim=1, keepdim=True) * noise
+    sharp = sharpen(target, blurred, labels)
+    assert float((sharp - truth).norm()) < 0.2 * float((blurred - truth).norm())
+
+
+def test_sharpen_leaves_the_truth_where_it_is_and_survives_wrong_labels():
+    target, truth, labels = attacked(4, 60, 3, seed=3)
+    wrong = sharpen(target, truth, (labels + 1) % 10)
+    assert wrong.isfinite().all()
+    right = sharpen(target, truth, labels)
+    assert float((right - truth).norm()) < 1e-5 * float(truth.norm())
+
+
+def test_sharpen_leaves_the_model_alone_and_works_where_gradients_are_switched_off():
+    target, truth, labels = attacked(4, 60, 3, seed=3, dtype=torch.float64)
+    with torch.no_grad():
+        sharp = sharpen(target, truth, labels)
+    assert not sharp.requires_grad
+    assert not any(layer.weight.requires_grad or layer.bias.requires_grad for layer in target.problem.layers)
