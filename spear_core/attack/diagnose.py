@@ -1,5 +1,6 @@
 """What every linear layer of a model would give away, without a search."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -7,13 +8,14 @@ from torch import nn
 
 from spear_core.attack.counting import count_samples
 from spear_core.attack.inversion import table
-from spear_core.attack.plan import in_words, obstacles
+from spear_core.attack.plan import check_method, in_words, obstacles
 from spear_core.errors import InputError
+from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
-from spear_core.model.graph import LinearCall
 from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, choose, read
+from spear_core.problem import Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import split
 from spear_core.spear.sampling import expected_draws
@@ -82,10 +84,11 @@ class Diagnosis:
         return table(self.verdict, ([(kind, text) for text in row] for kind, row in kinds))
 
 
-def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
+@torch.inference_mode(False)
+def diagnose(model: nn.Module, gradients: Gradients, *, example_input: object = None) -> Diagnosis:
     """What each linear layer would give, what stands in the way, and what to do. No search.
 
-    Takes the model and the gradients that `invert` takes.
+    Takes the model, the gradients and the example that `invert` takes.
 
     Raises:
         InputError: gradients that do not belong to the model, or a model without linear layers.
@@ -96,7 +99,7 @@ def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
     >>> found.attacked, found["0"].rank, found["0"].follows, found["2"].follows
     ('0', 3, 'ReLU', 'output')
     """
-    reading = read(model, gradients)
+    reading = read(model, gradients, example_input)
     layers = tuple(_diagnose_layer(reading, call) for call in reading.calls)
     try:
         call, notes = choose(reading, None)
@@ -108,9 +111,32 @@ def diagnose(model: nn.Module, gradients: Gradients) -> Diagnosis:
         skipped = f" ({notes[0]})" if notes else ""
         verdict = f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
         return Diagnosis(layers, call.name, verdict)
-    others = ", ".join(f"layer={layer.name!r}" for layer in layers if layer.methods)
-    instead = f"; try {others}" if others else ""
-    return Diagnosis(layers, None, f"layer {call.name!r} cannot be attacked: {chosen.obstacle}{instead}")
+    verdict = f"layer {call.name!r} cannot be attacked: {chosen.obstacle}{_instead(layers)}"
+    return Diagnosis(layers, None, verdict)
+
+
+def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
+    """The problem of attacking a layer, the named one or the first; a refusal says which other layer would do."""
+    (call, notes), met = choose(reading, layer), ""
+    try:
+        problem = problem_of(reading, call, notes)
+        met = f" ({_follows(reading, call)} follows)"
+        check_method(method, problem)
+    except InputError as error:
+        others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
+        raise type(error)(f"{error}{met}{_instead(others)}") from None
+    return problem
+
+
+def _follows(reading: Reading, call: LinearCall) -> str:
+    return follow(reading.traced, call, reading.calls).describe(reading.traced.root)
+
+
+def _instead(layers: Iterable[LayerDiagnosis]) -> str:
+    """The layers to try in the place of one that cannot be attacked, as the end of a sentence."""
+    ways = [(layer.name, layer.follows, " or ".join(layer.methods)) for layer in layers if layer.methods]
+    listed = ", ".join(f"layer={name!r} ({follows} follows; {methods})" for name, follows, methods in ways)
+    return f"; try {listed}" if ways else ""
 
 
 def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
@@ -118,7 +144,7 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     zeros = float("nan") if G is None else 1 - int(G.count_nonzero()) / G.numel()
     rank: int | None = None
     notes: tuple[str, ...] = ()
-    follows = follow(reading.traced, call, reading.calls).describe(reading.traced.root)
+    follows = _follows(reading, call)
     try:
         problem = problem_of(reading, call)
         low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))

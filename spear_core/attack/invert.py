@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spear_core.attack.diagnose import attackable
 from spear_core.attack.driver import run
 from spear_core.attack.inversion import Inversion, as_inversion
 from spear_core.attack.options import check_options
@@ -19,13 +20,15 @@ from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
-from spear_core.model.layers import read_problem
+from spear_core.model.reading import read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
 
 Progress = bool | Callable[[State], None]
+Example = Tensor | tuple[Any, ...] | dict[str, Any] | None
 
 
+@torch.inference_mode(False)
 def invert(
     model: nn.Module,
     gradients: Mapping[str, Any] | Iterable[Any],
@@ -40,6 +43,7 @@ def invert(
     local_steps: int | None = None,
     lr: float | None = None,
     local_batch_size: int | None = None,
+    example_input: Example = None,
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
@@ -63,10 +67,10 @@ def invert(
             steps the client took (see `spear_core.client.update`).
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
+        example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
 
     Returns:
-        The batch, with what could be proven about it. Stopped by a limit or by Ctrl-C, the best so far:
-        flagged.
+        The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
 
     Raises:
         ValueError: bad input, named, before any work; see `spear_core.errors`.
@@ -82,11 +86,12 @@ def invert(
     """
     check_options(method, batch_size, max_samples, time_limit, generator)
     training = local_training(local_steps, lr, local_batch_size)
-    problem = read_problem(model, gradients, layer)
+    problem = attackable(read(model, gradients, example_input), layer, method if training is None else "auto")
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
     return _drained(problem, time_limit, progress, training=training, **options)
 
 
+@torch.inference_mode(False)
 def invert_layer(
     weight_grad: Tensor,
     bias_grad: Tensor,

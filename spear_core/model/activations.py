@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from spear_core.model.recording import ROWS
 from spear_core.model.section import Section, random_devices
 
 PROBE_ROUNDING = 256.0  # rounding errors by which two ways to compute the same may differ
@@ -53,10 +52,10 @@ class Effect:
     name: str = ""  # of the function, where it is a known one
 
 
-def probe(section: Section, width: int, device: torch.device) -> Effect:
-    """What a section of a model does, judged by what comes out for made-up inputs (ROWS, width)."""
+def probe(section: Section, shape: tuple[int, ...], device: torch.device) -> Effect:
+    """What a section of a model does, judged by what comes out for made-up inputs of a shape (…, m)."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
-    z = PROBE_RANGE * torch.randn(ROWS, width, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    z = PROBE_RANGE * torch.randn(shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
     z = z.to(device)
 
     @torch.no_grad()
@@ -97,23 +96,24 @@ def _deterministic(section: Section, apply: Elementwise, z: Tensor, y: Tensor) -
     if not all(_close(apply(torch.where(keep, z, z.flip(0) + 1))[keep], y[keep]) for keep in (mask, ~mask)):
         return Effect("other")
     # an affine map may differ from unit to unit, any other function must be the same for all
-    shift = apply(torch.zeros_like(z))[0]
-    scale = apply(torch.ones_like(z))[0] - shift
+    shift = apply(torch.zeros_like(z)).flatten(0, -2)[0]
+    scale = apply(torch.ones_like(z)).flatten(0, -2)[0] - shift
     if _close(scale * z + shift, y):
         return Effect("affine", scale, shift)
-    if not _close(apply(z.roll(1, dims=1)).roll(-1, dims=1), y):
+    if not _close(apply(z.roll(1)).roll(-1), y):
         return Effect("other")
     name = _known(z, y)
-    return Effect("elementwise", function=KNOWN.get(name) or _on_any_shape(section, z.shape[1]), name=name)
+    return Effect("elementwise", function=KNOWN.get(name) or _on_any_shape(section, z.shape), name=name)
 
 
-def _on_any_shape(section: Section, width: int) -> Elementwise:
-    """An elementwise section of a model, for tensors of any shape, cut into rows of the layer's width."""
+def _on_any_shape(section: Section, shape: torch.Size) -> Elementwise:
+    """An elementwise section of a model, for tensors of any shape, cut into blocks of the one it was probed with."""
 
     def function(z: Tensor) -> Tensor:
-        missing = -z.numel() % (ROWS * width)
-        rows = F.pad(z.reshape(-1), (0, missing)).reshape(-1, ROWS, width)
-        result = torch.cat([section.run(block.clone(), z.dtype) for block in rows])
+        if not z.numel():
+            return z.clone()
+        blocks = F.pad(z.reshape(-1), (0, -z.numel() % shape.numel())).reshape(-1, *shape)
+        result = torch.stack([section.run(block.clone(), z.dtype) for block in blocks])
         return result.reshape(-1)[: z.numel()].reshape(z.shape)
 
     return function

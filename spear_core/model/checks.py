@@ -29,7 +29,7 @@ def check_layer(weight_grad: object, bias_grad: object, weight: object, bias: ob
     if len(shape) != 2 or 0 in shape:
         raise InputError(f"weight must be a matrix (m, n), got shape {tuple(shape)}")
     for name, wanted in (("weight_grad", shape), ("bias", shape[:1]), ("bias_grad", shape[:1])):
-        check_shape(tensors[name], name, wanted, like=", like the weight")
+        check_shape(tensors[name].shape, name, wanted, like=", like the weight")
     check_one_device(tensors)
     for name, tensor in tensors.items():
         check_finite(tensor, name)
@@ -51,14 +51,18 @@ def as_real(value: object, name: str) -> Tensor:
         raise InputTypeError(f"{name} must hold data, got a tensor on the meta device")
     if tensor.layout != torch.strided:
         tensor = tensor.to_dense()
-    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.to(torch.float32)
+    wanted = tensor.dtype if tensor.dtype in (torch.float32, torch.float64) else torch.float32
+    # autograd cannot work with what was made in inference mode
+    return _without_repeats(tensor).to(wanted, copy=tensor.is_inference()).expand(tensor.shape)
 
 
-def check_shape(tensor: Tensor, name: str, wanted: tuple[int, ...], like: str = "") -> None:
+def check_shape(shape: tuple[int, ...], name: str, wanted: tuple[int, ...], like: str = "") -> None:
     """Refuse a tensor of another shape."""
-    if tensor.shape != wanted:
-        hint = ": transposed?" if len(wanted) == 2 and tensor.shape == wanted[::-1] else ""
-        raise InputError(f"{name} must be of shape {tuple(wanted)}{like}, got {tuple(tensor.shape)}{hint}")
+    if tuple(shape) != tuple(wanted):
+        hint = ": transposed?" if len(wanted) == 2 and tuple(shape) == tuple(wanted[::-1]) else ""
+        if tuple(shape[1:]) == tuple(wanted):
+            hint = ": per-sample gradients? Pass their sum over the first axis"
+        raise InputError(f"{name} must be of shape {tuple(wanted)}{like}, got {tuple(shape)}{hint}")
 
 
 def check_one_device(tensors: Mapping[str, Tensor]) -> None:
@@ -73,7 +77,9 @@ def check_finite(tensor: Tensor, name: str) -> None:
     """Refuse NaN and infinity, in one pass and without a copy."""
     if not tensor.numel() or largest_entry(tensor).isfinite():
         return
-    nans, infinite = int(tensor.isnan().sum()), int(tensor.isinf().sum())
+    once = _without_repeats(tensor)
+    repeats = tensor.numel() // once.numel()
+    nans, infinite = int(once.isnan().sum()) * repeats, int(once.isinf().sum()) * repeats
     raise InputError(
         f"{name} must be finite, got {nans} NaN and {infinite} infinite of {tensor.numel()} entries"
     )
@@ -106,8 +112,15 @@ def check_gradient(layer: LinearLayer) -> None:
 
 def largest_entry(tensor: Tensor) -> Tensor:
     """Largest |entry|, in one pass and without a copy."""
-    low, high = tensor.aminmax()
+    low, high = _without_repeats(tensor).aminmax()
     return torch.maximum(-low, high)
+
+
+def _without_repeats(tensor: Tensor) -> Tensor:
+    """One of each entry that an expanded view repeats: it may claim far more than the memory holds."""
+    for dim, step in enumerate(tensor.stride()):
+        tensor = tensor.narrow(dim, 0, 1) if step == 0 and tensor.numel() else tensor
+    return tensor
 
 
 def _as_tensor(value: object, name: str) -> Tensor:
@@ -118,8 +131,11 @@ def _as_tensor(value: object, name: str) -> Tensor:
             array = np.asarray(value)
             if not array.dtype.isnative or any(stride < 0 for stride in array.strides):
                 array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))
-            # read-only arrays are welcome: nothing here writes
-            return torch.from_numpy(array) if array.flags.writeable else torch.from_numpy(array.copy())
+            if array.flags.writeable:
+                return torch.from_numpy(array)
+            # read-only arrays are welcome: nothing here writes; one may repeat its entries, too
+            once = array[tuple(slice(0, 1) if step == 0 else slice(None) for step in array.strides)]
+            return torch.from_numpy(once.copy()).expand(array.shape)
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputTypeError(f"{name} must be a tensor or a numeric array, got {_kind(value)}") from error
     raise InputTypeError(f"{name} must be a tensor or an array, got {_kind(value)}")

@@ -7,8 +7,10 @@ import torch
 from torch import fx, nn
 
 from spear_core.model.activations import KNOWN, Effect, Elementwise, probe
+from spear_core.model.calls import LinearCall
 from spear_core.model.folding import Affine
-from spear_core.model.graph import LinearCall, Traced, label, users
+from spear_core.model.graph import Traced, label, users
+from spear_core.model.recording import ROWS
 from spear_core.model.section import section_between
 
 
@@ -30,14 +32,15 @@ class Following:
         affine = self.before.modules if self.before else ()
         steps = [type(root.get_submodule(name)).__name__ for name in affine]
         steps += [self.name] if self.activation else []
+        steps += [self.masked] if self.masked and not steps else []
         if not steps and self.stopped is not None:
             return label(self.stopped, root)
-        return " → ".join(steps) or ("nothing" if self.layers else "output")
+        return " → ".join(steps) or ("a linear layer" if self.layers else "output")
 
 
 def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Following:
     """Walk from a linear layer's output to where it is used next; `calls` are all linear layers of the model."""
-    root, width = traced.root, call.shape[0]
+    root, shape = traced.root, call.node.meta.get("shape", (ROWS, call.shape[0]))
     device = next(root.parameters()).device
     takers = {other.node: other for other in calls}
     here = start = call.node  # of the walk, of the activation
@@ -51,7 +54,7 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
         # what the next step does to made-up inputs, and so what it adds to the chain
         if way.activation is None:
             start = here
-        effect = _effect(traced, here, step, width, device)
+        effect = _effect(traced, here, step, shape, device)
         modules = (str(step.target),) if step.op == "call_module" else ()
         if effect.kind == "random":
             way = replace(way, masked=label(step, root))
@@ -61,7 +64,7 @@ def follow(traced: Traced, call: LinearCall, calls: list[LinearCall]) -> Followi
             way = replace(way, after=Affine.of(effect, modules, way.after))
         elif effect.kind != "identity":
             # ReLU in five lines of arithmetic: not one of them is elementwise and known, all of them together are
-            whole = effect if start is here else _effect(traced, start, step, width, device)
+            whole = effect if start is here else _effect(traced, start, step, shape, device)
             if whole.kind != "elementwise":
                 return replace(way, stopped=step)
             name = whole.name or " ".join(filter(None, (way.name, label(step, root))))
@@ -89,10 +92,12 @@ def _first_of_tuple(node: fx.Node) -> fx.Node:
     return taker if taker.target is operator.getitem and taker.args[1] == 0 else node
 
 
-def _effect(traced: Traced, start: fx.Node, end: fx.Node, width: int, device: torch.device) -> Effect:
+def _effect(
+    traced: Traced, start: fx.Node, end: fx.Node, shape: tuple[int, ...], device: torch.device
+) -> Effect:
     if end.op == "call_module" and end.all_input_nodes == [start]:
         module = traced.root.get_submodule(str(end.target))
         if type(module) is nn.ReLU and "forward" not in vars(module):  # no need to ask the commonest of all
             return Effect("elementwise", function=torch.relu, name="ReLU")
     section = section_between(traced, start, end)
-    return Effect("other") if section is None else probe(section, width, device)
+    return Effect("other") if section is None else probe(section, shape, device)

@@ -1,15 +1,17 @@
 """The chain of layers: from a model and its gradients to consecutive linear layers, with what is affine folded in."""
 
+import operator
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, fx, nn
 
 from spear_core.errors import InputError, UnknownLayer
-from spear_core.model.checks import check_finite, check_gradient, check_magnitude, check_one_device
+from spear_core.model.calls import LinearCall
+from spear_core.model.checks import as_real, check_finite, check_gradient, check_magnitude, check_one_device
 from spear_core.model.folding import Affine, fold_after, fold_before
 from spear_core.model.following import Following, follow
-from spear_core.model.graph import LinearCall, label
+from spear_core.model.graph import label
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, check_present, choose, names, read
 from spear_core.problem import LinearLayer, Problem
@@ -24,7 +26,7 @@ def read_problem(model: nn.Module, gradients: Gradients, layer: str | None = Non
         model: any module; its mode, gradients and buffers stay as they are.
         gradients: see `spear_core.model.parameters.normalise`.
         layer: dotted name of the attacked `nn.Linear`; by default the first in forward order that has a
-            gradient.
+            gradient, and its weight for itself.
 
     Returns:
         The attacked layer first. Affine maps between a layer and its activation (BatchNorm in eval mode) are
@@ -49,7 +51,8 @@ def problem_of(reading: Reading, call: LinearCall, notes: Sequence[str] = ()) ->
     """The problem of attacking one layer, with `notes` on what is known already; refuses as `read_problem` does."""
     check_present(reading, call)
     layers, branches, found = _chain(reading, call)
-    return Problem(tuple(layers), (*notes, *found, *_source_notes(reading, call)), branches)
+    unused = [f"left out: {error}" for error in reading.spoilt.values()]
+    return Problem(tuple(layers), (*notes, *found, *_source_notes(reading, call), *unused), branches)
 
 
 def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool, list[str]]:
@@ -77,6 +80,7 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool,
             taker
             for taker in following.layers
             if reading.uses[taker.weight] == 1
+            and not taker.obstacle
             and reading.gradient(taker.weight) is not None
             and (taker.bias is None or reading.gradients.get(strip(taker.bias)) is not None)
         ]
@@ -97,15 +101,19 @@ def _layer(
 ) -> LinearLayer | None:
     """One layer with what is affine before and after it folded in; None if it has no bias at all."""
     root = reading.traced.root
-    weight = root.get_parameter(call.weight).detach()
+    weight = as_real(root.get_parameter(call.weight), f"weight of {call.name!r}")
     weight_grad = reading.gradients[strip(call.weight)]
     assert weight_grad is not None
     if call.bias is not None:
-        bias, bias_grad = root.get_parameter(call.bias).detach(), reading.gradients[strip(call.bias)]
+        bias = as_real(root.get_parameter(call.bias), f"bias of {call.name!r}")
+        bias_grad = reading.gradients[strip(call.bias)]
     else:
         bias, bias_grad = torch.zeros_like(weight[:, 0]), _shift_gradient(reading, following.before)
     if bias_grad is None:
         return None
+    if call.factors != (1.0, 1.0):
+        c, d = call.factors
+        weight, bias, weight_grad, bias_grad = c * weight, d * bias, weight_grad / c, bias_grad / d
     # the weights are the server's own, but nobody has looked at them yet
     tensors = {f"weight of {call.name!r}": weight, f"bias of {call.name!r}": bias}
     for name, tensor in tensors.items():
@@ -155,9 +163,10 @@ def _normalises_batch(reading: Reading, node: fx.Node) -> bool:
 
 
 def _source_notes(reading: Reading, call: LinearCall) -> list[str]:
-    root, nodes = reading.traced.root, reading.traced.graph.nodes
+    root = reading.traced.root
     node = call.node.all_input_nodes[0]
     while label(node, root) in RESHAPES and node.all_input_nodes:
         node = node.all_input_nodes[0]
-    of_network = node is next(node for node in nodes if node.op == "placeholder")
-    return [] if of_network else [f"rows are inputs of layer {call.name!r}, not of the network"]
+    if node.target is operator.getitem and isinstance(node.args[1], str):  # of a dict of inputs
+        node = node.all_input_nodes[0]
+    return [] if node.op == "placeholder" else [f"rows are inputs of layer {call.name!r}, not of the network"]

@@ -1,6 +1,6 @@
 """Gradients as people have them, put under the names of the model's parameters."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -9,18 +9,22 @@ from torch import Tensor, nn
 
 from spear_core.errors import InputError, InputTypeError, MissingGradient
 from spear_core.model.checks import as_real, check_finite, check_shape, largest_entry
+from spear_core.model.symbolic import INNER
 
 WRAPPERS = ("module", "_orig_mod", "_module")  # DataParallel, torch.compile, Opacus
 
 Gradients = Mapping[str, object] | Iterable[object]
 
 
-def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None]:
+def normalise(
+    model: nn.Module, gradients: Gradients, spoilt: dict[str, InputError] | None = None
+) -> dict[str, Tensor | None]:
     """Gradients by parameter name, whatever shape they came in.
 
-    They may be a mapping from parameter names, with or without the prefixes of wrappers (on either side), or anything
-    iterable, in the order of `model.parameters()`, of those that require a gradient, or of `model.state_dict()`.
-    Tensors may be dense or sparse, require grad, or be arrays.
+    They may be a mapping from parameter names, nested or not, with or without the prefixes of wrappers (on either
+    side), or anything iterable, in the order of `model.parameters()`, of those that require a gradient, or of
+    `model.state_dict()`. Tensors may be dense or sparse, require grad, or be arrays. What is wrong with a single one
+    goes into `spoilt`, if that is given: perhaps nobody needs it.
 
     Returns:
         For every parameter of the model, without wrapper prefixes, its gradient or None. Tensors share memory
@@ -40,15 +44,25 @@ def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None
     parameters = {strip(name): parameter for name, parameter in model.named_parameters()}
     if not parameters:
         raise InputError(f"model must have parameters, got {type(model).__name__} without any")
+    if lazy := [name for name, parameter in parameters.items() if nn.parameter.is_lazy(parameter)]:
+        raise InputError(f"parameters must have a shape, got {lazy[0]!r} without: run the lazy model once")
     given = _by_name(model, parameters, gradients)
     result: dict[str, Tensor | None] = dict.fromkeys(parameters)
+    faults: dict[str, InputError] = {} if spoilt is None else spoilt
     for name, parameter in parameters.items():
-        if given.get(name) is not None:
-            what = f"gradient of {name!r}"
-            tensor = result[name] = as_real(given[name], what)
-            check_shape(tensor, what, parameter.shape)
-            check_finite(tensor, what)
+        value, what = given.get(name), f"gradient of {name!r}"
+        if isinstance(shape := getattr(value, "shape", None), tuple):  # what does not fit may be of any size
+            check_shape(shape, what, parameter.shape)
+        try:
+            if value is not None:
+                tensor = as_real(value, what)
+                check_finite(tensor, what)
+                result[name] = tensor
+        except InputError as error:
+            faults[name] = error
     present = [grad for grad in result.values() if grad is not None and grad.numel()]
+    if faults and (spoilt is None or not present):
+        raise next(iter(faults.values()))
     if not present:
         raise MissingGradient("gradients must hold at least one tensor, got none")
     if all(float(largest_entry(grad)) == 0 for grad in sorted(present, key=Tensor.numel)):
@@ -57,12 +71,12 @@ def normalise(model: nn.Module, gradients: Gradients) -> dict[str, Tensor | None
 
 
 def strip(name: str) -> str:
-    """A parameter's name without the prefixes that wrappers put in front of it.
+    """A parameter's name without what wrappers put in front of it and, of their private names, in between.
 
-    >>> strip("_orig_mod.module.features.0.weight")
+    >>> strip("_orig_mod.module.features._checkpoint_wrapped_module.0.weight")
     'features.0.weight'
     """
-    parts = name.split(".")
+    parts = [part for part in name.split(".") if part not in INNER] or [name]
     while len(parts) > 1 and parts[0] in WRAPPERS:
         parts = parts[1:]
     return ".".join(parts)
@@ -91,22 +105,50 @@ def _is_named(value: object) -> bool:
 def _from_mapping(
     model: nn.Module, parameters: Mapping[str, Tensor], gradients: Mapping[str, object]
 ) -> dict[str, object]:
-    if wrong := [key for key in gradients if not isinstance(key, str)]:
-        raise InputTypeError(f"names of gradients must be strings, got {wrong[0]!r}")
     aliases = _aliases(model)
     buffers = {strip(name) for name, _ in model.named_buffers()}
     given: dict[str, object] = {}
-    for key, value in gradients.items():
-        name = strip(key)
+    flat = dict(_flat(gradients))
+    drop, add = _prefix([strip(key) for key in flat], aliases, buffers)
+    for key, value in flat.items():
+        name = add + strip(key).removeprefix(drop)
         if name in aliases:
             if given.get(aliases[name]) is None:  # a tied parameter may be listed under each of its names
                 given[aliases[name]] = value
         elif name not in buffers:
             known = ", ".join(repr(name) for name in islice(parameters, 4))
+            hint = ": transpose a kernel (n, m) to a weight (m, n) of that name" if "kernel" in key else ""
             raise InputError(
-                f"names of gradients must be those of the model's parameters ({known}, …), got {key!r}"
+                f"names of gradients must be those of the model's parameters ({known}, …), got {key!r}{hint}"
             )
     return given
+
+
+def _flat(gradients: Mapping[str, object], before: str = "") -> Iterator[tuple[str, object]]:
+    """The entries of nested mappings, under their keys joined by dots."""
+    for key, value in gradients.items():
+        if not isinstance(key, str):
+            raise InputTypeError(f"names of gradients must be strings, got {key!r}")
+        yield from _flat(value, f"{before}{key}.") if isinstance(value, Mapping) else [(before + key, value)]
+
+
+def _prefix(keys: list[str], parameters: Iterable[str], buffers: set[str]) -> tuple[str, str]:
+    """What a trainer or an adapter put in front of all keys, "model." for example, or in front of all parameters.
+
+    Nothing unless exactly one such prefix makes every key a name of the model.
+    """
+    names = set(parameters) | buffers
+    if not keys or names.issuperset(keys):
+        return "", ""
+    fits = {(keys[0].removesuffix(name), "") for name in names if keys[0].endswith("." + name)}
+    fits |= {("", name.removesuffix(keys[0])) for name in names if name.endswith("." + keys[0])}
+    fits = {
+        (drop, add)
+        for drop, add in fits
+        if all(key.startswith(drop) and add + key.removeprefix(drop) in names for key in keys)
+        and all(name.startswith(add) for name in parameters)
+    }
+    return fits.pop() if len(fits) == 1 else ("", "")
 
 
 def _aliases(model: nn.Module) -> dict[str, str]:

@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+import torch
 from torch import Tensor, nn
 
-from spear_core.errors import MissingGradient, UnknownLayer
+from spear_core.errors import InputError, MissingGradient, UnknownLayer
+from spear_core.model.calls import LinearCall, linear_calls
 from spear_core.model.checks import largest_entry
-from spear_core.model.graph import LinearCall, Traced, linear_calls, trace
+from spear_core.model.graph import Traced, trace
 from spear_core.model.parameters import Gradients, normalise, strip
 
 
@@ -24,6 +26,7 @@ class Reading:
     calls: list[LinearCall]  # its linear layers in forward order, each at its first use
     gradients: dict[str, Tensor | None]  # by parameter name
     uses: Counter[str]  # how often the forward pass uses each weight
+    spoilt: dict[str, InputError] = field(default_factory=dict)  # gradients that cannot be used, and why
     _largest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def gradient(self, name: str | None) -> Tensor | None:
@@ -33,53 +36,66 @@ class Reading:
 
     def reached(self, call: LinearCall) -> bool:
         """Whether a gradient reached a layer, its weight or its bias."""
-        return self.gradient(call.weight) is not None or self.gradient(call.bias) is not None
+        parts = filter(None, (call.weight, call.bias))
+        return any(self.gradient(part) is not None or strip(part) in self.spoilt for part in parts)
 
     def largest(self, name: str) -> float:
         """Largest |entry| of the gradient of this name, sought only once: looking through a wide one takes long."""
         if name not in self._largest:
             gradient = self.gradients[name]
             assert gradient is not None
-            self._largest[name] = float(largest_entry(gradient))
+            self._largest[name] = float(largest_entry(gradient)) if gradient.numel() else 0.0
         return self._largest[name]
 
 
-def read(model: nn.Module, gradients: Gradients) -> Reading:
+def read(model: nn.Module, gradients: Gradients, example_input: object = None) -> Reading:
     """Gradients by name and the model's graph."""
-    named = normalise(model, gradients)
-    traced = trace(model)
+    spoilt: dict[str, InputError] = {}
+    named = normalise(model, gradients, spoilt)
+    traced = trace(model, example_input)
     calls = linear_calls(traced)
     if not calls:
-        raise UnknownLayer(f"model must use at least one nn.Linear, got {type(model).__name__} without any")
+        compiled = any(isinstance(module, torch.jit.ScriptModule) for module in model.modules())
+        hint = ": torch.jit hides what it compiles, pass the module that it was made from" if compiled else ""
+        got = f"{type(model).__name__}, whose trace shows none{hint}"
+        raise UnknownLayer(f"model must use at least one nn.Linear, got {got}")
     uses = Counter(call.weight for call in calls)
     first = list({call.weight: call for call in reversed(calls)}.values())[::-1]
-    return Reading(traced, first, named, uses)
+    return Reading(traced, first, named, uses, spoilt)
 
 
 def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
     """The attacked layer: the named one, or the first that a gradient reached; and what was skipped."""
     if layer is not None:
         return _named(reading, layer), []
-    silent = [call.name for call in takewhile(lambda call: not reading.reached(call), reading.calls)]
-    if len(silent) == len(reading.calls):
-        raise MissingGradient(f"gradients must include a linear layer, got none for {names(silent)}")
-    call = reading.calls[len(silent)]
-    if silent and call is reading.calls[-1]:
-        raise MissingGradient(
-            f"gradients must include a layer before the output layer {call.name!r}, got none for {names(silent)}"
-        )
-    return call, [f"no gradient reached layer {names(silent)}; attacked {call.name!r}"] if silent else []
+    passed = list(takewhile(lambda call: call.obstacle or not reading.reached(call), reading.calls))
+    barred, silent = [c for c in passed if c.obstacle], [c for c in passed if not c.obstacle]
+    if passed and len(passed) >= len(reading.calls) - 1:
+        if barred:  # the one that would be attacked, but for its obstacle
+            return barred[0], []
+        rest = reading.calls[len(passed) :]
+        wanted = f"layer before the output layer {rest[0].name!r}" if rest else "linear layer"
+        got, hint = "none", ""
+        if any(reading.gradients.get(strip(call.weight)) is not None for call in silent):
+            got, hint = "none or only zeros", ": does a layer that is all zero let none through?"
+        of = names(call.name for call in silent)
+        raise MissingGradient(f"gradients must include a {wanted}, got {got} for {of}{hint}")
+    why = [f"layer {other.name!r} must have {other.obstacle}" for other in barred]
+    why += [f"no gradient reached layer {names(other.name for other in silent)}"] if silent else []
+    call = reading.calls[len(passed)]
+    return call, [f"{'; '.join(why)}; attacked {call.name!r}"] if passed else []
 
 
 def check_present(reading: Reading, call: LinearCall) -> None:
-    """Refuse a layer that no gradient reached, that has no weight of its own, or half of whose gradient is missing."""
+    """Refuse a layer without gradients of its own, or half of whose gradient is missing."""
+    if call.obstacle:
+        raise UnknownLayer(f"layer {call.name!r} must have {call.obstacle}")
+    for name in filter(None, (call.weight, call.bias)):
+        if strip(name) in reading.spoilt:
+            raise reading.spoilt[strip(name)]
     if not reading.reached(call):
         raise MissingGradient(
             f"gradients must include {call.weight!r}: no gradient reached layer {call.name!r}"
-        )
-    if strip(call.weight) not in reading.gradients:
-        raise UnknownLayer(
-            f"layer {call.name!r} must have a weight of its own, got one computed from others (parametrised)"
         )
     for have, lack in ((call.bias, call.weight), (call.weight, call.bias)):
         absent = lack is not None and reading.gradients.get(strip(lack)) is None

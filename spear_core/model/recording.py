@@ -2,13 +2,14 @@
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 ROWS = 4  # samples of the made-up batch
 SIDES = (28, 32, 16, 8, 64, 96, 128, 224)  # of made-up images, common ones first
@@ -16,34 +17,40 @@ TOKENS = 8  # of made-up sequences
 CHANNELS = (1, 3)  # of images that are flattened before their first layer
 
 
-def record(root: nn.Module) -> fx.Graph | None:
-    """Run a model once on a made-up batch and write down its calls; None if no input of a likely shape runs through.
+def record(root: nn.Module, example: Any = None) -> fx.Graph:
+    """Run a model once and write down its calls: on an example, a tensor, tuple or dict, or on a made-up batch.
 
-    Parameters, buffers and mode stay as they are. Tensors that the forward makes itself become attributes of the
-    model, so give a copy.
+    Parameters and buffers stay as they are. Tensors that the forward makes itself become attributes of the
+    model, so give a copy. Raises what the forward raises.
     """
-    for trial in _trials(root):
-        buffers = {name: buffer.clone() for name, buffer in root.named_buffers()}
-        recorder = _Recorder(root, buffers, trial)
+    failure: Exception = LookupError("no input to try")
+    for trial in _trials(root) if example is None else [example]:
+        kwargs = trial if isinstance(trial, dict) else {}
+        args = () if kwargs else tuple(trial) if isinstance(trial, tuple | list) else (trial,)
+        # a forward may also change its parameters in place
+        given = (*root.named_parameters(), *root.named_buffers())
+        state = {name: tensor.detach().clone() for name, tensor in given}
+        inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        recorder = _Recorder(root, state, inputs)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]), recorder:
-                output = functional_call(root, buffers, (trial,))
+            with torch.no_grad(), recorder:
+                output = functional_call(root, state, args, kwargs)
             recorder.finish(output)
             return recorder.graph
-        except Exception:  # the wrong shape for this model: its forward may raise anything
-            continue
-    return None
+        except Exception as error:  # the wrong shape for this model: its forward may raise anything
+            failure = error
+    raise failure
 
 
 class _Recorder(TorchFunctionMode):
     """Writes every call that makes or changes a tensor into a graph."""
 
-    def __init__(self, root: nn.Module, buffers: Mapping[str, Tensor], trial: Tensor) -> None:
+    def __init__(self, root: nn.Module, state: Mapping[str, Tensor], inputs: Iterable[Tensor]) -> None:
         super().__init__()
         self.graph = fx.Graph()
         self._root = root
-        self._nodes = {id(trial): self.graph.placeholder("value")}
-        self._names = {id(tensor): name for name, tensor in (*root.named_parameters(), *buffers.items())}
+        self._nodes = {id(value): self.graph.placeholder("value") for value in inputs}
+        self._names = {id(tensor): name for name, tensor in (*root.named_parameters(), *state.items())}
         self._alive: list[Any] = []  # an id stands for a tensor only while that tensor lives
 
     def __torch_function__(
@@ -55,6 +62,7 @@ class _Recorder(TorchFunctionMode):
             self._nodes[id(args[0])] = self._call(_set_item, args, kwargs)
         elif isinstance(result, Tensor):
             self._nodes[id(result)] = self._call(func, args, kwargs)
+            self._nodes[id(result)].meta["shape"] = result.shape
         elif isinstance(result, tuple | list) and any(isinstance(part, Tensor) for part in result):
             node = self._call(func, args, kwargs)
             for position, part in enumerate(result):
@@ -85,7 +93,7 @@ def _set_item(target: Tensor, index: Any, value: Any) -> Tensor:
     return target
 
 
-def _trials(root: nn.Module) -> Iterator[Tensor]:
+def _trials(root: nn.Module) -> Iterable[Tensor]:
     """Made-up batches in the shapes that the model's layers suggest."""
     reference = next((p for p in root.parameters() if p.is_floating_point()), None)
     if reference is None:
@@ -98,7 +106,7 @@ def _trials(root: nn.Module) -> Iterator[Tensor]:
         yield torch.ones(ROWS, TOKENS, dtype=torch.int64, device=reference.device)
 
 
-def _shapes(root: nn.Module) -> Iterator[tuple[int, ...]]:
+def _shapes(root: nn.Module) -> Iterable[tuple[int, ...]]:
     for module in root.modules():
         if isinstance(module, nn.Conv2d):
             yield from ((ROWS, module.in_channels, side, side) for side in SIDES)

@@ -44,8 +44,8 @@ class Section(nn.Module):
         state: dict[str, Tensor] = {}
         for name in {str(node.target) for node in self.nodes if node.op == "call_module"}:
             module = self.root.get_submodule(name)
-            state |= {f"root.{name}.{key}": tensor.detach() for key, tensor in module.named_parameters()}
-            state |= {f"root.{name}.{key}": buffer.clone() for key, buffer in module.named_buffers()}
+            state |= {f"root.{name}.{key}": tensor for key, tensor in module.named_parameters()}
+            state |= {f"root.{name}.{key}": buffer for key, buffer in module.named_buffers()}
         state = {name: _in(dtype, tensor) for name, tensor in state.items()}
         with torch.random.fork_rng(devices=random_devices(value)):
             return functional_call(self, state, (value, dtype))
@@ -77,4 +77,5 @@ def random_devices(value: Tensor) -> list[torch.device]:
 
 
 def _in(dtype: torch.dtype, tensor: Tensor) -> Tensor:
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    # a copy: what follows may work in place
+    return tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype, copy=True)

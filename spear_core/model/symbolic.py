@@ -5,39 +5,63 @@ other thread that calls a model meanwhile, a training loop or a notebook's own. 
 get a forward of their own instead, so that nothing outside the replica notices.
 """
 
+import copy
 import inspect
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-HOOKS = ("_forward_hooks", "_forward_pre_hooks")
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+INNER = (
+    "_orig_mod",
+    "_checkpoint_wrapped_module",
+    "_fsdp_wrapped_module",
+)  # what wrappers call their modules
+CONTAINERS = (list, deque, dict, OrderedDict, defaultdict)
 
 
-def replicate(model: nn.Module) -> nn.Module:
-    """A copy of a model's tree of modules that shares its tensors.
+def replicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
+    """A copy of a model's tree of modules with the same parameters, without hooks and without wrappers inside.
 
-    What is set on the copy, or swapped in it, stays there; a module that is used twice stays one module.
+    What is set on the copy, swapped in it or put into one of its lists stays there; a module that is used twice stays
+    one module. Buffers and other tensors are copies as well, unless `sharing`.
     """
-    copies: dict[int, nn.Module] = {}
+    copies: dict[int, Any] = {}
 
-    def copy(module: nn.Module) -> nn.Module:
-        if id(module) not in copies:
-            if isinstance(module, torch.jit.ScriptModule):  # compiled: it has no Python forward to replace
-                return module
-            made = copies[id(module)] = object.__new__(type(module))
-            made.__dict__ = {
-                **module.__dict__,
-                "_parameters": module._parameters.copy(),
-                "_buffers": module._buffers.copy(),
-                "_modules": type(module._modules)(),
-            }
-            for name, child in module._modules.items():
-                made._modules[name] = None if child is None else copy(child)
-        return copies[id(module)]
+    def replica(value: Any) -> Any:
+        if id(value) in copies:
+            return copies[id(value)]
+        made = copies[id(value)] = value
+        if isinstance(value, nn.Module) and not isinstance(
+            value, torch.jit.ScriptModule
+        ):  # which has no Python forward
+            for inner in (value._modules[name] for name in INNER if name in value._modules):
+                return replica(inner)
+            made = copies[id(value)] = object.__new__(type(value))
+            made.__dict__ = {name: replica(held) for name, held in value.__dict__.items()}
+            made.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS} | {"_compiled_call_impl": None}
+        elif type(value) in CONTAINERS:
+            made = copies[id(value)] = copy.copy(value)
+            for key in list(made) if isinstance(made, dict) else range(len(made)):
+                made[key] = replica(made[key])
+        elif isinstance(value, set):
+            made = copy.copy(value)
+        elif type(value) is tuple:
+            made = tuple(map(replica, value))
+        elif isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
+            made = MethodType(value.__func__, replica(value.__self__))
+        elif isinstance(value, Tensor) and not sharing and not isinstance(value, nn.Parameter):
+            made = value.detach().clone()
+        elif isinstance(value, torch.Generator) and not sharing:
+            made = torch.Generator(value.device).set_state(value.get_state())
+        copies[id(value)] = made
+        return made
 
-    return copy(model)
+    made: nn.Module = replica(model)
+    return made
 
 
 def symbolic(root: nn.Module) -> fx.Graph:
@@ -46,7 +70,8 @@ def symbolic(root: nn.Module) -> fx.Graph:
     A forward that meets a proxy may raise anything.
     """
     tracer = _Tracer(root)
-    output = _instrumented(root, tracer).forward(*_placeholders(root, tracer))
+    args, kwargs = _placeholders(root, tracer)
+    output = _instrumented(root, tracer).forward(*args, **kwargs)
     tracer.create_node("output", "output", (tracer.create_arg(output),), {})
     for node in reversed(tracer.graph.nodes):
         if node.op == "get_attr" and not node.users:
@@ -67,15 +92,15 @@ class _Tracer(fx.Tracer):
         }
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        # a transformer block of torch.nn holds linear layers: look inside
-        holds_layers = any(isinstance(inner, nn.Linear) for inner in m.modules())
-        is_leaf = isinstance(m, nn.Linear) or not holds_layers
-        return is_leaf and super().is_leaf_module(m, module_qualified_name)
+        # linear layers are read off the calls of F.linear, in a transformer block of torch.nn as well
+        looked_into = (nn.Linear, nn.utils.parametrize.ParametrizationList)
+        inside = any(isinstance(inner, looked_into) for inner in m.modules())
+        return not inside and super().is_leaf_module(m, module_qualified_name)
 
 
 def _instrumented(root: nn.Module, tracer: _Tracer) -> nn.Module:
-    """A replica whose leaves write themselves down when they are called, and whose other parameters are proxies."""
-    replica = replicate(root)
+    """A replica whose leaves write themselves down when they are called, and whose parameters are proxies."""
+    replica = replicate(root, sharing=True)
 
     def written_down(name: str) -> Any:
         return lambda *args, **kwargs: tracer.create_proxy("call_module", name, args, kwargs)
@@ -83,11 +108,8 @@ def _instrumented(root: nn.Module, tracer: _Tracer) -> nn.Module:
     for name, module in replica.named_modules():
         if isinstance(module, torch.jit.ScriptModule):  # no replica
             continue
-        module.__dict__["_compiled_call_impl"] = None
         if module is not replica and tracer.is_leaf_module(module, name):
-            module.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS}
             module.__dict__["forward"] = written_down(name)
-            continue
         for own, parameter in module._parameters.items():
             if parameter is not None:
                 path = f"{name}.{own}" if name else own
@@ -95,8 +117,12 @@ def _instrumented(root: nn.Module, tracer: _Tracer) -> nn.Module:
     return replica
 
 
-def _placeholders(root: nn.Module, tracer: _Tracer) -> list[fx.Proxy]:
-    """A proxy for each argument of the forward without a default, the first one in any case."""
+def _placeholders(root: nn.Module, tracer: _Tracer) -> tuple[list[fx.Proxy], dict[str, fx.Proxy]]:
+    """A proxy for each argument of the forward without a default, the first one in any case; by name where it must."""
     arguments = list(inspect.signature(root.forward).parameters.values())
-    needed = [own for own in arguments if own.default is own.empty and own.kind < own.VAR_POSITIONAL]
-    return [tracer.create_proxy("placeholder", own.name, (), {}) for own in needed or arguments[:1]]
+    needed = [
+        own for own in arguments if own.default is own.empty and "VAR" not in own.kind.name
+    ] or arguments[:1]
+    made = [(own, tracer.create_proxy("placeholder", own.name, (), {})) for own in needed]
+    by_name = {own.name: proxy for own, proxy in made if own.kind is own.KEYWORD_ONLY}
+    return [proxy for own, proxy in made if own.name not in by_name], by_name

@@ -99,7 +99,8 @@ def test_another_layer_is_proposed_where_the_first_cannot_be_attacked():
     gradients["0.weight"] = gradients["0.weight"].sign()
     found = diagnose(model, gradients)
     assert found.attacked is None
-    assert "layer '0' cannot be attacked: " in found.verdict and found.verdict.endswith("; try layer='2'")
+    assert "layer '0' cannot be attacked: " in found.verdict
+    assert found.verdict.endswith("; try layer='2' (ReLU follows; sampling or halfspace or consistency)")
 
 
 def test_a_refusal_of_the_whole_is_a_verdict_too():

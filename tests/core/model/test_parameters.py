@@ -9,6 +9,7 @@ from torch import nn
 
 from spear_core import client
 from spear_core.errors import InputError, InputTypeError, MissingGradient
+from spear_core.model.checks import as_real, check_finite
 from spear_core.model.parameters import normalise, strip
 from tests.core.zoo import batch, mlp
 
@@ -221,3 +222,48 @@ def test_a_model_is_needed():
         normalise({}, TRUTH)
     with pytest.raises(InputError, match="must have parameters, got ReLU"):
         normalise(nn.ReLU(), TRUTH)
+
+
+NAMES = {
+    "checkpointed inside": lambda name: name.replace(".", "._checkpoint_wrapped_module."),
+    "sharded inside": lambda name: name.replace(".", "._fsdp_wrapped_module."),
+    "trainer": lambda name: f"model.{name}",
+    "adapters": lambda name: f"base_model.model.{name}",
+    "data parallel trainer": lambda name: f"module.model.{name}",
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_names_with_wrappers_in_front_and_in_between(kind):
+    found = normalise(MODEL, {NAMES[kind](name): grad for name, grad in TRUTH.items()})
+    assert all(torch.equal(found[name], grad) for name, grad in TRUTH.items())
+
+
+def test_the_model_may_be_inside_the_trainer_and_the_mapping_nested():
+    found = normalise(Wrapped("model", MODEL), {name: TRUTH[name] for name in ("2.weight", "2.bias")})
+    assert torch.equal(found["model.2.weight"], TRUTH["2.weight"]) and found["model.0.weight"] is None
+    nested = {"2": {"weight": TRUTH["2.weight"], "bias": TRUTH["2.bias"]}}
+    assert torch.equal(normalise(MODEL, nested)["2.weight"], TRUTH["2.weight"])
+
+
+def test_no_prefix_is_guessed_where_two_would_fit():
+    two = nn.ModuleDict({"left": mlp(), "right": mlp()})
+    with pytest.raises(InputError, match="must be those of the model's parameters"):
+        normalise(two, TRUTH)
+    with pytest.raises(InputError, match=r"got 'Dense_0.kernel': transpose a kernel \(n, m\)"):
+        normalise(MODEL, {"Dense_0": {"kernel": TRUTH["0.weight"].T}})
+    with pytest.raises(
+        InputError, match=r"got \(3, 40, 12\): per-sample gradients\? Pass their sum over the first"
+    ):
+        normalise(MODEL, [torch.stack([grad] * 3) for grad in TRUTH.values()])
+
+
+def test_an_expanded_view_is_never_written_out():
+    side = 10**5  # 40 GB in float32
+    for one in (torch.ones(1, 1), torch.ones(1, 1).half()):
+        assert check_finite(as_real(one.expand(side, side), "it"), "it") is None
+    assert as_real(np.broadcast_to(np.float32(1), (side, side)), "it").shape == (side, side)
+    with pytest.raises(InputError, match="got 10000000000 NaN and 0 infinite of 10000000000"):
+        check_finite(torch.full((1, 1), torch.nan).expand(side, side), "it")
+    with pytest.raises(InputError, match=r"must be of shape \(40, 12\), got \(100000, 100000\)"):
+        normalise(MODEL, {"0.weight": np.broadcast_to(np.float16(1), (side, side))})
