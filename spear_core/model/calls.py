@@ -93,33 +93,35 @@ def _linear_call(node: fx.Node, root: nn.Module, first: Mapping[int, str]) -> Li
 
 def _part(what: str, end: Any, root: nn.Module, first: Mapping[int, str]) -> _Part | None:
     """A weight or bias and where it comes from; None if from the input of the model."""
+    if end.op == "get_attr":
+        of, value = str(end.target), operator.attrgetter(str(end.target))(root)
+        obstacle = "" if id(value) in first else f"a {what} of its own, got one that is no parameter"
+        return _Part(first.get(id(value), of), value.shape, [end], 1.0, obstacle, of.rpartition(".")[0] or of)
     before = {end}
     for node in reversed(end.graph.nodes):
         before.update(node.all_input_nodes if node in before else ())
     nodes = [node for node in end.graph.nodes if node in before]
     held = {node: operator.attrgetter(str(node.target))(root) for node in nodes if node.op == "get_attr"}
     trained = sorted({first[id(value)] for value in held.values() if id(value) in first})
-    if not held or any(node.op == "placeholder" for node in nodes):
+    if not trained or any(node.op == "placeholder" for node in nodes):
         return None
     (start, like), *others = held.items()
     section = Section(root, [node for node in nodes if node is not start], start, end)
     try:
         shape = section.run(like, like.dtype).shape
-        factor = 0.0 if others or shape != like.shape or not trained else _factor(section, like)
+        factor = 0.0 if others or shape != like.shape else _factor(section, like)
     except Exception:  # nothing that can be run on its own
         return None
-    of = trained[0] if trained else str(start.target)
-    name = of if factor or start is end else f"{of}.{label(end, root)}"
-    got = f"{label(end, root)!r} of {', '.join(map(repr, trained))}" if trained else "one that is not trained"
-    obstacle = "" if factor else f"a {what} of its own, got {got}"
+    of, how = trained[0], label(end, root)
     layer = of.partition(".parametrizations.")[0] if ".parametrizations." in of else of.rpartition(".")[0]
-    return _Part(name, shape, nodes, factor or 1.0, obstacle, layer or of)
+    if factor:
+        return _Part(of, shape, nodes, factor, "", layer or of)
+    obstacle = f"a {what} of its own, got {how!r} of {', '.join(map(repr, trained))}"
+    return _Part(f"{of}.{how}", shape, nodes, 1.0, obstacle, layer or of)
 
 
 def _factor(section: Section, like: Tensor) -> float:
     """c, if the value of a section is c times its start, whatever that holds; else zero."""
-    if section.start is section.end:
-        return 1.0
     factor = float(section.run(torch.ones_like(like), like.dtype).flatten()[0])
     for scale in (1.0, 3.0):
         trial = scale * torch.randn(like.shape, generator=torch.Generator().manual_seed(0)).to(like)

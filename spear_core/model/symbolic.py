@@ -5,7 +5,6 @@ other thread that calls a model meanwhile, a training loop or a notebook's own. 
 get a forward of their own instead, so that nothing outside the replica notices.
 """
 
-import copy
 import inspect
 from collections import OrderedDict, defaultdict, deque
 from types import MethodType
@@ -32,8 +31,8 @@ def replicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
     copies: dict[int, Any] = {}
 
     def replica(value: Any) -> Any:
-        if id(value) in copies:
-            return copies[id(value)]
+        if id(value) in copies or isinstance(value, bool | int | str | None):
+            return copies.get(id(value), value)
         made = copies[id(value)] = value
         if isinstance(value, nn.Module) and not isinstance(
             value, torch.jit.ScriptModule
@@ -41,14 +40,18 @@ def replicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
             for inner in (value._modules[name] for name in INNER if name in value._modules):
                 return replica(inner)
             made = copies[id(value)] = object.__new__(type(value))
-            made.__dict__ = {name: replica(held) for name, held in value.__dict__.items()}
-            made.__dict__ |= {hooks: OrderedDict() for hooks in HOOKS} | {"_compiled_call_impl": None}
+            without: dict[str, Any] = {hooks: OrderedDict() for hooks in HOOKS} | {
+                "_compiled_call_impl": None
+            }
+            made.__dict__ = {
+                n: without[n] if n in without else replica(held) for n, held in vars(value).items()
+            }
         elif type(value) in CONTAINERS:
-            made = copies[id(value)] = copy.copy(value)
+            made = copies[id(value)] = value.copy()
             for key in list(made) if isinstance(made, dict) else range(len(made)):
                 made[key] = replica(made[key])
         elif isinstance(value, set):
-            made = copy.copy(value)
+            made = value.copy()
         elif type(value) is tuple:
             made = tuple(map(replica, value))
         elif isinstance(value, MethodType) and isinstance(value.__self__, nn.Module):
