@@ -67,7 +67,7 @@ def invert(
             steps the client took (see `spear_core.client.update`).
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
-        example_input: two samples or more (tensor, tuple or dict) for the forward of a model that cannot be traced.
+        example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.

@@ -113,7 +113,7 @@ def _named(reading: Reading, layer: str) -> LinearCall:
         modules = {strip(name): module for name, module in reading.traced.root.named_modules()}
         found = modules.get(strip(layer)) if isinstance(layer, str) and layer else None
         got = repr(layer) if found is None else f"{layer!r}, which is {type(found).__name__}"
-        unused = " that the forward pass never uses" if isinstance(found, nn.Linear) else ""
+        unused = " that the forward pass never calls" if isinstance(found, nn.Linear) else ""
         raise UnknownLayer(
             f"layer must be the name of an nn.Linear, one of {names(known)}, got {got}{unused}"
         )

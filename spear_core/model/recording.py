@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 ROWS = 4  # samples of the made-up batch
 SIDES = (28, 32, 16, 8, 64, 96, 128, 224)  # of made-up images, common ones first
@@ -24,7 +24,7 @@ def record(root: nn.Module, example: Any = None) -> fx.Graph:
     model, so give a copy. Raises what the forward raises.
     """
     failure: Exception = LookupError("no input to try")
-    for trial in _trials(root) if example is None else [example]:
+    for trial in _trials(root) if example is None else _twice(example):
         kwargs = trial if isinstance(trial, dict) else {}
         args = () if kwargs else tuple(trial) if isinstance(trial, tuple | list) else (trial,)
         # a forward may also change its parameters in place
@@ -86,6 +86,14 @@ class _Recorder(TorchFunctionMode):
             self._names[id(value)] = name = f"_constant_{len(self._names)}"
             setattr(self._root, name, value)
         return self.graph.create_node("get_attr", self._names[id(value)])
+
+
+def _twice(example: Any) -> Iterable[Any]:
+    """An example; of one sample, it twice before that: of one alone nobody could tell what the batch changes."""
+    tensors = [leaf for leaf in tree_leaves(example) if isinstance(leaf, Tensor)]
+    if all(tensor.shape[:1] == (1,) for tensor in tensors):
+        yield tree_map(lambda leaf: torch.cat([leaf, leaf]) if isinstance(leaf, Tensor) else leaf, example)
+    yield example
 
 
 def _set_item(target: Tensor, index: Any, value: Any) -> Tensor:

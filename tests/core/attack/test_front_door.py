@@ -52,6 +52,7 @@ class InADict(Three):
 EXAMPLES = {
     "dict by name": (Named, {"x": torch.rand(2, N), "flip": torch.ones(1)}, X.flip(1)),
     "tuple of a dict": (InADict, ({"x": torch.rand(2, N)},), X),
+    "one sample": (InADict, [{"x": torch.rand(1, N)}], X),
 }
 
 
@@ -175,3 +176,16 @@ def test_modes_and_kinds_of_models():
     assert not invert(
         half, client.gradients(half, X.bfloat16(), Y), generator=seeded(), time_limit=5
     ).certified
+
+
+def test_one_sample_as_an_example_hides_nothing():
+    class Centred(Three):
+        def forward(self, x):
+            assert len(x)
+            y = F.relu(self.first(x))
+            return self.last(F.relu(self.second(y - y.mean(0))))
+
+    torch.manual_seed(1)
+    model = Centred().double()
+    found = diagnose(model, client.gradients(model, X, Y), example_input=torch.rand(1, N).double())
+    assert found["first"].methods == ("sampling", "halfspace") and found["second"].follows == "ReLU"

@@ -476,6 +476,17 @@ def test_a_scripted_module_is_run_as_it_is():
     assert_sound(problem, x)
 
 
+@pytest.mark.parametrize("width", [48, 49, 50])
+def test_what_mixes_the_samples_of_a_batch_is_no_activation(width):
+    for mixing in (lambda y: y - y.mean(0), lambda y: y * (1 + y.std(0)), lambda y: y + y.roll(1, dims=0)):
+        model = Forward(
+            lambda self, x, mixing=mixing: self.last(F.relu(self.second(mixing(F.relu(self.first(x))))))
+        )
+        model.first, model.second = nn.Linear(N, width), nn.Linear(width, HIDDEN)
+        problem = read_problem(model.double(), client.gradients(model, *batch()))
+        assert [layer.name for layer in problem.layers] == ["first"] and problem.attacked.has_relu
+
+
 def test_tied_layers_and_parametrised_ones_are_named():
     model = randomise(Forward(RELU["function"]))
     nn.utils.parametrizations.weight_norm(model.first)
