@@ -14,11 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-INNER = (
-    "_orig_mod",
-    "_checkpoint_wrapped_module",
-    "_fsdp_wrapped_module",
-)  # what wrappers call their modules
+INNER = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")  # names in wrappers
 CONTAINERS = (list, deque, dict, OrderedDict, defaultdict)
 
 
@@ -34,18 +30,13 @@ def replicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
         if id(value) in copies or isinstance(value, bool | int | str | None):
             return copies.get(id(value), value)
         made = copies[id(value)] = value
-        if isinstance(value, nn.Module) and not isinstance(
-            value, torch.jit.ScriptModule
-        ):  # which has no Python forward
+        compiled = isinstance(value, torch.jit.ScriptModule)  # which has no Python forward to replace
+        if isinstance(value, nn.Module) and not compiled:
             for inner in (value._modules[name] for name in INNER if name in value._modules):
                 return replica(inner)
             made = copies[id(value)] = object.__new__(type(value))
-            without: dict[str, Any] = {hooks: OrderedDict() for hooks in HOOKS} | {
-                "_compiled_call_impl": None
-            }
-            made.__dict__ = {
-                n: without[n] if n in without else replica(held) for n, held in vars(value).items()
-            }
+            held = {name: replica(own) for name, own in vars(value).items() if name not in HOOKS}
+            made.__dict__ = held | {hooks: OrderedDict() for hooks in HOOKS} | {"_compiled_call_impl": None}
         elif type(value) in CONTAINERS:
             made = copies[id(value)] = value.copy()
             for key in list(made) if isinstance(made, dict) else range(len(made)):

@@ -344,6 +344,40 @@ def _bound():
     return model
 
 
+UNPROVEN = (  # one layer alone, too few units, or a mask that nobody knows
+    "spectral norm",
+    "tied behind an own layer",
+    "weight masked second",
+    "LSTM first",
+    "dropout in train mode",
+    "one layer in a loop",
+)
+REFUSED = (
+    "residual",
+    "everything parametrised",
+    "tied autoencoder",
+    "tied weights",
+    "shared bias",
+    "addmm only",
+    "attention",
+    "BatchNorm in train mode",
+    "BatchNorm without statistics",
+    "GroupNorm",
+    "LayerNorm",
+    "GLU",
+    "RReLU",
+    "maxout",
+    "softmax inside",
+    "wide and deep",
+    "scripted",
+    "scripted inside",
+    "one unit",
+    "one layer",
+    "two linear in a row",
+    "no bias",
+)
+
+
 class Inputs(TorchFunctionMode):
     """Everything that a forward pass multiplies by a weight."""
 
@@ -391,7 +425,7 @@ def same(a, b) -> bool:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
-def test_exact_or_refused(name, request):
+def test_exact_or_refused(name):
     torch.manual_seed(0)
     model = MODELS[name]().double()
     x, y = torch.randn(B, N, generator=seeded(1), dtype=torch.float64), torch.arange(B) % CLASSES
@@ -399,14 +433,17 @@ def test_exact_or_refused(name, request):
         gradients = client.gradients(model, x, y)
     before = snapshot(model)
     said = []
-    for call in (lambda: invert(model, gradients, time_limit=1.0), lambda: diagnose(model, gradients)):
+    for call in (
+        lambda: invert(model, gradients, time_limit=1.0 if name in UNPROVEN else 60.0),
+        lambda: diagnose(model, gradients),
+    ):
         try:
             said.append(call())
         except InputError as refusal:
             said.append(refusal)
         assert same(before, snapshot(model))
-    print(*(f"{type(s).__name__} {s}" for s in said), sep="\n")
     found = said[0]
+    assert name in REFUSED if isinstance(found, InputError) else found.certified or name in UNPROVEN
     if not isinstance(found, InputError):
         rows = torch.cat(inputs.rows.get(found.inputs.shape[1], [torch.zeros(0, found.inputs.shape[1])]))
         for row in found.inputs[found.certified_rows]:
