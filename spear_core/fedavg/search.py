@@ -25,7 +25,7 @@ from spear_core.fedavg.kinks import replayed_residuals
 from spear_core.fedavg.order import find_schedule
 from spear_core.fedavg.training import Client, LocalTraining
 from spear_core.halfspace.search import pool_with
-from spear_core.search import Budget, Method, State, Step, Target
+from spear_core.search import Budget, Method, State, Step, Target, stopped_late
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Reconstruction
 from spear_core.spear.uniqueness import weigh
@@ -34,7 +34,10 @@ from spear_core.tolerances import replay_residual, rounding_residual
 
 REACH = 4.0  # times the expected error of the samples; a z so near to its kink may lie on either side
 ATTEMPTS = 6  # searches from other random starts, while the replay does not give the update
-LAST_REPLAY = 4.0  # seconds for the order of minibatches and the kinks, after an interruption
+LAST_REPLAY = (
+    4.0,
+    0.3,
+)  # seconds for the order of minibatches and the kinks, after Ctrl-C and past a time limit
 
 
 def fedavg(training: LocalTraining) -> Method:
@@ -71,14 +74,16 @@ def search(training: LocalTraining, target: Target, before: State, budget: Budge
     # an incomplete batch is shown all the same, as a guess
     if state.certificate is None:
         state = replace(state, pool=fullest)
+    late = stopped_late(budget, b - state.proven, f"{state.samples_drawn:,} random starts")
+    state = replace(state, notes=late)
     yield from conclude(training, target, state, budget)
 
 
 def conclude(training: LocalTraining, target: Target, state: State, budget: Budget) -> Iterator[State]:
     """The state with its best batch, or that of its directions, judged by the client played again."""
     if len(state.pool) and state.certificate is None:
-        late = replace(budget, deadline=time.monotonic() + LAST_REPLAY)
-        yield _replayed(training, target, state, late)
+        last = replace(budget, deadline=time.monotonic() + LAST_REPLAY[budget.late])
+        yield _replayed(training, target, state, last)
     else:
         yield replace(state, step=Step.CERTIFICATE)
 

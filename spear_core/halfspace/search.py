@@ -78,7 +78,9 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     missing = low_rank.batch_size - len(state.pool)
     if 0 < missing <= LAST and not budget.late:
         corners = round(CORNERS * expected_corners(missing, len(low_rank.factor)))
-        pool = completed(state.pool, target.forward, corners, generator=budget.generator)
+        pool = completed(
+            state.pool, target.forward, corners, generator=budget.generator, deadline=budget.deadline
+        )
         state = replace(state, pool=pool).timed("halfspace", began)
         yield state
     missing = low_rank.batch_size - len(state.pool)
