@@ -63,6 +63,7 @@ def prepared(
     if training is not None and training.is_gradient:
         training = None  # one step on all samples is η times the gradient
     if training is not None:
+        _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
     low_rank = split(
@@ -147,6 +148,12 @@ def check_method(method: str, problem: Problem) -> None:
             f'method{where} must be "auto" or {" or ".join(usable)}, got "{method}": {found[method]}'
         )
     raise InputError(f"a method must apply{where}, got none that does: {in_words(found)}")
+
+
+def _check_zeros(problem: Problem) -> None:
+    """Refuse several local steps where the method that inverts them, which is not the caller's choice, cannot work."""
+    if obstacle := obstacles(problem)["halfspace"]:
+        raise InputError(f"local_steps must be 1 or None on layer {problem.attacked.name!r}: {obstacle}")
 
 
 def in_words(found: Mapping[str, str]) -> str:

@@ -39,6 +39,8 @@ LAST_REPLAY = (
     0.3,
 )  # seconds for the order of minibatches and the kinks, after Ctrl-C and past a time limit
 
+TURNED = "the labels fit weights after − before: taken with the other sign"
+
 
 def fedavg(training: LocalTraining) -> Method:
     """The method for an update: `training` is what the server told its clients to do."""
@@ -75,8 +77,7 @@ def search(training: LocalTraining, target: Target, before: State, budget: Budge
     if state.certificate is None:
         state = replace(state, pool=fullest)
     late = stopped_late(budget, b - state.proven, f"{state.samples_drawn:,} random starts")
-    state = replace(state, notes=late)
-    yield from conclude(training, target, state, budget)
+    yield from conclude(training, target, state.noted(*late), budget)
 
 
 def conclude(training: LocalTraining, target: Target, state: State, budget: Budget) -> Iterator[State]:
@@ -94,6 +95,8 @@ def _replayed(training: LocalTraining, target: Target, state: State, budget: Bud
     found = reconstruct(target.forward, state.pool.directions)
     certificate = simulated(target, found, training, budget)
     state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
+    if not torch.equal(certificate.output_grads, found.output_grads) and TURNED not in state.notes:
+        state = state.noted(TURNED)
     return state.timed("replay", began)
 
 
@@ -120,9 +123,12 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         return certificate
     # what the client saw, in which order, and on which side of its kinks
     inputs = found.coefficients * client.scale
-    labels = client.labels(inputs, found.output_grads)
+    output_grads, cosines = found.output_grads, client.label_cosines(inputs, found.output_grads)
+    if cosines.amax(dim=0).mean() < -cosines.amin(dim=0).mean():  # after − before
+        client, output_grads, cosines = client.turned(), -output_grads, -cosines
+    labels = cosines.argmax(dim=0)
     schedule = find_schedule(
-        client, training, inputs, labels, found.output_grads, budget, thorough=bool(unique.all())
+        client, training, inputs, labels, output_grads, budget, thorough=bool(unique.all())
     )
     size = found.inputs.abs().max() / found.inputs.square().mean().sqrt()
     reach = REACH * float(certificate.expected_error.max() * size)
@@ -131,7 +137,13 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         client, inputs, labels, schedule, limit=limit, reach=reach, deadline=deadline
     )
     others = max(later, default=torch.inf)
-    return replace(certificate, gradient_residual=first, replay_residual=others, labels=labels)
+    return replace(
+        certificate,
+        output_grads=output_grads,
+        gradient_residual=first,
+        replay_residual=others,
+        labels=labels,
+    )
 
 
 def _better(before: State, tried: State) -> State:
