@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from spear_core.attack.causes import clipped_apart
 from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
@@ -13,7 +14,7 @@ from spear_core.consistency import noisy
 from spear_core.consistency.search import CONSISTENCY, spans_batch
 from spear_core.consistency.witness import witness
 from spear_core.coupled import search as coupled
-from spear_core.errors import InputError
+from spear_core.errors import InputError, NotLowRank
 from spear_core.fedavg.training import LocalTraining
 from spear_core.halfspace.search import HALFSPACE
 from spear_core.model.activations import name_of
@@ -66,6 +67,8 @@ def prepared(
         _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
+    if reason := clipped_apart(problem.layers):
+        raise NotLowRank(reason)
     low_rank = split(
         problem.attacked.weight_grad,
         batch_size,

@@ -1,0 +1,62 @@
+"""What was probably done to a gradient whose search failed: each suspect is tested on the data before it is named."""
+
+from torch.nn.functional import normalize
+
+from spear_core.attack import causes
+from spear_core.problem import LinearLayer
+from spear_core.search import State, Target
+from spear_core.spear.low_rank import split
+from spear_core.spear.zeros import zeros_of
+
+DROPPED = 0.02  # share of active units with a zero gradient, from which on a mask is suspected
+ONE_SIDED = 0.1  # of these so many inactive ones with a gradient at most: other causes disagree both ways
+FLAT = 0.5  # least singular value of an orthogonalised update, relative to the largest
+ALIKE = 0.99  # cosine of two inputs' rows from which on they are called alike
+
+
+def suspects(target: Target, state: State) -> tuple[str, ...]:
+    """What a reader of a failed search should look into, the likeliest first, as notes; nothing that was not tested."""
+    problem = target.problem
+    first = problem.attacked
+    told = [
+        causes.weights_inside(first, target.low_rank),
+        causes.processed(first.weight_grad),
+        causes.rounded(first.weight_grad),
+        _orthogonalised(problem.layers),
+        _dropped(state),
+        _alike(state),
+    ]
+    return tuple(f"suspected cause: {reason}" for reason in told if reason)
+
+
+def _orthogonalised(layers: tuple[LinearLayer, ...]) -> str:
+    spectra = [low.singular_values[: low.batch_size] for low in (split(one.weight_grad) for one in layers)]
+    flat = len(spectra) > 1 and all(len(S) > 2 and S[-1] > FLAT * S[0] for S in spectra)
+    return "all singular values are alike, in every layer: an orthogonalised update (Muon)?" if flat else ""
+
+
+def _dropped(state: State) -> str:
+    """Dropout zeroes gradients of active units, and never gives one to an inactive unit."""
+    found = state.reconstruction
+    if found is None or found.agreement is None or not len(found.coefficients):
+        return ""
+    active = found.preactivations > 0
+    zeros = zeros_of(found.low_rank, found.directions).T
+    dropped, wrong = int((active & zeros).sum()), int((~active & ~zeros).sum())
+    share = dropped / max(1, int(active.sum()))
+    if share < DROPPED or wrong > ONE_SIDED * dropped:
+        return ""
+    return (
+        f"{share:.0%} of the active units have no gradient, and no inactive one has any: dropout in train mode at the "
+        "client? Then λ cannot reach 1, and inputs may be right all the same"
+    )
+
+
+def _alike(state: State) -> str:
+    """Near-duplicates, which rounding blurs most, of the rows that were found."""
+    found = state.reconstruction
+    if found is None or len(found.coefficients) < 2:
+        return ""
+    rows = normalize(found.inputs, dim=1)
+    alike = int(((rows @ rows.T).triu(1) > ALIKE).any(dim=0).sum())
+    return f"{alike + 1} of the rows found are almost alike: near-duplicates" if alike else ""
