@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from spear_core.errors import InputError, NotLowRank, RankSaturated
+from spear_core.model.checks import is_underflow
 from spear_core.problem import LinearLayer, Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
@@ -81,6 +82,8 @@ def processed(G: Tensor) -> str:
     if len(present) < (1 - SPARSE) * len(entries) and _scattered(G):
         share = 1 - len(present) / len(entries)
         return f"{share:.0%} of the entries are zero, scattered: a top-k sparse update?"
+    if is_underflow(G):
+        return "its entries are at the smallest number there is: underflow; the loss must be multiplied by a factor"
     if levels := _levels(G, len(present)):
         return f"its entries take only {levels} values: a quantised update?"
     top = float((entries == entries.max()).to(torch.float32).mean())

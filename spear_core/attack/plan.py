@@ -14,18 +14,17 @@ from spear_core.consistency import noisy
 from spear_core.consistency.search import CONSISTENCY, spans_batch
 from spear_core.consistency.witness import witness
 from spear_core.coupled import search as coupled
-from spear_core.errors import InputError, NotLowRank
+from spear_core.errors import InputError
 from spear_core.fedavg.training import LocalTraining
 from spear_core.halfspace.search import HALFSPACE
 from spear_core.model.activations import name_of
 from spear_core.problem import Problem
 from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
 from spear_core.spear.low_rank import split
-from spear_core.spear.sampling import expected_draws
+from spear_core.spear.sampling import FEW_DRAWS, expected_draws
 from spear_core.spear.search import SAMPLING
 from spear_core.tolerances import precision
 
-FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
 # rounding floor beyond which a gradient is no float32 one any more
 NO_FLOAT32 = 16 * precision(torch.float32)
 
@@ -68,7 +67,7 @@ def prepared(
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
     if reason := clipped_apart(problem.layers):
-        raise NotLowRank(reason)
+        raise InputError(reason)
     low_rank = split(
         problem.attacked.weight_grad,
         batch_size,

@@ -6,11 +6,12 @@ from spear_core.attack import causes
 from spear_core.problem import LinearLayer
 from spear_core.search import State, Target
 from spear_core.spear.low_rank import split
-from spear_core.spear.zeros import zeros_of
 
 DROPPED = 0.02  # share of active units with a zero gradient, from which on a mask is suspected
 ONE_SIDED = 0.1  # of these so many inactive ones with a gradient at most: other causes disagree both ways
 FLAT = 0.5  # least singular value of an orthogonalised update, relative to the largest
+ASSUMED = "invert_layer takes it that ReLU follows; if another activation does, pass the model to invert"
+NEAR = 0.01  # residual below which a batch is more than a guess
 ALIKE = 0.99  # cosine of two inputs' rows from which on they are called alike
 
 
@@ -23,10 +24,12 @@ def suspects(target: Target, state: State) -> tuple[str, ...]:
         causes.processed(first.weight_grad),
         causes.rounded(first.weight_grad),
         _orthogonalised(problem.layers),
-        _dropped(state),
-        _alike(state),
     ]
-    return tuple(f"suspected cause: {reason}" for reason in told if reason)
+    # of a batch that gives the gradient, and is more than a guess
+    if state.certificate is not None and state.certificate.gradient_residual < NEAR:
+        told += [_dropped(state), _alike(state)]
+    notes = [f"suspected cause: {reason}" for reason in told if reason]
+    return (*notes, ASSUMED) if not first.name and state.sparsity_match < 1 else tuple(notes)
 
 
 def _orthogonalised(layers: tuple[LinearLayer, ...]) -> str:
@@ -38,11 +41,10 @@ def _orthogonalised(layers: tuple[LinearLayer, ...]) -> str:
 def _dropped(state: State) -> str:
     """Dropout zeroes gradients of active units, and never gives one to an inactive unit."""
     found = state.reconstruction
-    if found is None or found.agreement is None or not len(found.coefficients):
+    if found is None or found.agreement is None:
         return ""
-    active = found.preactivations > 0
-    zeros = zeros_of(found.low_rank, found.directions).T
-    dropped, wrong = int((active & zeros).sum()), int((~active & ~zeros).sum())
+    active, disagree = found.preactivations > 0, ~found.agreement
+    dropped, wrong = int((active & disagree).sum()), int((~active & disagree).sum())
     share = dropped / max(1, int(active.sum()))
     if share < DROPPED or wrong > ONE_SIDED * dropped:
         return ""
@@ -53,10 +55,9 @@ def _dropped(state: State) -> str:
 
 
 def _alike(state: State) -> str:
-    """Near-duplicates, which rounding blurs most, of the rows that were found."""
+    """Near-duplicates, which rounding blurs most."""
+    assert state.reconstruction is not None
     found = state.reconstruction
-    if found is None or len(found.coefficients) < 2:
-        return ""
     rows = normalize(found.inputs, dim=1)
     alike = int(((rows @ rows.T).triu(1) > ALIKE).any(dim=0).sum())
     return f"{alike + 1} of the rows found are almost alike: near-duplicates" if alike else ""
