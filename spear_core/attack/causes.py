@@ -20,7 +20,7 @@ SAMPLE = 2**16  # entries looked at: shares of a per cent are counted in hundred
 BLOCK = 256  # side of the block in which weight decay is sought
 COLUMNS = 2**12  # of a wide gradient that are looked at when weight decay is taken out
 LEVELS = 257  # distinct values up to which a gradient counts as quantised: 8 bits, and the sign of zero
-SPARSE = 0.5  # share of zeros from which on entries have been dropped
+SPARSE = 0.3  # share of zeros from which on entries have been dropped
 SCATTERED = 0.25  # share of zeros outside of rows and columns that are all zero, for the same
 CLIPPED = 0.005  # share of entries at the very maximum: of continuous values there are one or two
 EVEN = 0.02  # relative spread of magnitudes that are meant to be equal
@@ -102,7 +102,7 @@ def clipped_apart(layers: Sequence[LinearLayer]) -> str:
         return ""
     return (
         f"gradients must keep the factors between them, got {same} of {len(norms)} weight gradients of one norm, "
-        f"{norms[0]:.4g}: clipped tensor by tensor, not all together"
+        f"{norms[0]:.4g}: clipped tensor by tensor, not all together, or orthogonalised (Muon)"
     )
 
 

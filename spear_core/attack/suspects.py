@@ -3,13 +3,10 @@
 from torch.nn.functional import normalize
 
 from spear_core.attack import causes
-from spear_core.problem import LinearLayer
 from spear_core.search import State, Target
-from spear_core.spear.low_rank import split
 
 DROPPED = 0.02  # share of active units with a zero gradient, from which on a mask is suspected
 ONE_SIDED = 0.1  # of these so many inactive ones with a gradient at most: other causes disagree both ways
-FLAT = 0.5  # least singular value of an orthogonalised update, relative to the largest
 ASSUMED = "invert_layer takes it that ReLU follows; if another activation does, pass the model to invert"
 NEAR = 0.01  # residual below which a batch is more than a guess
 ALIKE = 0.99  # cosine of two inputs' rows from which on they are called alike
@@ -17,25 +14,17 @@ ALIKE = 0.99  # cosine of two inputs' rows from which on they are called alike
 
 def suspects(target: Target, state: State) -> tuple[str, ...]:
     """What a reader of a failed search should look into, the likeliest first, as notes; nothing that was not tested."""
-    problem = target.problem
-    first = problem.attacked
+    first = target.problem.attacked
     told = [
         causes.weights_inside(first, target.low_rank),
         causes.processed(first.weight_grad),
         causes.rounded(first.weight_grad),
-        _orthogonalised(problem.layers),
     ]
     # of a batch that gives the gradient, and is more than a guess
     if state.certificate is not None and state.certificate.gradient_residual < NEAR:
         told += [_dropped(state), _alike(state)]
     notes = [f"suspected cause: {reason}" for reason in told if reason]
     return (*notes, ASSUMED) if not first.name and state.sparsity_match < 1 else tuple(notes)
-
-
-def _orthogonalised(layers: tuple[LinearLayer, ...]) -> str:
-    spectra = [low.singular_values[: low.batch_size] for low in (split(one.weight_grad) for one in layers)]
-    flat = len(spectra) > 1 and all(len(S) > 2 and S[-1] > FLAT * S[0] for S in spectra)
-    return "all singular values are alike, in every layer: an orthogonalised update (Muon)?" if flat else ""
 
 
 def _dropped(state: State) -> str:

@@ -51,7 +51,6 @@ REFUSED = {
         "scattered: a top-k",
     ),
     "L1": (lambda: each(lambda g, w: g + 1e-4 * w.sign()), "signs: an L1 penalty in the loss"),
-    "underflow": (lambda: each(lambda g, w: g * 1e-42), "underflow"),
 }
 
 
@@ -64,7 +63,7 @@ def test_what_is_no_gradient_is_refused_by_its_name(kind):
 
 
 def test_an_l1_penalty_is_taken_out_as_the_message_says():
-    with pytest.raises(NotLowRank, match=r"pass gradient − 0.000\d+ × weights.sign\(\)"):
+    with pytest.raises(NotLowRank, match=r"pass gradient − \S+ × weights.sign\(\)"):
         invert(MODEL, each(lambda g, w: g + 1e-4 * w.sign()))
     double = {
         name: (g.double() + 1e-4 * MODEL.get_parameter(name).detach().double().sign())
@@ -79,9 +78,11 @@ def test_an_l1_penalty_is_taken_out_as_the_message_says():
 
 def test_gradients_that_were_clipped_tensor_by_tensor_are_refused_before_the_search():
     with pytest.raises(
-        InputError, match="3 of 3 weight gradients of one norm, 0.01: clipped tensor by tensor"
+        InputError, match=r"3 of 3 weight gradients of one norm, 0.01: clipped tensor by tensor"
     ):
         invert(MODEL, each(lambda g, w: g * min(1.0, 0.01 / float(g.norm()))))
+    with pytest.raises(InputError, match=r"of one norm.*orthogonalised \(Muon\)"):
+        invert(MODEL, each(orthogonalised))
     together = 0.01 / torch.cat([g.flatten() for g in SENT.values()]).norm()
     assert compare(invert(MODEL, each(lambda g, w: together * g)).inputs, X).exact.all()
 
@@ -101,27 +102,20 @@ NOTED = {
         lambda: each(lambda g, w: (g / g.abs().max() * 127).round() * g.abs().max()),
         "values: a quantised",
     ),
-    "8 bits a row": (
-        lambda: each(
-            lambda g, w: (127 * F.normalize(g, torch.inf, -1)).round() * g.abs().amax(-1, keepdim=True)
-        ),
-        "values: a quantised",
-    ),
-    "Muon": (lambda: each(orthogonalised), "Muon"),
 }
 
 
 @pytest.mark.parametrize("kind", NOTED)
 def test_a_search_that_fails_ends_with_the_cause_that_the_data_show(kind):
     make, cause = NOTED[kind]
-    found = invert(MODEL, make(), max_samples=5_000)
+    found = invert(MODEL, make())
     notes = [note for note in found.notes if note.startswith("suspected cause: ")]
     assert not found.certified and len(notes) == 1 and cause in notes[0]
     assert not any("near-duplicates" in note for note in found.notes)
 
 
 def test_noise_is_no_near_duplicate_and_no_dropout():
-    found = invert(MODEL, client.noised(SENT, 1e-3, generator=seeded()), max_samples=5_000)
+    found = invert(MODEL, client.noised(SENT, 1e-3, generator=seeded()))
     assert not found.certified and not any("suspected" in note or "duplicate" in note for note in found.notes)
 
 
@@ -131,7 +125,7 @@ def test_dropout_is_named_whether_the_server_has_it_on_or_off(train):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         sent = client.gradients(model, X, Y)
-    found = invert(model.train(train), sent, max_samples=50_000)
+    found = invert(model.train(train), sent)
     assert compare(found.inputs, X).exact.all() and not found.certified
     assert any(
         "of the active units have no gradient, and no inactive one has any" in note for note in found.notes
