@@ -5,31 +5,61 @@ writes one picture and says what came back.
 """
 
 import argparse
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 
 from spear_core import client
 from spear_core.attack import files
 from spear_core.attack import invert as attack
 from spear_core.attack.options import METHODS
 from spear_core.client import data, networks
+from spear_core.errors import InputError
 from spear_core.study import metrics, picture
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status, 2 for bad input."""
+    """Run the command line; returns the exit status: 2 for bad input, 130 if stopped before there was a result.
+
+    A request to end (SIGTERM) is taken as Ctrl-C: a search that it stops hands back its best so far, flagged.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        print(options.run(options))
+        with _ending_as_interruption():
+            print(options.run(options))
     except (ValueError, TypeError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted before there was a result", file=sys.stderr)
+        return 130
     return 0
+
+
+@contextmanager
+def _ending_as_interruption() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: what was found is being written
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,11 +92,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def tell(options: argparse.Namespace) -> str:
     """Tell the story once: what is sent, what comes back, how exactly, and where the picture is."""
+    path = Path(options.output)
+    _check(options, path)
     torch.set_num_threads(options.threads)
     # the client
     generator = torch.Generator().manual_seed(options.seed)
     dtype = getattr(torch, options.dtype)
     batch = data.load(options.data, options.batch_size, size=options.size, generator=generator, dtype=dtype)
+    if batch.shape is None:
+        raise InputError(f"data must be pictures, got table rows: {options.data}")
     b, n = batch.inputs.shape
     model = networks.fully_connected(
         n, options.width, options.depth, batch.classes, generator=generator, dtype=dtype
@@ -86,7 +120,6 @@ def tell(options: argparse.Namespace) -> str:
     seconds = time.perf_counter() - began
     # and who has seen both
     score = metrics.compare(inversion.inputs, batch.inputs)
-    path = Path(options.output)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.story(batch, next(iter(gradients.values())), inversion).save(path)
     return (
@@ -94,6 +127,21 @@ def tell(options: argparse.Namespace) -> str:
         f"{float(score.psnr.min()):.0f} dB, largest error {score.largest_error:.1e}, in {seconds:.2f} s\n"
         f"Picture: {path}"
     )
+
+
+def _check(options: argparse.Namespace, path: Path) -> None:
+    """Refuse what would fail in the middle, or keep the picture from being written after the search."""
+    for name in ("threads", "size"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    try:
+        torch.zeros(1, device=options.device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--device must be one that is here, got {options.device}: {reason}") from error
+    if path.is_dir() or path.suffix.lower() not in Image.registered_extensions():
+        raise InputError(f"--output must be the name of a picture, as recovered.png, got {path}")
+    files.check_folder(path.parent, "the folder of --output")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """What is refused, and why: every error names what must be, what was given and what to do."""
 
+import torch
+
 
 class InputError(ValueError):
     """The input cannot be attacked as it is; the base of all errors below."""
@@ -23,3 +25,9 @@ class NotLowRank(InputError):
 
 class RankSaturated(InputError):
     """The batch does not fit the layer: its rank is as large as the layer allows."""
+
+
+def check_generator(generator: object) -> None:
+    """Refuse a source of randomness that is none, a seed for example."""
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputTypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")

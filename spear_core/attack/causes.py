@@ -4,10 +4,13 @@ A gradient of b samples has rank b. What clients really send may have been throu
 or a privacy mechanism, and each leaves its own mark: equal magnitudes, few distinct values, scattered zeros.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from spear_core.errors import InputError, NotLowRank, RankSaturated
+from spear_core.model.checks import is_underflow
 from spear_core.problem import LinearLayer, Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
@@ -17,12 +20,18 @@ SAMPLE = 2**16  # entries looked at: shares of a per cent are counted in hundred
 BLOCK = 256  # side of the block in which weight decay is sought
 COLUMNS = 2**12  # of a wide gradient that are looked at when weight decay is taken out
 LEVELS = 257  # distinct values up to which a gradient counts as quantised: 8 bits, and the sign of zero
-SPARSE = 0.5  # share of zeros from which on entries have been dropped
+SPARSE = 0.3  # share of zeros from which on entries have been dropped
 SCATTERED = 0.25  # share of zeros outside of rows and columns that are all zero, for the same
 CLIPPED = 0.005  # share of entries at the very maximum: of continuous values there are one or two
 EVEN = 0.02  # relative spread of magnitudes that are meant to be equal
+BOUNDED = (
+    3.0  # times the median at most: steps of an adaptive optimiser; normal numbers reach six times as much
+)
+ROWS = 8  # rows with the largest entries, whose distinct values are counted one by one
+SAME_LENGTH = 1e-5  # relative difference of norms that were clipped to one
 SPREAD = 1.4  # times chance: how much the row norms of pure noise may spread; those of a gradient do more
 CLEARER = 10.0  # times lower must the floor be without the weights, for them to be part of what was sent
+LOW = 0.9  # share of min(m, n) below which the rank without the weights counts as low
 WEIGHTS = 0.5  # factors this close to one are the weights themselves, not their decay
 SIMILAR = 0.7  # cosine from which on a "gradient" is the weights
 ROUNDINGS = 64  # rounding errors up to which a part of a gradient is none
@@ -41,7 +50,7 @@ def explain_rank(low_rank: LowRank, splits: Splits) -> InputError:
     told = batch_by_next_layer(splits, rank)
     larger = told is not None and told >= rank  # and then it is no noise that fills the rank
     reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
-    reason = reason or ("" if larger else _noise(low_rank))
+    reason = reason or rounded(layer.weight_grad) or ("" if larger else _noise(low_rank))
     if reason:
         return not_low_rank(problem, rank, reason)
     got = f"a gradient of rank {rank}, from at least so many samples or with noise on it,"
@@ -73,26 +82,54 @@ def processed(G: Tensor) -> str:
     if len(present) < (1 - SPARSE) * len(entries) and _scattered(G):
         share = 1 - len(present) / len(entries)
         return f"{share:.0%} of the entries are zero, scattered: a top-k sparse update?"
-    levels = len(_sample(G).unique())
-    if levels <= min(LEVELS, len(present) // 4):
+    if is_underflow(G):
+        return "its entries are at the smallest number there is: underflow; the loss must be multiplied by a factor"
+    if levels := _levels(G, len(present)):
         return f"its entries take only {levels} values: a quantised update?"
     top = float((entries == entries.max()).to(torch.float32).mean())
     if top >= max(CLIPPED, 4 / len(entries)):
         return f"{top:.0%} of the entries are at the largest magnitude: clipped value by value?"
+    if len(present) > SAMPLE // 16 and present.max() <= BOUNDED * present.median():
+        return "no entry exceeds the median by much: several steps of an adaptive optimiser (Adam)? Pass gradients"
+    return ""
+
+
+def clipped_apart(layers: Sequence[LinearLayer]) -> str:
+    """Whether the attacked layer's gradient is as long as another one, which no two layers have by nature."""
+    norms = [float(layer.weight_grad.to(torch.float64).norm()) for layer in layers]
+    same = sum(abs(norm - norms[0]) <= SAME_LENGTH * norms[0] for norm in norms)
+    if same < 2:
+        return ""
+    return (
+        f"gradients must keep the factors between them, got {same} of {len(norms)} weight gradients of one norm, "
+        f"{norms[0]:.4g}: clipped tensor by tensor, not all together, or orthogonalised (Muon)"
+    )
+
+
+def rounded(G: Tensor) -> str:
+    """Whether all entries are numbers of half precision; empty if they are not."""
+    entries = _sample(G)
+    for half in (torch.bfloat16, torch.float16):
+        if torch.equal(entries.to(half).to(entries.dtype), entries):
+            name = str(half).removeprefix("torch.")
+            return f"its entries are {name} numbers: half precision at the client, approximate at best"
     return ""
 
 
 def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
     """Whether a layer's weights are part of what was sent, and how to take them out; empty if they are not."""
-    decay = _weight_decay(layer, low_rank)
-    if decay is not None:
-        factor, rank = decay
+    decays = ("the weights", "weight decay", "weights (that is, add lr·wd·W back)")
+    penalty = ("the weights' signs", "an L1 penalty in the loss", "weights.sign()")
+    for part, (what, name, taken) in ((layer.weight, decays), (layer.weight.sign(), penalty)):
+        if (inside := _part_of(layer.weight_grad, part, low_rank)) is None:
+            continue
+        factor, rank = inside
         if rank == 0 or abs(factor - 1) < WEIGHTS:
-            return f"it is {factor:.3g} × the weights plus rank {rank}: pass the difference of two weights"
+            return f"it is {factor:.3g} × {what} plus rank {rank}: pass the difference of two weights"
         sign = "−" if factor > 0 else "+"
         return (
-            f"but of rank {rank} without {factor:.4g} × the weights: weight decay; pass "
-            f"gradient {sign} {abs(factor):.12g} × weights (that is, add lr·wd·W back)"
+            f"it is of rank {rank} without {factor:.4g} × {what}: {name}; pass gradient {sign} "
+            f"{abs(factor):.12g} × {taken}"
         )
     G, W = (matrix.flatten().to(torch.float64) for matrix in (layer.weight_grad, layer.weight))
     if torch.cosine_similarity(G, W, dim=0, eps=torch.finfo(G.dtype).tiny).abs() > SIMILAR:
@@ -100,13 +137,12 @@ def weights_inside(layer: LinearLayer, low_rank: LowRank) -> str:
     return ""
 
 
-def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | None:
+def _part_of(G: Tensor, W: Tensor, low_rank: LowRank) -> tuple[float, int] | None:
     """The factor c and the rank of G − c W, where that is low.
 
     In any square block G = c W + (rank b), so all but b eigenvalues of W⁻¹ G are c: their median.
     """
-    G, W = layer.weight_grad, layer.weight
-    side = min(*G.shape, BLOCK)
+    dtype, side = G.dtype, min(*G.shape, BLOCK)
     # the factor, from a block
     rows, columns = (torch.linspace(0, size - 1, side).long() for size in G.shape)
     block_G, block_W = (matrix[rows][:, columns].cpu().to(torch.float64) for matrix in (G, W))
@@ -117,16 +153,17 @@ def _weight_decay(layer: LinearLayer, low_rank: LowRank) -> tuple[float, int] | 
     # what is left without the weights, of as many columns as it takes to see its rank
     columns = torch.linspace(0, G.shape[1] - 1, min(G.shape[1], COLUMNS)).long().to(G.device)
     G, W = G[:, columns].to(torch.float64), W[:, columns].to(torch.float64)
-    rounding = ROUNDINGS * precision(layer.weight_grad.dtype)
+    rounding = ROUNDINGS * precision(dtype)
     part, rest = abs(factor) * W.norm(), G - factor * W
     if part <= rounding * G.norm():
         return None
     if rest.norm() <= rounding * part:
         return factor, 0
     # in the dtype of G, since its rounding stays in the difference
-    without = split(rest.to(layer.weight_grad.dtype), generator=torch.Generator().manual_seed(0))
+    without = split(rest.to(dtype), generator=torch.Generator().manual_seed(0))
     floor = low_rank.floor if low_rank.complete else float(low_rank.singular_values[-1])
-    better = without.complete and without.batch_size < min(rest.shape) and CLEARER * without.floor < floor
+    low = without.complete and without.batch_size < LOW * min(rest.shape)
+    better = low and CLEARER * without.floor < floor
     return (factor, without.batch_size) if better else None
 
 
@@ -147,6 +184,16 @@ def batch_by_next_layer(splits: Splits, expected: int = FIRST_RANK) -> int | Non
         return None
     low_rank = splits.of(1, expected=expected)
     return low_rank.batch_size if low_rank.complete else None
+
+
+def _levels(G: Tensor, present: int) -> int:
+    """How few distinct values there are, in all or in each row on a scale of its own; 0 if there are many."""
+    rows = G[G.abs().amax(dim=1).topk(min(ROWS, len(G))).indices]
+    all_of_it, each = len(_sample(G).unique()), max(len(row.unique()) for row in rows)
+    for levels, entries in ((all_of_it, present), (each, G.shape[1])):
+        if levels <= min(LEVELS, entries // 4):
+            return levels
+    return 0
 
 
 def _scattered(G: Tensor) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spear_core.attack import causes
 from spear_core.errors import InputError
+from spear_core.problem import Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import FIRST_RANK, LowRank
 from spear_core.tolerances import EXPLAINED_FLOOR, numerical_rank, precision
@@ -69,10 +70,8 @@ def count_samples(
     if told is None or told <= rank:
         check_rank(low_rank, splits, batch_size)
         return Count(rank)
-    first, second = problem.layers[0], problem.layers[1]
-    # zeros of one layer may lie about by nature, as one-hot inputs leave them; what a client did, it did to all
-    reason = causes.processed(second.weight_grad) and causes.processed(first.weight_grad)
-    if reason := reason or causes.weights_inside(first, low_rank):
+    first = problem.attacked
+    if reason := processed_by_client(problem) or causes.weights_inside(first, low_rank):
         raise causes.not_low_rank(problem, rank, reason)
     if is_nearly_full(low_rank) or batch_size is not None or method != "auto" or not first.has_relu:
         return Count(told)
@@ -89,13 +88,14 @@ def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None)
     """
     problem, b, values = splits.problem, low_rank.batch_size, low_rank.singular_values
     layer = problem.attacked
-    full = is_nearly_full(low_rank) and causes.batch_by_next_layer(splits, b) != b
-    if not low_rank.complete or (full and b >= min(_live_lines(low_rank))):
+    full = is_nearly_full(low_rank)
+    reason = full and processed_by_client(problem)
+    full = full and causes.batch_by_next_layer(splits, b) != b
+    if not low_rank.complete or (full and not reason and b >= min(_live_lines(low_rank))):
         raise causes.explain_rank(low_rank, splits)
     noisy = batch_size is None and low_rank.noise > EXPLAINED_FLOOR * precision(layer.weight_grad.dtype)
-    reason = (noisy and causes.weights_inside(layer, low_rank)) or (
-        full and causes.processed(layer.weight_grad)
-    )
+    reason = reason or (noisy and causes.weights_inside(layer, low_rank))
+    reason = reason or (full and causes.processed(layer.weight_grad))
     if reason:
         raise causes.not_low_rank(problem, b, reason)
     if batch_size is not None:
@@ -108,6 +108,15 @@ def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None)
             "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
             "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
         )
+
+
+def processed_by_client(problem: Problem) -> str:
+    """What was done to the entries of the first two layers' gradients; empty if nothing shows in one of them.
+
+    Zeros of one layer may lie about by nature, as one-hot inputs leave them; what a client did, it did to all.
+    """
+    told = [causes.processed(layer.weight_grad) for layer in problem.layers[:2]]
+    return told[0] if all(told) else ""
 
 
 def is_nearly_full(low_rank: LowRank) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from spear_core.attack.distributed import Team, shared
 from spear_core.attack.plan import Plan
+from spear_core.attack.suspects import suspects
 from spear_core.search import Budget, State, Step, Target
 
 
@@ -31,8 +32,8 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[S
         if state.step is not Step.CERTIFICATE:
             *_, state = method.conclude(aim, state, budget)
         best = max(state, best, key=worth).noted("interrupted")  # an earlier method may have proven more
-    if plan.count.note and not best.certified:
-        best = best.noted(plan.count.note)
+    if not best.certified and (notes := [*filter(None, [plan.count.note]), *suspects(target, best)]):
+        best = best.noted(*notes)
     if best is not state:
         yield best
 

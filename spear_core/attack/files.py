@@ -1,30 +1,29 @@
 """`diagnose` and `invert` for files: own model and gradients in, recovered inputs and a report out.
 
-Files are loaded weights-only: a pickle can run any code, these cannot, and what does not load is an `InputError`. A
-model file is either a whole module made of `torch.nn`'s own classes (`torch.save(model, "model.pt")`), or a state dict
+A model file is either a whole module made of torch.nn's own classes (`torch.save(model, "model.pt")`), or a state dict
 together with the name of the function or class on *your* machine that builds the network (`--network
-package.module:Class`).
+package.module:Class`). How files are read is in `loading`.
 """
 
 import argparse
-import importlib
-import pickle
-import zipfile
-from collections.abc import Callable, Mapping
+import os
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from spear_core.attack.diagnose import diagnose
 from spear_core.attack.inversion import Inversion
 from spear_core.attack.invert import invert
+from spear_core.attack.loading import load_gradients, load_model
 from spear_core.attack.options import METHODS
 from spear_core.errors import InputError
-from spear_core.model.parameters import Gradients, strip
+from spear_core.model.layers import read_problem
+
+REPORT = "report.txt"
+WRITTEN = re.compile(r"(inputs|certified_rows|labels)\.npy|report\.txt|sample_\d+\.png")  # by `save`
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -35,7 +34,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     for parser in (looked_at, inverted):
         add = parser.add_argument
         add("model", type=Path, help=own)
-        add("gradients", type=Path, help="a mapping or list of tensors (.pt), or arrays (.npz)")
+        add("gradients", type=Path, help="a mapping or list of tensors (.pt, .safetensors), or arrays (.npz)")
         add("--network", help="package.module:callable that builds the network of a state dict")
         add("--train", action="store_true", help="the client had the model in train mode")
     add = inverted.add_argument
@@ -53,15 +52,20 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
 def main_diagnose(args: argparse.Namespace) -> str:
     """The `diagnose` command: a table, as text."""
     model = load_model(args.model, args.network, train=args.train)
-    return repr(diagnose(model, load_gradients(args.gradients)))
+    return repr(diagnose(model, load_gradients(args.gradients, model)))
 
 
 def main_invert(args: argparse.Namespace) -> str:
     """The `invert` command: writes inputs.npy, labels.npy, report.txt and pictures; returns the report."""
+    # what would keep the result from being written comes before the search
+    check_folder(args.out, "--out")
     model = load_model(args.model, args.network, train=args.train)
+    gradients = load_gradients(args.gradients, model)
+    if args.shape is not None:
+        _check_shape(args.shape, read_problem(model, gradients, args.layer).attacked.weight.shape[1])
     inversion = invert(
         model,
-        load_gradients(args.gradients),
+        gradients,
         args.layer,
         method=args.method,
         batch_size=args.batch_size,
@@ -73,101 +77,53 @@ def main_invert(args: argparse.Namespace) -> str:
     return "\n".join([repr(inversion), *(f"  {'written':18} {path}" for path in written)])
 
 
-def load_model(path: Path, network: str | None = None, *, train: bool = False) -> nn.Module:
-    """A model from what `torch.save` wrote, in eval mode unless the client had it in train mode.
-
-    A module of torch.nn's classes, or a state dict with `network`, "package.module:callable", called without arguments.
-    """
-    with torch.serialization.safe_globals(_torch_classes()):
-        loaded = _load(path, "a module made of torch.nn's classes, or a state dict with --network")
-    if isinstance(loaded, nn.Module) and network is None:
-        return loaded.train(train)
-    if not isinstance(loaded, Mapping) or network is None:
+def check_folder(folder: Path, name: str) -> None:
+    """Refuse what is no folder, or one that cannot be written to or made; `name` is that of the option."""
+    nearest = next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        kind = "a folder that cannot be written to" if nearest.is_dir() else "a file"
         raise InputError(
-            f"{path.name} must be a module, or a state dict with --network, got {type(loaded).__name__} "
-            f"with{'out' if network is None else ''} --network"
+            f"{name} must be a folder, or one that can be made, got {folder}: {nearest} is {kind}"
         )
-    model = _build(network)
-    try:
-        model.load_state_dict({strip(str(name)): value for name, value in loaded.items()})
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise InputError(f"{path.name} must be a state dict of {network}: {error}") from error
-    return model.train(train)
-
-
-def load_gradients(path: Path) -> Gradients:
-    """Gradients from a file: what `torch.save` wrote, or a NumPy archive of named arrays."""
-    if path.suffix != ".npz":
-        return _load(path, "a mapping or sequence of tensors")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path.name} must be an archive of arrays, got one that does not load: {error}"
-        ) from error
 
 
 def save(inversion: Inversion, folder: Path, shape: tuple[int, ...] | None = None) -> list[Path]:
     """Write a result into a folder, made if need be: inputs.npy (b, n), certified_rows.npy, labels.npy, report.txt.
 
     With a shape, (C, H, W), (H, W, C) or (H, W) in the order in which the model flattens its inputs, pictures as well.
-    Returns what was written.
+    What an earlier result left there, known by its report, goes. Returns what was written.
     """
     inputs = inversion.inputs.cpu().numpy()
-    if shape is not None and inputs.shape[1] != int(np.prod(shape)):
-        raise InputError(f"the shape must have {inputs.shape[1]} numbers in all, got {shape}")
+    if shape is not None:
+        _check_shape(shape, inputs.shape[1])
     folder.mkdir(parents=True, exist_ok=True)
+    if (folder / REPORT).is_file():
+        for path in folder.iterdir():
+            if WRITTEN.fullmatch(path.name):
+                path.unlink()
     arrays = {"inputs.npy": inputs, "certified_rows.npy": inversion.certified_rows.cpu().numpy()}
     if inversion.labels is not None:
         arrays["labels.npy"] = inversion.labels.cpu().numpy()
     for name, array in arrays.items():
         np.save(folder / name, array)
-    (folder / "report.txt").write_text(repr(inversion) + "\n", encoding="utf-8")
+    (folder / REPORT).write_text(repr(inversion) + "\n", encoding="utf-8")
     pictures = [] if shape is None else [_picture(row.reshape(shape)) for row in inputs]
     names = [f"sample_{k:0{len(str(len(pictures)))}}.png" for k in range(len(pictures))]
     for name, picture in zip(names, pictures):
         picture.save(folder / name)
-    return [folder / name for name in (*arrays, "report.txt", *names)]
-
-
-def _load(path: Path, wanted: str) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path} must be a file that can be read: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError) as error:
-        text = str(error) or "an empty file"
-        reason = text.partition("GLOBAL ")[2].split(" was ")[0] or text.splitlines()[0]
-        raise InputError(
-            f"{path.name} must be {wanted}, loadable without running code (weights only), got: {reason}"
-        ) from error
-
-
-def _torch_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """The module classes of torch.nn: they hold tensors and numbers, and none runs what a file says."""
-    classes = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)]
-    return [kind for kind in classes if kind.__module__.startswith("torch.nn.modules.")]
-
-
-def _build(network: str) -> nn.Module:
-    module_name, _, name = network.partition(":")
-    try:
-        built = getattr(importlib.import_module(module_name), name)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"network must be package.module:callable without arguments, got {network!r}: {error}"
-        ) from error
-    if not isinstance(built, nn.Module):
-        raise InputError(f"network must build a torch.nn.Module, got {type(built).__name__} from {network!r}")
-    return built
+    return [folder / name for name in (*arrays, REPORT, *names)]
 
 
 def _shape(text: str) -> tuple[int, ...]:
-    shape = tuple(int(part) for part in text.split(","))
-    if len(shape) not in (2, 3) or min(shape) < 1:
-        raise ValueError(text)
-    return shape
+    parts = text.split(",")
+    if len(parts) not in (2, 3) or not all(part.strip().isdecimal() and int(part) for part in parts):
+        raise argparse.ArgumentTypeError(f"must be two or three whole numbers, as 3,32,32, got {text!r}")
+    return tuple(map(int, parts))
+
+
+def _check_shape(shape: tuple[int, ...], numbers: int) -> None:
+    if np.prod(shape) != numbers:
+        raise InputError(f"the shape must have {numbers} numbers in all, got {shape}")
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:

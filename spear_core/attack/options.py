@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from spear_core.errors import InputError, InputTypeError
+from spear_core.errors import InputError, check_generator
 
 METHODS = ("auto", "sampling", "halfspace", "consistency")
 
@@ -34,8 +34,7 @@ def check_options(
             raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
     if time_limit is not None and not _is_seconds(time_limit):
         raise InputError(f"time_limit must be a number of seconds from 0 on, or None, got {time_limit!r}")
-    if generator is not None and not isinstance(generator, torch.Generator):
-        raise InputTypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    check_generator(generator)
     if generator is not None and generator.device.type != "cpu":
         raise InputError(f"generator must be on the CPU, got one on {generator.device}")
 

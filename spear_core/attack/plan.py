@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from spear_core.attack.causes import clipped_apart
 from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
@@ -20,11 +21,10 @@ from spear_core.model.activations import name_of
 from spear_core.problem import Problem
 from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
 from spear_core.spear.low_rank import split
-from spear_core.spear.sampling import expected_draws
+from spear_core.spear.sampling import FEW_DRAWS, expected_draws
 from spear_core.spear.search import SAMPLING
 from spear_core.tolerances import precision
 
-FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
 # rounding floor beyond which a gradient is no float32 one any more
 NO_FLOAT32 = 16 * precision(torch.float32)
 
@@ -63,8 +63,11 @@ def prepared(
     if training is not None and training.is_gradient:
         training = None  # one step on all samples is η times the gradient
     if training is not None:
+        _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
     check_method(method, problem)
+    if reason := clipped_apart(problem.layers):
+        raise InputError(reason)
     low_rank = split(
         problem.attacked.weight_grad,
         batch_size,
@@ -147,6 +150,12 @@ def check_method(method: str, problem: Problem) -> None:
             f'method{where} must be "auto" or {" or ".join(usable)}, got "{method}": {found[method]}'
         )
     raise InputError(f"a method must apply{where}, got none that does: {in_words(found)}")
+
+
+def _check_zeros(problem: Problem) -> None:
+    """Refuse several local steps where the method that inverts them, which is not the caller's choice, cannot work."""
+    if obstacle := obstacles(problem)["halfspace"]:
+        raise InputError(f"local_steps must be 1 or None on layer {problem.attacked.name!r}: {obstacle}")
 
 
 def in_words(found: Mapping[str, str]) -> str:

@@ -162,9 +162,7 @@ class Certificate:
         }
         notes = [reasons[part] for part, holds in self.parts.items() if holds is False]
         if blurred := int((~self.sharp_rows).sum()):
-            notes.append(
-                f"rounding is amplified beyond exactness in {blurred} of {k} samples (near-duplicates?)"
-            )
+            notes.append(f"rounding or noise is amplified beyond exactness in {blurred} of {k} samples")
         if plural := 0 if self.plural_rows is None else int(self.plural_rows.sum()):
             notes.append(
                 f"{plural} of {k} samples weigh as much as several of the others: copies of one, "

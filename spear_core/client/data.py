@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from spear_core.client import census
+from spear_core.errors import check_generator
 
 SKIMAGE_PHOTOS = ("astronaut", "coffee", "chelsea", "rocket", "retina", "immunohistochemistry")
 SKLEARN_PHOTOS = ("china", "flower")
@@ -103,6 +104,7 @@ def load(
     >>> batch.inputs.shape, batch.shape
     (torch.Size([4, 768]), (3, 16, 16))
     """
+    check_generator(generator)
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if name not in NAMES:

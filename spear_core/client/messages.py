@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from spear_core.errors import check_generator
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -93,6 +95,7 @@ def minibatches(
 
     A generator shuffles every epoch; by default rows stay in order.
     """
+    check_generator(generator)
     while True:
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
         yield from order.split(size or count)
@@ -141,4 +144,5 @@ def noised(
 
 def _gaussian(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Drawn on the CPU, so that one seed means one message on every device."""
+    check_generator(generator)
     return torch.randn(like.shape, dtype=like.dtype, generator=generator).to(like.device)

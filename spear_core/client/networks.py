@@ -6,6 +6,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from spear_core.errors import check_generator
+
 
 def fully_connected(
     inputs: int,
@@ -34,6 +36,7 @@ def fully_connected(
     >>> [tuple(p.shape) for p in fully_connected(12, width=40, depth=2, classes=5).parameters()]
     [(40, 12), (40,), (5, 40), (5,)]
     """
+    check_generator(generator)
     hidden = [width] * (depth - 1) if isinstance(width, int) else list(width)
     sizes = [inputs, *hidden, classes]
     if depth < 1 or min(sizes) < 1:

@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from spear_core.fedavg.robust import robust_solution
 from spear_core.halfspace.alternation import alternate, labels, project
 from spear_core.linalg import orthogonal_complement, units
+from spear_core.search import Budget
 from spear_core.spear.sampling import draw_directions
 from spear_core.spear.sparsity import COARSE_ZERO
 
@@ -19,13 +20,16 @@ TRUSTED = 0.15  # share of the rows that sets are drawn from
 DRAWS = 64  # null vectors per candidate
 
 
-def random_candidates(rows: Tensor, space: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+def random_candidates(rows: Tensor, space: Tensor, count: int, budget: Budget) -> Tensor:
     """Unit columns from random starts: what each look of the alternation gives, and the best of random sets."""
+    generator = budget.generator
     z = space @ torch.randn(space.shape[1], count, generator=generator).to(space)
     looks = []
     for share in SUREST:
         looks.append(alternate(rows, space, z, round(share * len(rows)), generator=generator))
         z = project(space, labels(rows @ looks[-1]))
+        if budget.late:
+            return looks[-1]
     return units(torch.cat([*looks[1:], _sparsest(rows, z, generator)], dim=1).to(torch.float64))
 
 

@@ -55,7 +55,11 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
         # random starts in the space that the samples found leave for z
         space = orthonormal(scores @ orthogonal_complement(known)).to(rows)
         count = max(FEWEST_WALKERS, WALKERS * (b - known.shape[1]))
-        candidates = random_candidates(rows, space, count, generator)
+        candidates = random_candidates(rows, space, count, budget)
+        if budget.late:
+            if not starts:
+                yield known, torch.zeros(0, dtype=torch.bool, device=L.device), 0
+            return
         found = weigh(low_rank, fit(low_rank, candidates), generator=generator)
         more = _joined(known, refused, found.directions[:, found.unique & (found.firm | (idle >= LENIENT))])
         # similar samples, told apart inside the spaces that their shared zeros leave
@@ -63,7 +67,7 @@ def rounds(target: Target, budget: Budget) -> Iterator[tuple[Tensor, Tensor, int
         mixed = found.pick(found.shared)
         for few in explored_spaces(low_rank, mixed, explored, largest=FULLY_EXPLORED, generator=generator):
             inside = torch.cat([inside, few], dim=1)
-            if inside.shape[1] >= MOST_INSIDE:
+            if inside.shape[1] >= MOST_INSIDE or budget.late:
                 break
         apart = weigh(low_rank, inside, generator=generator)
         more = _joined(more, refused, apart.directions[:, apart.firm])

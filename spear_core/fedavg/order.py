@@ -15,6 +15,7 @@ A schedule, shape (T, b), holds the weight of every sample in every step; a divi
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -110,6 +111,8 @@ def _followed(seen: Seen, epochs: tuple[Tensor, ...], width: int) -> Tensor:
     average = torch.full_like(torch.cat(epochs), 1 / epochs[0].shape[1])
     kept = [(0.0, average[:0])]
     for epoch in epochs:
+        if seen.budget.late:
+            return torch.cat([kept[0][1], average[len(kept[0][1]) :]])
         found = []
         for _, schedule in kept:
             past = seen.client.train(seen.inputs, seen.labels, schedule)
@@ -144,7 +147,8 @@ def _divided(
     if missing.shape[1] <= average.numel():  # late
         return [(torch.inf, average)]
     jacobian = (missing[:, :1] - missing[:, 1:]) / size
-    relaxed = average + robust_solution(jacobian, missing[:, :1]).reshape(average.shape)
+    late = partial(getattr, seen.budget, "late")
+    relaxed = average + robust_solution(jacobian, missing[:, :1], late).reshape(average.shape)
     # from its solution, and from others, exchanges as long as they come closer
     starts = [relaxed, *torch.rand(width - 1, *average.shape, generator=seen.budget.generator).to(average)]
     found: dict[tuple[float, ...], tuple[float, Tensor]] = {}

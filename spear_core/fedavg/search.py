@@ -25,7 +25,7 @@ from spear_core.fedavg.kinks import replayed_residuals
 from spear_core.fedavg.order import find_schedule
 from spear_core.fedavg.training import Client, LocalTraining
 from spear_core.halfspace.search import pool_with
-from spear_core.search import Budget, Method, State, Step, Target
+from spear_core.search import Budget, Method, State, Step, Target, stopped_late
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Reconstruction
 from spear_core.spear.uniqueness import weigh
@@ -34,7 +34,12 @@ from spear_core.tolerances import replay_residual, rounding_residual
 
 REACH = 4.0  # times the expected error of the samples; a z so near to its kink may lie on either side
 ATTEMPTS = 6  # searches from other random starts, while the replay does not give the update
-LAST_REPLAY = 4.0  # seconds for the order of minibatches and the kinks, after an interruption
+LAST_REPLAY = (
+    4.0,
+    0.3,
+)  # seconds for the order of minibatches and the kinks, after Ctrl-C and past a time limit
+
+TURNED = "the labels fit weights after − before: taken with the other sign"
 
 
 def fedavg(training: LocalTraining) -> Method:
@@ -71,14 +76,15 @@ def search(training: LocalTraining, target: Target, before: State, budget: Budge
     # an incomplete batch is shown all the same, as a guess
     if state.certificate is None:
         state = replace(state, pool=fullest)
-    yield from conclude(training, target, state, budget)
+    late = stopped_late(budget, b - state.proven, f"{state.samples_drawn:,} random starts")
+    yield from conclude(training, target, state.noted(*late), budget)
 
 
 def conclude(training: LocalTraining, target: Target, state: State, budget: Budget) -> Iterator[State]:
     """The state with its best batch, or that of its directions, judged by the client played again."""
     if len(state.pool) and state.certificate is None:
-        late = replace(budget, deadline=time.monotonic() + LAST_REPLAY)
-        yield _replayed(training, target, state, late)
+        last = replace(budget, deadline=time.monotonic() + LAST_REPLAY[budget.late])
+        yield _replayed(training, target, state, last)
     else:
         yield replace(state, step=Step.CERTIFICATE)
 
@@ -89,6 +95,8 @@ def _replayed(training: LocalTraining, target: Target, state: State, budget: Bud
     found = reconstruct(target.forward, state.pool.directions)
     certificate = simulated(target, found, training, budget)
     state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
+    if not torch.equal(certificate.output_grads, found.output_grads) and TURNED not in state.notes:
+        state = state.noted(TURNED)
     return state.timed("replay", began)
 
 
@@ -115,9 +123,12 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         return certificate
     # what the client saw, in which order, and on which side of its kinks
     inputs = found.coefficients * client.scale
-    labels = client.labels(inputs, found.output_grads)
+    output_grads, cosines = found.output_grads, client.label_cosines(inputs, found.output_grads)
+    if cosines.amax(dim=0).mean() < -cosines.amin(dim=0).mean():  # after − before
+        client, output_grads, cosines = client.turned(), -output_grads, -cosines
+    labels = cosines.argmax(dim=0)
     schedule = find_schedule(
-        client, training, inputs, labels, found.output_grads, budget, thorough=bool(unique.all())
+        client, training, inputs, labels, output_grads, budget, thorough=bool(unique.all())
     )
     size = found.inputs.abs().max() / found.inputs.square().mean().sqrt()
     reach = REACH * float(certificate.expected_error.max() * size)
@@ -126,7 +137,13 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         client, inputs, labels, schedule, limit=limit, reach=reach, deadline=deadline
     )
     others = max(later, default=torch.inf)
-    return replace(certificate, gradient_residual=first, replay_residual=others, labels=labels)
+    return replace(
+        certificate,
+        output_grads=output_grads,
+        gradient_residual=first,
+        replay_residual=others,
+        labels=labels,
+    )
 
 
 def _better(before: State, tried: State) -> State:

@@ -9,9 +9,10 @@ Inputs are c in the basis V, one a row; a schedule, shape (…, T, b), is the we
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,15 +61,17 @@ def local_training(steps: int | None, lr: float | None, batch_size: int | None) 
         InputError: naming the option, what it must be and what it is.
     """
     for name, count in (("local_steps", steps), ("local_batch_size", batch_size)):
-        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+        if count is not None and (
+            not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1
+        ):
             raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
     if steps is None:
         if lr is not None or batch_size is not None:
             raise InputError("local_steps must be given with lr and local_batch_size, got None")
         return None
-    if not isinstance(lr, int | float) or isinstance(lr, bool) or not 0 < lr < float("inf"):
+    if not isinstance(lr, int | float | np.number) or isinstance(lr, bool) or not 0 < lr < float("inf"):
         raise InputError(f"lr must be a positive number where local_steps is given, got {lr!r}")
-    return LocalTraining(steps, lr, batch_size)
+    return LocalTraining(int(steps), float(lr), None if batch_size is None else int(batch_size))
 
 
 @dataclass(frozen=True)
@@ -97,10 +100,17 @@ class Client:
         """W₁ V, W₂, W₃ … before training."""
         return [layer.weight for layer in self.layers]
 
-    def labels(self, inputs: Tensor, output_grads: Tensor) -> Tensor:
-        """The class whose back-propagated error matches each sample's η Σ_t ∂L/∂z of the first layer best, (b,)."""
+    def label_cosines(self, inputs: Tensor, output_grads: Tensor) -> Tensor:
+        """How well each class's error, sent back, matches a sample's η Σ_t ∂L/∂z of the first layer, (classes, b)."""
         played = forward(self.layers, inputs @ self.layers[0].weight.T + self.layers[0].bias)
-        return label_cosines(played, output_grads).argmax(dim=0)
+        return label_cosines(played, output_grads)
+
+    def turned(self) -> "Client":
+        """The client that sent the update with the other sign."""
+        opposite = (
+            {name: -getattr(one, name) for name in ("weight_grad", "bias_grad")} for one in self.layers
+        )
+        return replace(self, layers=tuple(replace(one, **grads) for one, grads in zip(self.layers, opposite)))
 
     def train(
         self,

@@ -35,6 +35,7 @@ from spear_core.spear.completion import completed, expected_corners
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Forward, Pool
+from spear_core.spear.sampling import FEW_DRAWS, expected_draws
 from spear_core.spear.search import conclude, pool_of
 from spear_core.spear.zeros import zeros_of
 
@@ -54,6 +55,7 @@ READOUT_PATIENCE = 3  # rounds without a find after which the output layer is no
 FEWEST_WALKERS = 16
 RETRIES = 3  # times that directions are dropped which turn out to disagree with the rest
 STARTS_PER_SAMPLE = 200  # default budget
+HOPELESS = 40  # of these, after which a batch that sampling finds in no time is left to it, if none was found
 
 
 def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
@@ -78,7 +80,9 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     missing = low_rank.batch_size - len(state.pool)
     if 0 < missing <= LAST and not budget.late:
         corners = round(CORNERS * expected_corners(missing, len(low_rank.factor)))
-        pool = completed(state.pool, target.forward, corners, generator=budget.generator)
+        pool = completed(
+            state.pool, target.forward, corners, generator=budget.generator, deadline=budget.deadline
+        )
         state = replace(state, pool=pool).timed("halfspace", began)
         yield state
     missing = low_rank.batch_size - len(state.pool)
@@ -143,6 +147,8 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
         if idle == READOUT_PATIENCE:
             V = None
         stuck = missing <= LAST and idle >= LAST_PATIENCE
+        hopeless = budget.max_samples is None and missing == b and starts >= HOPELESS * b
+        stuck |= hopeless and expected_draws(b) < FEW_DRAWS
         if missing == 0 or starts >= limit or budget.late or stuck:
             return
 

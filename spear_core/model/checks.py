@@ -11,6 +11,9 @@ from spear_core.problem import LinearLayer
 from spear_core.tolerances import precision
 
 BIAS_ROUNDING = 32.0  # rounding errors of the weight gradient's largest entry; below, a bias gradient is none
+SPANNED = 1e-4  # relative; singular values below may be those of rounding
+MULTIPLES = 32  # of the smallest number; a median below has lost its digits
+SMALLEST = tuple(2.0**power for power in (-149, -133, -24))  # of float32, bfloat16 and float16
 LARGEST = 1e140  # its square, a million times, is below the largest float64
 
 
@@ -94,20 +97,46 @@ def check_magnitude(largest: float, name: str) -> None:
         )
 
 
-def check_gradient(layer: LinearLayer) -> None:
-    """Refuse a gradient that is all zero, or whose bias part is, to rounding."""
+def check_gradient(layer: LinearLayer, normalised: bool | None = None) -> None:
+    """Refuse a gradient that is all zero, or whose bias part is, to rounding.
+
+    `normalised` says whether a BatchNorm follows the layer; None where that is not known.
+    """
     of_layer = f" of layer {layer.name!r}" if layer.name else ""
     largest, bias = (float(largest_entry(grad)) for grad in (layer.weight_grad, layer.bias_grad))
     check_magnitude(largest, f"the weight gradient{of_layer}")
     if largest == 0:
         raise MissingGradient(f"the weight gradient{of_layer} must not be all zero: no samples reached it")
-    # the error of a sum of b numbers that cancel, each about as large as an entry of G
-    if bias <= BIAS_ROUNDING * precision(layer.weight_grad.dtype) * largest:
+    # the error of a sum of b numbers that cancel, each about as large as an entry of G, unless inputs are huge
+    if bias <= BIAS_ROUNDING * precision(layer.weight_grad.dtype) * largest and not _is_spanned(layer):
+        reason = "the errors of all samples cancel (balanced labels on weights that are zero?)"
+        subtracted = "BatchNorm in train mode right after the layer? It subtracts the mean of the batch"
+        if normalised is not False:
+            reason = subtracted if normalised else f"{subtracted}; or {reason}"
+        if is_underflow(layer.weight_grad):
+            reason = "underflow: entries are at the smallest number there is; multiply the loss by a factor"
         raise InputError(
             f"the bias gradient{of_layer} must not be zero, got {bias:.1e} beside {largest:.1e}: "
-            "bias gradient is zero: BatchNorm in train mode right after the layer? It subtracts the mean "
-            "of the batch, and with it goes the scale of every sample"
+            f"bias gradient is zero: {reason}, and with it goes the scale of every sample"
         )
+
+
+def is_underflow(G: Tensor) -> bool:
+    """Whether entries are small multiples of the smallest number of single or half precision, most of them."""
+    size = G.abs()[G != 0]
+    smallest = float(size.min())
+    return smallest in SMALLEST and float(size.median()) <= MULTIPLES * smallest
+
+
+def _is_spanned(layer: LinearLayer) -> bool:
+    """Whether the bias gradient lies among the columns of the weight gradient, as rounding would not."""
+    G, g = (
+        grad.to(torch.float64) / largest_entry(layer.weight_grad)
+        for grad in (layer.weight_grad, layer.bias_grad)
+    )
+    values, vectors = torch.linalg.eigh(G @ G.T)
+    U = vectors[:, values > SPANNED**2 * values[-1]]
+    return 2 * U.shape[1] < len(g) and bool((g - U @ (U.T @ g)).norm() < g.norm() / 2)
 
 
 def largest_entry(tensor: Tensor) -> Tensor:

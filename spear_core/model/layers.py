@@ -16,6 +16,9 @@ from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, check_present, choose, names, read
 from spear_core.problem import LinearLayer, Problem
 
+_EVAL = (
+    "; the BatchNorm after it has one, which counts in eval mode: call model.eval() if the client had it so"
+)
 RESHAPES = ("Flatten", "flatten", "view", "reshape", "Identity")  # calls that leave an input as it was
 
 
@@ -68,11 +71,12 @@ def _chain(reading: Reading, call: LinearCall) -> tuple[list[LinearLayer], bool,
             if not layers:
                 raise UnknownLayer(
                     f"layer {call.name!r} must have a bias, got bias=False: it sets the samples' scale"
+                    + (_EVAL if _is_normalised(reading, following) else "")
                 )
             notes.append(f"the chain ends before layer {call.name!r}, which has no bias")
             break
         if not layers:
-            check_gradient(layer)
+            check_gradient(layer, _is_normalised(reading, following))
             notes += _attacked_notes(reading, call, following)
         layers.append(layer)
         # only a layer whose gradient is all its own continues the chain: no other use, nothing missing
@@ -138,8 +142,7 @@ def _shift_gradient(reading: Reading, affine: Affine | None) -> Tensor | None:
 
 def _attacked_notes(reading: Reading, call: LinearCall, following: Following) -> list[str]:
     """What a reader should know of what follows the attacked layer; no BatchNorm that is in train mode only here."""
-    stopped = following.stopped
-    normalised = stopped is not None and following.activation is None and _normalises_batch(reading, stopped)
+    stopped, normalised = following.stopped, _is_normalised(reading, following) and following.before is None
     if stopped is not None and normalised and reading.gradient(call.bias) is not None:
         raise InputError(
             f"{label(stopped, reading.traced.root)} after layer {call.name!r} must be in eval mode, as it was at the "
@@ -153,6 +156,12 @@ def _attacked_notes(reading: Reading, call: LinearCall, following: Following) ->
             f"{following.masked} in train mode after layer {call.name!r}: its mask adds zeros that lower λ"
         )
     return notes
+
+
+def _is_normalised(reading: Reading, following: Following) -> bool:
+    """Whether a BatchNorm follows: folded in, or in train mode, where it ends what can be followed."""
+    stopped = following.stopped if following.activation is None else None
+    return following.before is not None or (stopped is not None and _normalises_batch(reading, stopped))
 
 
 def _normalises_batch(reading: Reading, node: fx.Node) -> bool:

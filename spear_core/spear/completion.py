@@ -8,6 +8,7 @@ line with m + 1 cells, three a plane: random corners of cells find them. SPEAR d
 of the most expensive draws.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
@@ -39,7 +40,14 @@ class Completion:
     forward: Forward
     corners: int = 0
 
-    def advance(self, pool: Pool, drawn: int, *, generator: torch.Generator | None = None) -> Pool:
+    def advance(
+        self,
+        pool: Pool,
+        drawn: int,
+        *,
+        generator: torch.Generator | None = None,
+        deadline: float = float("inf"),
+    ) -> Pool:
         """The pool with what another turn finds; the same pool while draws, of which there were many, are cheaper."""
         m, b = self.forward.low_rank.factor.shape
         missing = b - int(pool.unique.sum())
@@ -47,7 +55,7 @@ class Completion:
         if missing <= 0 or turn < min(MOST_CORNERS, max(expected_corners(missing, m), self.corners / 8)):
             return pool
         self.corners += turn
-        return completed(pool, self.forward, turn, generator=generator)
+        return completed(pool, self.forward, turn, generator=generator, deadline=deadline)
 
 
 def expected_corners(k: int, m: int) -> float:
@@ -60,7 +68,12 @@ def expected_corners(k: int, m: int) -> float:
 
 
 def completed(
-    pool: Pool, forward: Forward, corners: int, *, generator: torch.Generator | None = None
+    pool: Pool,
+    forward: Forward,
+    corners: int,
+    *,
+    generator: torch.Generator | None = None,
+    deadline: float = float("inf"),
 ) -> Pool:
     """The pool with the directions found around random corners, given those that are known.
 
@@ -69,6 +82,7 @@ def completed(
         forward: the attacked layer in the row space of its gradient.
         corners: how many to try, or a few more; fewer if that makes another direction known.
         generator: CPU generator.
+        deadline: `time.monotonic()` after which no further cell is looked into.
 
     Returns:
         If known and new directions are b independent ones, these only: mixtures of similar samples are settled.
@@ -78,6 +92,8 @@ def completed(
     threshold = default_threshold(low_rank)
     for inactive, units in _inactive_units(known, forward, corners, generator):
         for place in _is_singular(low_rank.factor, inactive).nonzero().flatten():
+            if time.monotonic() > deadline:
+                break
             kernel = null_space(low_rank, inactive[place])
             if kernel.shape[1] != 1:
                 continue
@@ -86,7 +102,7 @@ def completed(
             more = join(kernel, low_rank, confirmed, threshold)
             if int(more.unique.sum()) > len(known) or not unexplained.any():
                 confirmed, pool = more, join(kernel, low_rank, pool, threshold)
-        if int(confirmed.unique.sum()) > len(known):
+        if int(confirmed.unique.sum()) > len(known) or time.monotonic() > deadline:
             break
     return confirmed if len(greedy(confirmed)) == low_rank.batch_size else pool
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 CHUNK_BYTES = 2**20  # of one chunk of inverses: it stays in cache; ten times more is several times slower
+FEW_DRAWS = 1e5  # sampling that is expected to take no more is done within a second
 
 
 def live_rows(factor: Tensor) -> Tensor:

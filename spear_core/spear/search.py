@@ -52,10 +52,12 @@ from spear_core.spear.sampling import chunk_sizes, draw_directions, expected_dra
 from spear_core.spear.selection import greedy, select
 from spear_core.spear.sparsity import filter_directions, join, passes_first_stage
 from spear_core.spear.zeros import default_threshold, null_space
+from spear_core.tolerances import EXPLAINED_FLOOR, precision
 
 PATIENCE = 64  # times the expected number of draws, after which the search gives up
-LAST_SWAPS = 2.0  # seconds for the last selection, past a time limit that has passed
+LAST_SWAPS = (2.0, 0.3)  # seconds for the last selection, after an interruption and past a time limit
 MINIMUM_DRAWS = 2**22  # below that many draws the search never gives up: they take a second or two
+NOISY_DRAWS = 2**18  # the same of a gradient so noisy that no find could be proven
 EXCHANGE = 2**16  # draws between two exchanges of processes: they take a few milliseconds
 
 
@@ -72,7 +74,8 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         certificate of the best batch, proven or not, and the reason for stopping if it is not.
     """
     low_rank, generator, b = target.low_rank, budget.generator, target.low_rank.batch_size
-    limit = budget.max_samples or max(MINIMUM_DRAWS, int(PATIENCE * expected_draws(b)))
+    least = NOISY_DRAWS if low_rank.noise > EXPLAINED_FLOOR * precision(torch.float32) else MINIMUM_DRAWS
+    limit = budget.max_samples or max(least, int(PATIENCE * expected_draws(b)))
     state, space = _beginning(target, before)
     rows = _live_rows(low_rank.factor @ space)
     drawn, settled_at, completion = 0, limit, Completion(target.forward)
@@ -86,8 +89,10 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         candidates = candidates @ space.T.to(candidates.dtype)
         drawn += size
         tau = default_threshold(low_rank)
-        sampled = filter_directions(candidates, low_rank, state.pool, threshold=tau, generator=generator)
-        pool = completion.advance(sampled, drawn, generator=generator)
+        sampled = filter_directions(
+            candidates, low_rank, state.pool, threshold=tau, generator=generator, deadline=budget.deadline
+        )
+        pool = completion.advance(sampled, drawn, generator=generator, deadline=budget.deadline)
         grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or len(pool) > len(sampled)
         state = replace(state, step=Step.SAMPLING, pool=pool, samples_drawn=state.samples_drawn + size)
         state = state.timed(Step.SAMPLING, began)
@@ -145,10 +150,11 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
     Args:
         target: the attacked layer and what follows it.
         state: any state, for example the last one before an interruption.
-        budget: only its generator counts; the last selection has `LAST_SWAPS` seconds.
+        budget: the last selection has `LAST_SWAPS` seconds, fewer if its deadline has passed.
     """
     if len(state.pool) and not state.certified:
-        yield from selected(target, state, replace(budget, deadline=time.monotonic() + LAST_SWAPS))
+        deadline = time.monotonic() + LAST_SWAPS[budget.late]
+        yield from selected(target, state, replace(budget, deadline=deadline))
     else:
         yield replace(state, step=Step.CERTIFICATE)
 

@@ -5,8 +5,10 @@ direction has only the b − 1 zeros that it was made to have. Candidates are te
 survivors see the rest (two-stage filter), and those are fitted: the direction that is zero on *all* its zeros.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -60,11 +62,13 @@ def filter_directions(
     *,
     threshold: float,
     generator: torch.Generator | None = None,
+    deadline: float = float("inf"),
 ) -> Pool:
     """Stage two: what passed the first stage meets all rows, is fitted, and joins the pool if it is new.
 
     Candidates are the survivors of stage one as rows, shape (k, b), of any float dtype; `threshold` is τ, the least
-    share of zeros in L q. New directions stand behind the old ones.
+    share of zeros in L q. New directions stand behind the old ones. After the deadline, in `time.monotonic()`, what is
+    left of the candidates is let go.
     """
     if not len(candidates):  # as of most chunks, once b is ten or so
         return pool
@@ -79,9 +83,12 @@ def filter_directions(
         # fewer zeros than that share a kernel with nothing: they were made by the draw
         mixed = found.pick(~found.unique & (found.rows.sum(dim=0) >= b - 1 + SPARE_ROWS))
         spaces = explored_spaces(low_rank, mixed, explored, generator=generator)
-        inside = torch.cat([found.directions[:, :0], *spaces], dim=1)
+        in_time = takewhile(lambda _: time.monotonic() < deadline, spaces)
+        inside = torch.cat([found.directions[:, :0], *in_time], dim=1)
         pool = join(inside, low_rank, pool, threshold) if inside.shape[1] else pool
         pool = replace(pool, explored=tuple(explored))
+        if time.monotonic() > deadline:
+            break
     return pool
 
 

@@ -1,7 +1,9 @@
 """The command line: the whole story, exact by default, without loading what it does not need."""
 
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -52,6 +54,53 @@ def test_a_search_that_finds_nothing_leaves_grey_tiles(tmp_path, capsys):
 def test_bad_input_is_named_and_gives_status_2(tmp_path, capsys):
     assert main(["-b", "0", "-o", str(tmp_path / "none.png")]) == 2
     assert "batch_size must be at least 1, got 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--threads", "0"], "--threads must be at least 1, got 0"),
+        (["--device", "toaster"], "--device must be one that is here, got toaster"),
+        (["--device", "cuda:99"], "--device must be one that is here, got cuda:99"),
+        (["--output", "story.xyz"], "--output must be the name of a picture"),
+        (["--output", "."], "--output must be the name of a picture"),
+        (["--output", "{file}/story.png"], "must be a folder"),
+        (["--data", "wine"], "data must be pictures, got table rows"),
+        (["--seed", str(2**70)], "verflow"),
+        (["--depth", "0"], "depth"),
+        (["--size", "0"], "size"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_the_search(tmp_path, capsys, monkeypatch, arguments, message):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("spear_core.attack.invert.invert", lambda *_, **__: pytest.fail("searched"))
+    arguments = [argument.replace("{file}", str(tmp_path / "file")) for argument in arguments]
+    assert main(["-b", "3", "-o", str(tmp_path / "none.png"), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_request_to_end_is_an_interruption(tmp_path):
+    """Sent in the middle of a search that would take hours: the best so far is written, flagged."""
+    arguments = ["-b", "40", "--method", "sampling", "--size", "16", "-o", str(tmp_path / "story.png")]
+    command = [sys.executable, "-m", "spear_core", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while "draws" not in process.stderr.read(40):  # of the progress bar
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "interrupted" in told and "0 of 40 exact" in told
+    assert (tmp_path / "story.png").exists()
+
+
+def test_an_interruption_before_the_search_has_nothing_to_show(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spear_core.client.data.load", interrupted)
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["-o", str(tmp_path / "story.png")]) == 130
+    assert "interrupted before there was a result" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.slow

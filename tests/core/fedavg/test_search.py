@@ -1,5 +1,6 @@
 """Updates of several local steps: inverted exactly, proven by the simulated client, and never wrongly certified."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -15,6 +16,7 @@ from spear_core.fedavg.candidates import sparse
 from spear_core.fedavg.error import ROOM, update_error
 from spear_core.fedavg.kinks import replayed_residuals
 from spear_core.fedavg.order import find_schedule
+from spear_core.fedavg.robust import robust_solution
 from spear_core.fedavg.training import Client, LocalTraining
 from spear_core.halfspace.confirm import fit
 from spear_core.model.layers import read_problem
@@ -67,6 +69,18 @@ def test_an_update_leaves_buffers_alone_and_takes_any_loss():
     assert not torch.equal(sent["3.weight"], one["3.weight"])
 
 
+def test_a_seed_is_no_generator():
+    model, inputs, labels = private(b=2, width=20)
+    for call in (
+        lambda: client.update(model, inputs, labels, steps=2, lr=0.1, batch_size=1, generator=3),
+        lambda: client.noised(dict(model.named_parameters()), 0.1, generator=3),
+        lambda: data.load("photos", 2, generator=3),
+        lambda: fully_connected(3, 4, generator=3),
+    ):
+        with pytest.raises(InputError, match=r"generator must be a torch.Generator or None, got int"):
+            call()
+
+
 def test_shuffled_epochs_hold_every_sample_once():
     batches = client.minibatches(5, 2, seeded())
     for _ in range(3):
@@ -101,6 +115,40 @@ def test_an_update_is_inverted_exactly(lr, steps, minibatch):
     assert found.certified
     assert found.labels is not None
     assert torch.equal(found.labels[score.order], labels)
+
+
+@pytest.mark.parametrize("minibatch", [None, 2])
+def test_after_minus_before_comes_back_with_its_labels_and_a_word(minibatch):
+    model, inputs, labels = private(seed=3)
+    options = {"local_steps": np.int64(5), "lr": np.float64(0.05), "local_batch_size": minibatch}
+    sent = client.update(model, inputs, labels, steps=5, lr=0.05, batch_size=minibatch)
+    found = spear_core.invert(model, {name: -change for name, change in sent.items()}, **options)
+    score = metrics.compare(found.inputs, inputs)
+    assert found.certified and score.exact.all() and torch.equal(found.labels[score.order], labels)
+    assert found.notes == (search.TURNED,)
+    assert spear_core.invert(model, sent, **options).notes == ()
+
+
+def test_after_the_deadline_no_further_look_is_taken(monkeypatch):
+    """Of the searches for minibatches and for outliers, which take minutes where nothing explains the update."""
+    model, inputs, labels = private(b=6)
+    sent = client.update(model, inputs, labels, steps=9, lr=0.05, batch_size=2, generator=seeded())
+    target = target_of(read_problem(model, sent), split(sent["0.weight"], 6, even=True))
+    training = LocalTraining(9, 0.05, 2)
+    simulated, trained = Client.of(target, training), []
+    monkeypatch.setattr(Client, "train", lambda *_: trained.append(1))
+    late = Budget(deadline=0.0)
+    schedule = find_schedule(simulated, training, inputs, labels, torch.zeros(6, 150), late)
+    assert schedule.shape == (9, 6) and not trained
+    A, y = torch.randn(30, 3, generator=seeded()), torch.randn(30, 1, generator=seeded(1))
+    assert torch.equal(robust_solution(A, y, lambda: True), torch.linalg.lstsq(A, y).solution)
+
+
+def test_a_time_limit_is_named():
+    model, inputs, labels = private(seed=3)
+    sent = client.update(model, inputs, labels, steps=5, lr=0.1)
+    found = spear_core.invert(model, sent, local_steps=5, lr=0.1, time_limit=0)
+    assert any("stopped at the time limit" in note for note in found.notes) and not found.certified
 
 
 def test_float32_updates_come_back_beyond_what_a_pixel_can_show():
@@ -293,8 +341,11 @@ def test_an_update_without_zeros_is_refused():
     model = nn.Sequential(nn.Linear(8, 20), nn.Tanh(), nn.Linear(20, 3))
     inputs, labels = torch.randn(3, 8, generator=seeded()), torch.tensor([0, 1, 2])
     sent = client.update(model, inputs, labels, steps=2, lr=0.1)
-    with pytest.raises(InputError, match="zeros of ReLU"):
+    with pytest.raises(
+        InputError, match=r"local_steps must be 1 or None on layer '0': .*zeros of ReLU, and tanh"
+    ) as e:
         spear_core.invert(model, sent, local_steps=2, lr=0.1)
+    assert "halfspace" not in str(e.value)
 
 
 def test_clipping_is_per_example_and_noise_is_of_the_stated_size():

@@ -6,7 +6,7 @@ import torch
 from spear_core import client
 from spear_core.errors import InputError, InputTypeError, MissingGradient
 from spear_core.model.checks import check_layer, check_one_device
-from tests.core.zoo import batch, mlp
+from tests.core.zoo import batch, mlp, seeded
 
 MODEL = mlp()
 GRADIENTS = client.gradients(MODEL, *batch())
@@ -83,9 +83,18 @@ def with_entries(value, count):
             "bias gradient is zero: BatchNorm in train mode",
         ),
         (
-            changed("bias_grad", lambda g: g * 1e-15),
+            changed("bias_grad", lambda g: 1e-16 * torch.randn(g.shape, generator=seeded(), dtype=g.dtype)),
             InputError,
-            "bias gradient is zero: BatchNorm in train mode",
+            r"bias gradient is zero: BatchNorm in train mode right after .*; or the errors of all samples cancel",
+        ),
+        (
+            LAYER
+            | {
+                "weight_grad": 2.0**-149 * torch.randint(9, (40, 12), generator=seeded()).float(),
+                "bias_grad": torch.zeros(40),
+            },
+            InputError,
+            "underflow",
         ),
     ],
 )
@@ -102,3 +111,12 @@ def test_tensors_on_two_devices_are_refused(monkeypatch):
 
     with pytest.raises(InputError, match="one device, got weight_grad on cpu, bias on cuda:0"):
         check_one_device({"weight_grad": layer.weight_grad, "bias": Elsewhere()})
+
+
+@pytest.mark.parametrize("scale", [1e6, 1e9])
+def test_a_bias_gradient_that_is_small_beside_huge_inputs_is_none_the_less_one(scale):
+    x, y = batch(dtype=torch.float32)
+    model = mlp(dtype=torch.float32)
+    sent = client.gradients(model, scale * x, y)
+    layer = check_layer(sent["0.weight"], sent["0.bias"], model[0].weight, model[0].bias)
+    assert float(layer.bias_grad.abs().max()) < 1e-4 * float(layer.weight_grad.abs().max())

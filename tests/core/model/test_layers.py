@@ -385,10 +385,10 @@ GRADIENTS = client.gradients(mlp(), *batch())
         ),
         (
             mlp(),
-            GRADIENTS | {"0.bias": GRADIENTS["0.bias"] * 1e-16},
+            GRADIENTS | {"0.bias": torch.zeros_like(GRADIENTS["0.bias"])},
             None,
             InputError,
-            "bias gradient is zero: BatchNorm in train mode",
+            r"bias gradient is zero: the errors of all samples cancel \(balanced labels",
         ),
         (
             mlp(),
@@ -418,6 +418,13 @@ def test_an_unused_first_layer_is_skipped_with_a_note():
     model = randomise(Forward(forward))
     problem = read_problem(model, client.gradients(model, *batch()))
     assert problem.attacked.name == "second" and "no gradient reached layer 'first'" in problem.notes[0]
+
+
+def test_a_layer_without_bias_before_a_batch_norm_in_train_mode_is_told_of_eval():
+    model = BatchNormMLP().train()
+    sent = client.gradients(model, *batch(dtype=torch.float32))
+    with pytest.raises(UnknownLayer, match=r"must have a bias, got bias=False.*call model.eval\(\)"):
+        read_problem(model, sent)
 
 
 def test_batch_norm_in_train_mode_is_named_either_way():

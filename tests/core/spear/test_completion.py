@@ -83,3 +83,11 @@ def test_samples_too_active_to_be_drawn_are_recovered(seed, dtype):
     found = spear_core.invert(case.model, case.gradients, method="sampling", generator=seeded(seed))
     assert found.certified
     assert found.samples_drawn < 2**22
+
+
+def test_after_the_deadline_no_cell_is_looked_into(monkeypatch):
+    """Alike samples leave null vectors in very many cells, each of which takes a fit."""
+    case = gaussian(4)
+    pool = pool_without(case, 2)
+    monkeypatch.setattr("spear_core.spear.completion.null_space", lambda *_: pytest.fail("looked"))
+    assert completed(pool, case.target.forward, 2**14, generator=seeded(), deadline=0.0) is pool
