@@ -31,7 +31,7 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[S
         if state.step is not Step.CERTIFICATE:
             *_, state = method.conclude(aim, state, budget)
         best = max(state, best, key=worth).noted("interrupted")  # an earlier method may have proven more
-    if plan.count.note and not best.certified:
+    if plan.count.note and not best.solved:
         best = best.noted(plan.count.note)
     if best is not state:
         yield best

@@ -171,6 +171,21 @@ def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
     return (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
 
 
+def errors_by_gradient(passed: Pass, output_grads: Tensor) -> OutputErrors | None:
+    """δ and labels of samples that are not the whole batch, from their own ∂L/∂z, shape (k, m).
+
+    Named are those for which cross-entropy, with one factor for all, sends ∂L/∂z back. None of too many classes.
+    """
+    if passed.output.shape[1] > FEW_CLASSES:
+        return None
+    labels = labels_by_gradient(passed, output_grads)
+    errors = label_errors(passed.output, labels)
+    *_, grads = passed.back(errors)
+    factor = _factors(grads, output_grads).median()
+    named = (factor * grads - output_grads).norm(dim=1) <= WEIGHT_MATCH * output_grads.norm(dim=1)
+    return OutputErrors(factor * errors, labels, named, torch.zeros_like(named))
+
+
 def label_cosines(passed: Pass, output_grads: Tensor) -> Tensor:
     """Cosines of ∂L/∂z and what cross-entropy sends back through each sample's slopes, for each label: (classes, b)."""
     softmax, cosines = passed.output.softmax(dim=1), []

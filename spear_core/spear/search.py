@@ -96,7 +96,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
             for better in selected(target, state, budget):
                 state = better
                 yield state
-            if state.certified:
+            if state.solved:
                 return
             if bool(pool.unique[list(state.chosen)].all()):
                 # b unique directions are all there are; a little longer, in case one is a stray
@@ -147,7 +147,7 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         state: any state, for example the last one before an interruption.
         budget: only its generator counts; the last selection has `LAST_SWAPS` seconds.
     """
-    if len(state.pool) and not state.certified:
+    if len(state.pool) and not state.solved:
         yield from selected(target, state, replace(budget, deadline=time.monotonic() + LAST_SWAPS))
     else:
         yield replace(state, step=Step.CERTIFICATE)
