@@ -1,6 +1,6 @@
 """The one loop that runs searches: until a batch is certified, the plan or the time is spent, or Ctrl-C."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 
 from spear_core.attack.distributed import Team, shared
@@ -8,7 +8,7 @@ from spear_core.attack.plan import Plan
 from spear_core.search import Budget, State, Step, Target
 
 
-def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[State]:
+def run(plan: Plan, target: Target, before: State, budget: Budget) -> Generator[State, None, State]:
     """Run the searches of a plan from step 1 on; what one leaves, the next one finishes. The last state is the result.
 
     An interruption (Ctrl-C) while a search is at work ends it: the method that was running makes the best of what it
@@ -35,6 +35,7 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[S
         best = best.noted(plan.count.note)
     if best is not state:
         yield best
+    return best
 
 
 def worth(state: State) -> tuple[int, float]:

@@ -171,6 +171,14 @@ def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
     return (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
 
 
+def cross_entropy_misses(passed: Pass) -> float:
+    """By how much cross-entropy with its likeliest labels misses the output layer's gradients, relative."""
+    sent = _Sent.of(passed.layers[-1], passed.activations[-1])
+    fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
+    errors = (label_errors(passed.output, labels) for labels in _likeliest(fitted))
+    return min(sent.misses(sent.factor(e) * e) for e in errors)
+
+
 def errors_by_gradient(passed: Pass, output_grads: Tensor) -> OutputErrors | None:
     """δ and labels of samples that are not the whole batch, from their own ∂L/∂z, shape (k, m).
 

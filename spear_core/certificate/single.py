@@ -77,9 +77,10 @@ def rescaled(target: Target, factor: float) -> Target:
     """The same gradients, but for all bias gradients, which are larger by a factor."""
     layers = (replace(layer, bias_grad=factor * layer.bias_grad) for layer in target.problem.layers)
     problem = replace(target.problem, layers=tuple(layers))
-    return Target(
-        problem, target.low_rank, target.batch_size, target.splits.behind(problem), target.later, target.told
-    )
+    splits = target.splits.behind(problem)
+    other = replace(target, problem=problem, splits=splits)
+    other.once("forward", lambda: target.forward)  # of the same weights
+    return other
 
 
 def _crowd(passed: Pass, found: Reconstruction, close: float) -> Tensor:
