@@ -43,6 +43,8 @@ class OutputErrors:
         named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
             is fitted, and back-propagation says nothing that the gradients do not.
         plural: which rows may stand for several samples of one label, shape (b,).
+        explained: where δ has the direction of cross-entropy, or is that of copies with labels of their own, shape (b,).
+        single: where it also has the weight of one sample, shape (b,).
         uneven: whether cross-entropy explains each sample with a factor of its own only.
         copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
     """
@@ -51,6 +53,8 @@ class OutputErrors:
     labels: Tensor | None
     named: Tensor
     plural: Tensor
+    explained: Tensor
+    single: Tensor
     uneven: bool = False
     copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
 

@@ -4,8 +4,9 @@ Samples that activate the same units in every layer, and whose output errors δ_
 as often as there are of them: in every layer, in any precision. So the proof of a row is not yet that of a sample. It is
 
 - where b is given and a gradient has that rank: of b terms d_i x_iᵀ none is a sum of two;
-- or where the loss is cross-entropy (three classes at least) and gives every row the weight of one sample. δ has more
-  entries than cross-entropy has unknowns then, so collinear errors of unlike samples would be a coincidence.
+- or where the loss is cross-entropy (three classes at least). δ has more entries than cross-entropy has unknowns then,
+  so collinear errors of unlike samples would be a coincidence; and alike samples, where rounding hides how far apart they
+  are, give a row the weight of several.
 
 Rounding hides how far alike samples lie apart: distances enter G squared where one row stands for all of them, and to
 the fourth power where two do. What is closer than that is not called one sample without b.
@@ -48,9 +49,11 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
         return nobody
     noise = max(target.low_rank.noise, precision(layers[0].weight_grad.dtype) / 16)
     sizes = loss.values.abs().topk(3, dim=1).values
-    told = loss.named & (sizes[:, 2] > SATURATED * noise * sizes[:, 0])
-    hides = k == 1 and noise**0.5 > ALLOWED_ERROR
-    return nobody if hides else told & ~_crowd(passed, found, CLOSE * noise**0.25)
+    clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
+    told = loss.explained
+    if noise**0.5 > ALLOWED_ERROR:  # samples of one label that rounding does not tell apart would show by their weight
+        told = loss.single & (k > 1)
+    return told & clear & ~_crowd(passed, found, CLOSE * noise**0.25)
 
 
 def scale_confirmed(target: Target, found: Reconstruction, played: Replay | None, limit: float) -> bool:

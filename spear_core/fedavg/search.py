@@ -19,7 +19,8 @@ from functools import partial
 import torch
 
 from spear_core.certificate.backprop import forward, label_errors
-from spear_core.certificate.record import Certificate, OutputErrors
+from spear_core.certificate.output_errors import explained
+from spear_core.certificate.record import Certificate
 from spear_core.certificate.single import single_rows
 from spear_core.fedavg.directions import rounds
 from spear_core.fedavg.error import update_error
@@ -130,8 +131,7 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
     others = max(later, default=torch.inf)
     # the client averages: what it sends of a sample has the weight of one
     output = forward(problem.layers, found.preactivations).output
-    named = torch.ones_like(unique)
-    loss = OutputErrors(label_errors(output, labels), labels, named, ~named)
+    loss = explained(label_errors(output, labels), labels)
     return replace(
         certificate,
         gradient_residual=first,

@@ -21,8 +21,8 @@ from tests.core.zoo import seeded
 HONEST = {Part.GRADIENT: True, Part.ZEROS: True, Part.UNIQUE: True, Part.REPLAY: True}
 
 
-def certificate_of(case, Q=None, problem=None):
-    target = target_of(problem or case.problem, case.low_rank)
+def certificate_of(case, Q=None, problem=None, told=False):
+    target = replace(target_of(problem or case.problem, case.low_rank), told=told)
     found = reconstruct(target.forward, case.directions(target.low_rank) if Q is None else Q)
     return certify(target, found, generator=seeded()), found
 
@@ -44,7 +44,7 @@ def same_pattern(b=4, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("kind", [gaussian, photos])
 def test_the_truth_passes_every_part(kind, b, dtype):
     case = kind(b, 200, dtype=dtype)
-    certificate, _ = certificate_of(case)
+    certificate, _ = certificate_of(case, told=b == 1)
     assert certificate.parts == HONEST
     assert bool(certificate.certified_rows.all())
     assert certificate.complete
@@ -54,9 +54,12 @@ def test_the_truth_passes_every_part(kind, b, dtype):
 
 def test_one_layer_alone_is_certified_without_replay(device):
     case = gaussian(4, device=device)
-    certificate, _ = certificate_of(case, problem=Problem(case.problem.layers[:1]))
+    problem = Problem(case.problem.layers[:1])
+    certificate, _ = certificate_of(case, problem=problem, told=True)
     assert certificate.parts == HONEST | {Part.REPLAY: None}
     assert bool(certificate.certified_rows.all())
+    untold, _ = certificate_of(case, problem=problem)
+    assert bool(untold.proven_rows.all()) and not bool(untold.certified_rows.any())
     assert certificate.labels is None
 
 
