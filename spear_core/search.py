@@ -80,19 +80,25 @@ class State:
 
     @property
     def proven(self) -> int:
-        """How many samples are proven exact."""
-        return 0 if self.certificate is None else int(self.certificate.certified_rows.sum())
+        """How many rows are proven, see `Certificate.proven_rows`."""
+        return 0 if self.certificate is None else int(self.certificate.proven_rows.sum())
 
     @property
     def proven_coefficients(self) -> Tensor:
-        """c_i of the samples that are proven exact, as rows, shape (k, b)."""
+        """c_i of the rows that are proven, shape (k, b)."""
         if self.reconstruction is None or self.certificate is None:
             return self.low_rank.factor.new_zeros(0, self.low_rank.batch_size)
-        return self.reconstruction.coefficients[self.certificate.certified_rows]
+        return self.reconstruction.coefficients[self.certificate.proven_rows]
+
+    @property
+    def solved(self) -> bool:
+        """Whether all b rows are proven, so that no search would find another batch."""
+        certificate = self.certificate
+        return certificate is not None and certificate.complete and bool(certificate.proven_rows.all())
 
     @property
     def certified(self) -> bool:
-        """Whether all b samples are proven exact."""
+        """Whether all b rows are certified, each as one sample."""
         certificate = self.certificate
         return certificate is not None and certificate.complete and bool(certificate.certified_rows.all())
 
@@ -118,6 +124,12 @@ class Splits:
     _known: dict[tuple[int, int | None], LowRank] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def behind(self, problem: Problem) -> "Splits":
+        """The same splits for a problem of the same weight gradients."""
+        same = Splits(problem)
+        object.__setattr__(same, "_known", self._known)
+        return same
 
     def of(self, place: int, batch_size: int | None = None, *, expected: int = FIRST_RANK) -> LowRank:
         """The split of one layer's weight gradient.
@@ -167,6 +179,7 @@ class Target:
         batch_size: b; by default the rank of the split.
         splits: of the layers behind.
         later: whom to ask about the layers behind; None where there are none.
+        told: whether the caller gave b, and a gradient has that rank: every sample is one of its b terms then.
     """
 
     problem: Problem
@@ -174,6 +187,7 @@ class Target:
     batch_size: int = 0
     splits: Splits = field(default=cast(Splits, None), repr=False)
     later: Later | None = None
+    told: bool = False
     _made: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -78,6 +78,12 @@ def count_samples(
     return Count(rank, told)
 
 
+def ranks(low_rank: LowRank, splits: Splits, expected: int) -> tuple[int | None, ...]:
+    """What the gradients of the first two layers say b is, whatever the caller said."""
+    first = numerical_rank(low_rank.singular_values, splits.problem.attacked.weight_grad.dtype)
+    return first, None if first == expected else causes.batch_by_next_layer(splits, expected)
+
+
 def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None) -> None:
     """Refuse a gradient whose rank does not tell a batch; `batch_size` is b, if the caller gave it.
 

@@ -112,7 +112,7 @@ def _search(method: Method, team: Team, target: Target, before: State, budget: B
                 if ends or _count(method, together) == target.batch_size:
                     same = replace(budget, generator=torch.Generator().manual_seed(team.seed))
                     *_, last = method.conclude(target, together, same)
-                    finished = ends or last.certified or method.finds_samples
+                    finished = ends or last.solved or method.finds_samples
                     yield last
                 if finished:
                     return
@@ -138,7 +138,7 @@ def _finds(method: Method, state: State) -> Tensor:
     if method.finds_samples:
         found = state.reconstruction
         return torch.zeros(0, state.low_rank.batch_size) if found is None else found.coefficients
-    return state.pool.directions[:, list(state.chosen if state.certified else greedy(state.pool))].T
+    return state.pool.directions[:, list(state.chosen if state.solved else greedy(state.pool))].T
 
 
 def _count(method: Method, state: State) -> int:

@@ -1,6 +1,6 @@
 """The one loop that runs searches: until a batch is certified, the plan or the time is spent, or Ctrl-C."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 
 from spear_core.attack.distributed import Team, shared
@@ -9,7 +9,7 @@ from spear_core.attack.suspects import suspects
 from spear_core.search import Budget, State, Step, Target
 
 
-def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[State]:
+def run(plan: Plan, target: Target, before: State, budget: Budget) -> Generator[State, None, State]:
     """Run the searches of a plan from step 1 on; what one leaves, the next one finishes. The last state is the result.
 
     An interruption (Ctrl-C) while a search is at work ends it: the method that was running makes the best of what it
@@ -32,10 +32,11 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Iterator[S
         if state.step is not Step.CERTIFICATE:
             *_, state = method.conclude(aim, state, budget)
         best = max(state, best, key=worth).noted("interrupted")  # an earlier method may have proven more
-    if not best.certified and (notes := [*filter(None, [plan.count.note]), *suspects(target, best)]):
+    if not best.solved and (notes := [*filter(None, [plan.count.note]), *suspects(target, best)]):
         best = best.noted(*notes)
     if best is not state:
         yield best
+    return best
 
 
 def worth(state: State) -> tuple[int, float]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spear_core.certificate.record import Claim
 from spear_core.problem import Problem
 from spear_core.search import State
 
@@ -22,7 +23,9 @@ class Inversion:
             batch with two; None where the loss is not a classification's.
         batch_size: b, what the gradient's rank says.
         certified: whether all b samples are certified.
-        certified_rows: which rows are proven exact (to rounding), shape (k,).
+        certified_rows: which rows are proven to be one sample each, exact to rounding, shape (k,).
+        claims: what is proven of each row, length k: one sample; or a sample, or a weighted mean of several that no
+            gradient of this kind tells apart; or nothing. docs/certificate.md states the theorem.
         sparsity_match: λ, the share of (sample, unit) pairs with [∂L/∂z = 0] = [z ≤ 0]; NaN without ReLU.
             A certified batch may fall short of 1 by entries that are too small by chance to tell from zero.
         gradient_residual: relative distance of the recovered batch's gradient from the observed one.
@@ -44,10 +47,13 @@ class Inversion:
     seconds: dict[str, float]
     method: str
     notes: tuple[str, ...] = ()
+    claims: tuple[Claim, ...] = ()
 
     def _lines(self) -> list[tuple[str, str]]:
         count, rows = int(self.certified_rows.sum()), len(self.certified_rows)
+        means = self.claims.count(Claim.MEAN)
         state = "certified exact" if count == rows > 0 else f"{count} certified exact, {rows - count} not"
+        state += f"; {means} exact as samples or means" if means else ""
         labels = "not identified" if self.labels is None else str(self.labels.tolist())
         counted = "draws and starts" if "sampling" in self.method else "starts"
         if self.method == "sampling":
@@ -101,8 +107,8 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
     found, certificate = state.reconstruction, state.certificate
     if found is None or certificate is None:
         return nothing
-    missing, proven = b - len(found.coefficients), certificate.certified_rows
-    guesses = "; the others are guesses" if not proven.all() else ""
+    missing = b - len(found.coefficients)
+    guesses = "; the others are guesses" if not certificate.proven_rows.all() else ""
     if missing:
         notes = (*notes, f"{missing} of {b} samples are missing{guesses}")
     return replace(
@@ -110,7 +116,8 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
         inputs=found.inputs.to(like.dtype),
         output_grads=certificate.output_grads.to(like.dtype),
         labels=certificate.labels,
-        certified_rows=proven,
+        certified_rows=certificate.certified_rows,
+        claims=certificate.claims,
         sparsity_match=found.sparsity_match,
         gradient_residual=certificate.gradient_residual,
         notes=(*notes, *certificate.notes),

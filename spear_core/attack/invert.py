@@ -18,6 +18,7 @@ from spear_core.attack.inversion import Inversion, as_inversion
 from spear_core.attack.options import check_options
 from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
+from spear_core.attack.scale import other_scale
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
 from spear_core.model.reading import read
@@ -139,7 +140,12 @@ def states(
     budget = Budget(generator or torch.Generator().manual_seed(0), max_samples, deadline)
     target, state, plan = prepared(problem, method, batch_size, training, budget)
     yield state
-    yield from run(plan, target, state, budget)
+    last = yield from run(plan, target, state, budget)
+    if training is None and not budget.late and (other := other_scale(target, last)):
+        rescaled, note = other
+        target, state, plan = prepared(rescaled, method, batch_size, training, budget)
+        again = yield from run(plan, target, state, budget)
+        yield again.noted(note) if again.solved else last
 
 
 def _drained(problem: Problem, time_limit: float | None, progress: Progress, **options: Any) -> Inversion:

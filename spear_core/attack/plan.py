@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from spear_core.attack.causes import clipped_apart
-from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank
+from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank, ranks
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
 from spear_core.consistency import noisy
@@ -40,7 +40,7 @@ class Plan:
     def is_settled(self, state: State, best: State) -> bool:
         """Whether no further method would do better than the last state of a search, or the best one of all."""
         certificate = state.certificate
-        if state.certified or (certificate is not None and certificate.reproduces):
+        if state.solved or (certificate is not None and certificate.reproduces):
             return True
         # all samples are there and agree with the forward pass, although a later layer objects
         whole = certificate is not None and certificate.complete
@@ -77,7 +77,8 @@ def prepared(
     )
     count = count_samples(low_rank, splits, method, batch_size)
     later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
-    target = Target(problem, low_rank, count.batch_size, splits, later)
+    told = batch_size is not None and batch_size in ranks(low_rank, splits, batch_size)
+    target = Target(problem, low_rank, count.batch_size, splits, later, told)
     state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)
     return target, state, _plan(target, method, batch_size, training, count)
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.record import Certificate, Replay
+from spear_core.certificate.single import scale_confirmed, single_rows
 from spear_core.search import State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual
@@ -86,6 +87,8 @@ def certify(
         agreeing_rows=None if agreement is None else agreement.all(dim=1),
         unique_rows=unique,
         independent_rows=independent,
+        single_rows=single_rows(target, found, played.loss if played else None),
+        scale_confirmed=scale_confirmed(target, found, played, limit),
     )
     if played is None:
         return certificate
@@ -109,32 +112,30 @@ def _told_apart(
     judged: bool,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Part (c) for each row: whether it is unique, whether it is proven on its own, and its expected error."""
+    """Part (c) for each row: whether it is unique, whether it is proven on its own, and its expected error.
+
+    One proof must do, with its own error: that of all directions, by their zeros or by back-propagation, which holds
+    for a complete batch; or that of one row, by the next layer. Where there is none, the error is infinite.
+    """
     low_rank, k = target.low_rank, len(found.coefficients)
-    zeros = None
-    if found.agreement is not None and not judged:
-        zeros = zeros_of(low_rank, found.directions)
-    error = expected_error(low_rank, found, zeros)
-    unique = torch.ones(k, dtype=torch.bool, device=found.coefficients.device)
-    if zeros is not None:
-        unique = weigh(low_rank, found.directions, generator=generator).firm
+    nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
+    nothing = torch.full_like(nobody, torch.inf, dtype=torch.float64)
+    if judged and k:
+        error = torch.maximum(expected_error(low_rank, found, None), _own_error(target, found, generator))
+        return ~nobody, ~nobody, error
+    unique, error = nobody, nothing
+    if found.agreement is not None:
+        unique, sines = weigh(low_rank, found.directions, generator=generator).firm, None
         if played is not None and not unique[played.loss.named].all():
-            unique = unique | (played.only() & played.loss.named)
-    independent = torch.zeros_like(unique)
-    whole = bool(unique.all()) and k == target.batch_size and found.separated
-    if k and target.later is not None and not whole:
-        independent, own_error = target.later.witness(target, found.coefficients, generator)
-        own_error = own_error / found.inputs.abs().max()
-        # where its zeros do not pin a sample down, or not sharply, the next layer may; what the next layer
-        # alone has found is as sharp as that layer makes it
-        if zeros is None or not found.separated:
-            error = own_error
-        else:
-            error = torch.where(independent, torch.minimum(own_error, error), error)
-        unique = unique & independent if zeros is None else unique | independent
-    elif k and judged:
-        error = torch.maximum(error, _own_error(target, found, generator))
-    return unique, independent, error
+            sines = torch.where(unique | ~played.loss.named, 0.0, played.only())
+            unique = unique | (sines > 0)
+        if k == target.batch_size and found.separated and bool(unique.all()):
+            return unique, nobody, expected_error(low_rank, found, zeros_of(low_rank, found.directions), sines)
+    if not k or target.later is None:
+        return unique, nobody, error
+    independent, own_error = target.later.witness(target, found.coefficients, generator)
+    own_error = own_error / found.inputs.abs().max()
+    return unique | independent, independent, torch.where(independent, own_error, nothing)
 
 
 def _limit(target: Target) -> float:
@@ -182,13 +183,16 @@ def _replay_residual(played: Replay, found: Reconstruction, limit: float) -> flo
     return max(played.residual, float(error.max()))
 
 
-def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | None) -> Tensor:
-    """What rounding may have done to each row, relative to the inputs' largest entry, shape (k,).
+def expected_error(
+    low_rank: LowRank, found: Reconstruction, zeros: Tensor | None, sines: Tensor | None = None
+) -> Tensor:
+    """What rounding may have done to each row of a complete batch, relative to the inputs' largest entry, shape (k,).
 
     x_i = c_i R with c_i the i-th row of Q⁻¹, so the error of R comes in times ‖c_i‖; and errors δQ of the
     directions move Xᵀ by −Q⁻¹ δQ Xᵀ. δq_k is the rounding of q_k's zeros, in each singular direction v of their rows
     over its singular value: what c_i · v = 0 hides from sample i may be as blurred as it likes. `zeros` says which
-    entries of L Q̄ are zero, shape (m, k), where the directions come from zeros.
+    entries of L Q̄ are zero, shape (m, k), where the directions come from zeros. Where back-propagation holds q_k
+    instead, `sines` says how firmly, shape (k,), elsewhere 0.
     """
     if not len(found.coefficients):
         return found.lengths
@@ -198,10 +202,14 @@ def expected_error(low_rank: LowRank, found: Reconstruction, zeros: Tensor | Non
         return from_rows
     tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin
     rounding = torch.where(zeros, tolerance, 0.0).norm(dim=0) * found.lengths
+    by_zeros = torch.ones_like(zeros[0]) if sines is None else sines == 0
     blurred, tiny = torch.zeros_like(found.lengths), torch.finfo(torch.float64).tiny
-    for gram, size in zip(masked_grams(low_rank.factor, zeros), rounding, strict=True):
+    for gram, size in zip(masked_grams(low_rank.factor, zeros[:, by_zeros]), rounding[by_zeros], strict=True):
         values, vectors = torch.linalg.eigh(gram)  # the first is q_k itself
         blurred += size**2 * (
             (found.coefficients @ vectors[:, 1:]).square() / values[1:].clamp_min(tiny)
         ).sum(dim=1)
+    if sines is not None and not bool(by_zeros.all()):
+        apart = (tolerance.norm(dim=0) * found.lengths)[~by_zeros] / sines[~by_zeros]
+        blurred += apart.square().sum() * found.coefficients.square().sum(dim=1)
     return from_rows + blurred.sqrt()

@@ -38,7 +38,7 @@ def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErr
     sent = _Sent.of(layer, passed.activations[-1])
     fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
     nobody = torch.zeros(len(output), dtype=torch.bool, device=output.device)
-    untold = OutputErrors(fitted, None, nobody, nobody)
+    untold = OutputErrors(fitted, None, nobody, nobody, nobody, nobody)
     if fitted.shape[1] < 2:  # a single output has no classes
         return untold
     rounding = precision(layer.weight_grad.dtype)
@@ -54,7 +54,7 @@ def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErr
             errors = label_errors(output, labels)
             errors = errors * sent.factor(errors)
             if sent.misses(errors) <= LOSS_ROUNDING * rounding:
-                return OutputErrors(errors, labels, ~nobody, nobody)
+                return explained(errors, labels)
         most = _most(output, fitted, sent)
         if most is not None and sent.misses(most.values) < min(allowed, COPIES_PAY * least):
             return most
@@ -103,8 +103,7 @@ def _alike(output: Tensor, fitted: Tensor, rounding: float) -> OutputErrors | No
         errors = (basis @ factors).reshape(fitted.shape)
         distance = float((errors - fitted).norm() / fitted.norm())
         if distance < (SMOOTHING_PAYS * least if smoothed else least):
-            nobody = torch.zeros_like(labels, dtype=torch.bool)
-            least, best = distance, OutputErrors(errors, labels, ~nobody, nobody)
+            least, best = distance, explained(errors, labels)
         if SMOOTHING_PAYS * least < rounding:  # no other comes closer
             break
     return best
@@ -125,9 +124,17 @@ def _weighted(output: Tensor, fitted: Tensor) -> OutputErrors | None:
         if same_sign and bool(((errors - fitted).norm(dim=1) < LABEL_MATCH * fitted.norm(dim=1)).all()):
             weights = factors / factors[factors.abs().argmin()]
             times = weights.round()
-            plural = (times >= 2) & ((weights - times).abs() <= WEIGHT_MATCH * times)
-            return OutputErrors(errors, labels, torch.zeros_like(plural), plural, uneven=True)
+            whole = (weights - times).abs() <= WEIGHT_MATCH * times
+            plural, nobody = (times >= 2) & whole, torch.zeros_like(whole)
+            single = (times == 1) & whole.all()  # clipped one by one, nobody weighs a whole number of others
+            return OutputErrors(errors, labels, nobody, plural, ~nobody, single, uneven=True)
     return None
+
+
+def explained(errors: Tensor, labels: Tensor) -> OutputErrors:
+    """Errors that cross-entropy explains with one factor for the whole batch."""
+    everyone = torch.ones_like(labels, dtype=torch.bool)
+    return OutputErrors(errors, labels, everyone, ~everyone, everyone, everyone)
 
 
 def _most(output: Tensor, fitted: Tensor, sent: _Sent) -> OutputErrors | None:
@@ -146,7 +153,8 @@ def _most(output: Tensor, fitted: Tensor, sent: _Sent) -> OutputErrors | None:
             copies = {row: classes for row, classes in told.items() if classes}
             plural = odd.clone()  # unless each copy has a label of its own
             plural[[row for row, classes in copies.items() if len(set(classes)) == len(classes)]] = False
-            return OutputErrors(errors, labels.masked_fill(odd, -1), ~odd, plural, copies=copies)
+            labels = labels.masked_fill(odd, -1)
+            return OutputErrors(errors, labels, ~odd, plural, ~plural, ~plural, copies=copies)
     return None
 
 
@@ -169,6 +177,29 @@ def _likeliest(fitted: Tensor) -> Iterator[Tensor]:
 def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
     """By which each row of δ comes nearest to the fitted one."""
     return (errors * fitted).sum(dim=1) / errors.square().sum(dim=1)
+
+
+def cross_entropy_misses(passed: Pass) -> float:
+    """By how much cross-entropy with its likeliest labels misses the output layer's gradients, relative."""
+    sent = _Sent.of(passed.layers[-1], passed.activations[-1])
+    fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
+    errors = (label_errors(passed.output, labels) for labels in _likeliest(fitted))
+    return min(sent.misses(sent.factor(e) * e) for e in errors)
+
+
+def errors_by_gradient(passed: Pass, output_grads: Tensor) -> OutputErrors | None:
+    """δ and labels of samples that are not the whole batch, from their own ∂L/∂z, shape (k, m).
+
+    Named are those for which cross-entropy, with one factor for all, sends ∂L/∂z back. None of too many classes.
+    """
+    if passed.output.shape[1] > FEW_CLASSES:
+        return None
+    labels = labels_by_gradient(passed, output_grads)
+    errors = label_errors(passed.output, labels)
+    *_, grads = passed.back(errors)
+    factor = _factors(grads, output_grads).median()
+    named = (factor * grads - output_grads).norm(dim=1) <= WEIGHT_MATCH * output_grads.norm(dim=1)
+    return OutputErrors(factor * errors, labels, named, torch.zeros_like(named), named, named)
 
 
 def label_cosines(passed: Pass, output_grads: Tensor) -> Tensor:

@@ -1,9 +1,8 @@
 """What a certificate says, and how far. The records alone: how they come about is in `certify` and `replay`.
 
 A complete batch has four parts, each of which a wrong one would fail (`Part`). And rounding must not have been
-amplified beyond what "exact" allows: near-duplicates can be found and still be blurred. A row that weighs as much as
-several stands for copies, or for samples that float32 cannot tell from copies and between which it lies: it is not
-certified.
+amplified beyond what "exact" allows: near-duplicates can be found and still be blurred. What is proven then of a row is
+one of two things (`Claim`), and only the stronger one is called certified. docs/certificate.md has the theorem.
 """
 
 from collections.abc import Callable
@@ -25,6 +24,14 @@ class Part(StrEnum):
     REPLAY = "client replayed"
 
 
+class Claim(StrEnum):
+    """What is proven of a row."""
+
+    SAMPLE = "one sample"
+    MEAN = "a sample, or a weighted mean of several that no gradient of this kind tells apart"
+    NOTHING = "nothing"
+
+
 @dataclass(frozen=True)
 class OutputErrors:
     """The errors that enter back-propagation, δ_i = ∂L/∂(output of sample i), and what they tell.
@@ -36,6 +43,8 @@ class OutputErrors:
         named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
             is fitted, and back-propagation says nothing that the gradients do not.
         plural: which rows may stand for several samples of one label, shape (b,).
+        explained: where δ has the direction of cross-entropy, or is that of copies with labels of their own, shape (b,).
+        single: where it also has the weight of one sample, shape (b,).
         uneven: whether cross-entropy explains each sample with a factor of its own only.
         copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
     """
@@ -44,6 +53,8 @@ class OutputErrors:
     labels: Tensor | None
     named: Tensor
     plural: Tensor
+    explained: Tensor
+    single: Tensor
     uneven: bool = False
     copies: dict[int, tuple[int, ...]] = field(default_factory=dict)
 
@@ -57,8 +68,9 @@ class Replay:
         output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
         residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
             after the attacked one.
-        only: asks which directions are the only ones that back-propagation through their activation patterns
-            allows, shape (b,); dear, so it is only asked where zeros do not tell.
+        only: asks how firmly back-propagation through its activation patterns holds each direction, as the sine of the
+            angle to the next one that they allow, 0 where that proves nothing, shape (b,); dear, so it is only asked
+            where zeros do not tell.
     """
 
     loss: OutputErrors
@@ -81,6 +93,8 @@ class Certificate:
             nothing.
         unique_rows: whether nothing but this sample fits its equations, shape (k,); None where that was not asked.
         independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
+        single_rows: whether a row, if it is proven, is one sample and no mean of several, shape (k,).
+        scale_confirmed: whether a later layer or the loss would object to another scale of the inputs.
         replay_residual: relative; None where the client could not be replayed.
         labels: class of each sample, −1 where no single one explains it, or None; as `uneven` and `copies` in
             `OutputErrors`.
@@ -95,6 +109,8 @@ class Certificate:
     agreeing_rows: Tensor | None = None
     unique_rows: Tensor | None = None
     independent_rows: Tensor | None = None
+    single_rows: Tensor | None = None
+    scale_confirmed: bool = True
     replay_residual: float | None = None
     labels: Tensor | None = None
     plural_rows: Tensor | None = None
@@ -129,13 +145,25 @@ class Certificate:
 
     @property
     def certified_rows(self) -> Tensor:
-        """Which rows are proven, shape (k,).
+        """Which rows are proven to be one sample each, shape (k,)."""
+        single = torch.zeros_like(self.sharp_rows) if self.single_rows is None else self.single_rows
+        return self.proven_rows & single
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        """What is proven of each row."""
+        which = self.proven_rows.to(torch.int64) + self.certified_rows
+        return tuple((Claim.NOTHING, Claim.MEAN, Claim.SAMPLE)[i] for i in which.tolist())
+
+    @property
+    def proven_rows(self) -> Tensor:
+        """Which rows are a sample, or a mean that no gradient tells from one, shape (k,).
 
         Rows of a complete batch share one matrix Q, so one wrong direction voids all. Of an incomplete one, or where
         some directions are not unique, those count that are proven on their own.
         """
         nobody = torch.zeros_like(self.sharp_rows)
-        if self.unique_rows is None:
+        if self.unique_rows is None or not self.scale_confirmed:
             return nobody
         own = nobody if self.independent_rows is None else self.independent_rows
         alone = own & self.unique_rows & self.sharp_rows
@@ -148,8 +176,14 @@ class Certificate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What failed of a complete batch, what its samples weigh, and which are in it several times, in words."""
+        means = sum(claim is Claim.MEAN for claim in self.claims)
+        said = (
+            f"{means} of {len(self.sharp_rows)} rows may each be a weighted mean of several samples, which no gradient "
+            "of this kind tells apart; a batch_size that is known, and equals the rank, would prove more",
+        )
+        said = said if means else ()
         if not self.complete or self.unique_rows is None:
-            return ()
+            return said
         k = len(self.expected_error)
         disagree = 0 if self.agreeing_rows is None else int((~self.agreeing_rows).sum())
         reasons = {
@@ -160,8 +194,8 @@ class Certificate:
             "too similar to others to tell apart by their zeros",
             Part.REPLAY: f"replaying the client misses the other layers by {self.replay_residual or 0:.1e}",
         }
-        notes = [reasons[part] for part, holds in self.parts.items() if holds is False]
-        if blurred := int((~self.sharp_rows).sum()):
+        notes = [*said, *(reasons[part] for part, holds in self.parts.items() if holds is False)]
+        if blurred := int((self.unique_rows & ~self.sharp_rows).sum()):
             notes.append(f"rounding or noise is amplified beyond exactness in {blurred} of {k} samples")
         if plural := 0 if self.plural_rows is None else int(self.plural_rows.sum()):
             notes.append(
@@ -172,6 +206,11 @@ class Certificate:
             notes.append(
                 "samples weigh differently: one may be in the batch several times, which inputs cannot tell "
                 "from gradients that were clipped one by one"
+            )
+        if not self.scale_confirmed:
+            notes.append(
+                "the scale of the inputs rests on the bias gradient alone, which no later layer and no known loss "
+                "confirms: exact if weight and bias gradients carry the same factor"
             )
         notes += [
             f"sample {row} is in the batch {len(labels)} times, with labels {', '.join(map(str, labels))}"

@@ -40,18 +40,18 @@ def replay(target: Target, preactivations: Tensor, output_grads: Tensor | None =
 
 
 def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
-    """Which directions are the only ones that back-propagation through their activation patterns allows, shape (k,).
+    """How firmly back-propagation through its activation patterns holds each direction: a sine, shape (k,).
 
     Whatever the loss, ∂L/∂z = A δ with A from the patterns of all layers and δ the error of the output: m − b
     equations, A δ ∈ span L, for as many unknowns as there are outputs. The second smallest angle between span A and
-    span L tells whether they leave a second direction; of samples that share all patterns they do. Zeros alone
-    tell a direction only while b < m/2.
+    span L tells whether they leave a second direction; of samples that share all patterns they do. Its sine is given
+    where it does, and the smallest angle is none; elsewhere 0. Zeros alone tell a direction only while b < m/2.
     """
     layers, L = passed.layers, low_rank.factor
     m, b = L.shape
     k, outputs = passed.output.shape
     if m - b < outputs + SPARE_EQUATIONS or not all(layer.has_relu for layer in layers[:-1]):
-        return torch.zeros(k, dtype=torch.bool, device=L.device)
+        return L.new_zeros(k)
     errors = torch.eye(outputs, dtype=L.dtype, device=L.device)[:, None].expand(-1, k, -1)
     *_, grads = passed.back(errors)
     grads = grads.permute(1, 2, 0)  # for each sample A, shape (m, outputs)
@@ -63,7 +63,8 @@ def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
     lower = torch.linalg.cholesky_ex(whole)[0]
     turned = torch.linalg.solve_triangular(lower, outside.mT, upper=False)
     sines = torch.linalg.eigvalsh(turned @ turned.mT).clamp_min(0).sqrt()
-    return (sines[:, 0] < OTHER_ANGLE * sines[:, 1]) & (sines[:, 1] > OTHER_ANGLE)
+    alone = (sines[:, 0] < OTHER_ANGLE * sines[:, 1]) & (sines[:, 1] > OTHER_ANGLE)
+    return torch.where(alone, sines[:, 1], 0.0)
 
 
 def _sent(passed: Pass, errors: Tensor) -> tuple[float, Tensor]:

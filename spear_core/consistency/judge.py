@@ -56,4 +56,6 @@ def exclusion(relation: Relation, z: Tensor, weak: Tensor, step: float) -> tuple
     change = moved / (step * length)
     speed = change.norm(dim=0)
     feigned = relation.expected_misfit(relation.changes(weak), change)
-    return relation.misfit(change) * speed, feigned * speed
+    # two points so close together are told apart to so many digits only
+    difference = ARITHMETIC / abs(step)
+    return relation.misfit(change) * speed, feigned * speed + difference

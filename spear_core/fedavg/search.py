@@ -18,7 +18,10 @@ from functools import partial
 
 import torch
 
+from spear_core.certificate.backprop import forward, label_errors
+from spear_core.certificate.output_errors import explained
 from spear_core.certificate.record import Certificate
+from spear_core.certificate.single import single_rows
 from spear_core.fedavg.directions import rounds
 from spear_core.fedavg.error import update_error
 from spear_core.fedavg.kinks import replayed_residuals
@@ -137,12 +140,16 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         client, inputs, labels, schedule, limit=limit, reach=reach, deadline=deadline
     )
     others = max(later, default=torch.inf)
+    # the client averages: what it sends of a sample has the weight of one
+    output = forward(problem.layers, found.preactivations).output
+    loss = explained(label_errors(output, labels), labels)
     return replace(
         certificate,
         output_grads=output_grads,
         gradient_residual=first,
         replay_residual=others,
         labels=labels,
+        single_rows=single_rows(target, found, loss),
     )
 
 

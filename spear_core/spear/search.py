@@ -101,7 +101,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
             for better in selected(target, state, budget):
                 state = better
                 yield state
-            if state.certified:
+            if state.solved:
                 return
             if bool(pool.unique[list(state.chosen)].all()):
                 # b unique directions are all there are; a little longer, in case one is a stray
@@ -152,7 +152,7 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         state: any state, for example the last one before an interruption.
         budget: the last selection has `LAST_SWAPS` seconds, fewer if its deadline has passed.
     """
-    if len(state.pool) and not state.certified:
+    if len(state.pool) and not state.solved:
         deadline = time.monotonic() + LAST_SWAPS[budget.late]
         yield from selected(target, state, replace(budget, deadline=deadline))
     else:

@@ -68,7 +68,7 @@ def _noisy() -> Case:
 
 def _layer() -> Case:
     case = _plain(4)
-    return Case(case.model, case.sent, layer_only=True)
+    return Case(case.model, case.sent, {"batch_size": 4}, layer_only=True)
 
 
 CASES = {

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from spear_core import client
 from spear_core.attack.diagnose import diagnose
 from spear_core.attack.invert import invert, invert_layer
+from spear_core.certificate.record import Claim
 from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.study.metrics import compare
 from tests.core.zoo import HIDDEN, B, BatchNormMLP, N, ResidualMLP, SmallCNN, batch, mlp, randomise, seeded
@@ -78,7 +79,9 @@ def test_disguises_in_any_combination(disguise, form, container, prefix, without
         "list": lambda: list(named.values()),
         "generator": lambda: (grad for grad in named.values()),
     }[container]()
-    inversion = invert(MODEL, given_gradients, max_samples=DRAWS)
+    # where the output layer cannot be replayed, only b says that no row is a mean of several samples
+    b = B if without is not None else None
+    inversion = invert(MODEL, given_gradients, max_samples=DRAWS, batch_size=b)
     # one layer as narrow as this gives the batch away, but cannot prove it
     order = assert_exact(inversion, certified=without != "2.weight")
     assert inversion.labels is None or torch.equal(inversion.labels[order], Y)
@@ -98,7 +101,20 @@ def test_disguises_in_any_combination(disguise, form, container, prefix, without
     ids=["sum", "label smoothing", "soft labels", "regression", "two heads"],
 )
 def test_any_loss(loss):
-    assert_exact(invert(MODEL, client.gradients(MODEL, X, Y, loss=loss), max_samples=DRAWS))
+    sent = client.gradients(MODEL, X, Y, loss=loss)
+    assert_exact(invert(MODEL, sent, max_samples=DRAWS, batch_size=B))
+    unknown = invert(MODEL, sent, max_samples=DRAWS)
+    assert_exact(unknown, certified=False)
+    assert Claim.NOTHING not in unknown.claims
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss], ids=["squared", "absolute"])
+def test_a_loss_that_is_not_known_leaves_the_second_claim_until_b_is_given(loss):
+    target = torch.rand(B, 5, dtype=X.dtype, generator=seeded(3))
+    sent = client.gradients(MODEL, X, target, loss=loss)
+    inversion = invert(MODEL, sent, max_samples=DRAWS)
+    assert inversion.claims == (Claim.MEAN,) * B and not bool(inversion.certified_rows.any())
+    assert_exact(invert(MODEL, sent, max_samples=DRAWS, batch_size=B))
 
 
 def step(model, inputs, labels, steps=1, lr=0.1, **options):

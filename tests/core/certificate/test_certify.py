@@ -21,8 +21,8 @@ from tests.core.zoo import seeded
 HONEST = {Part.GRADIENT: True, Part.ZEROS: True, Part.UNIQUE: True, Part.REPLAY: True}
 
 
-def certificate_of(case, Q=None, problem=None):
-    target = target_of(problem or case.problem, case.low_rank)
+def certificate_of(case, Q=None, problem=None, told=False):
+    target = replace(target_of(problem or case.problem, case.low_rank), told=told)
     found = reconstruct(target.forward, case.directions(target.low_rank) if Q is None else Q)
     return certify(target, found, generator=seeded()), found
 
@@ -44,7 +44,7 @@ def same_pattern(b=4, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("kind", [gaussian, photos])
 def test_the_truth_passes_every_part(kind, b, dtype):
     case = kind(b, 200, dtype=dtype)
-    certificate, _ = certificate_of(case)
+    certificate, _ = certificate_of(case, told=b == 1)
     assert certificate.parts == HONEST
     assert bool(certificate.certified_rows.all())
     assert certificate.complete
@@ -54,9 +54,12 @@ def test_the_truth_passes_every_part(kind, b, dtype):
 
 def test_one_layer_alone_is_certified_without_replay(device):
     case = gaussian(4, device=device)
-    certificate, _ = certificate_of(case, problem=Problem(case.problem.layers[:1]))
+    problem = Problem(case.problem.layers[:1])
+    certificate, _ = certificate_of(case, problem=problem, told=True)
     assert certificate.parts == HONEST | {Part.REPLAY: None}
     assert bool(certificate.certified_rows.all())
+    untold, _ = certificate_of(case, problem=problem)
+    assert bool(untold.proven_rows.all()) and not bool(untold.certified_rows.any())
     assert certificate.labels is None
 
 
@@ -68,7 +71,7 @@ def test_a_bias_gradient_of_other_samples_fails_a():
     )
     certificate, _ = certificate_of(case, problem=problem)
     assert certificate.parts[Part.GRADIENT] is False
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
     assert any("gives a gradient that is off by" in note for note in certificate.notes)
 
 
@@ -82,7 +85,7 @@ def test_weights_of_another_model_fail_b(size):
     certificate, found = certificate_of(case, problem=problem)
     assert found.sparsity_match < 1
     assert certificate.parts[Part.ZEROS] is False
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
     assert any("λ < 1" in note for note in certificate.notes)
 
 
@@ -92,7 +95,7 @@ def test_one_wrong_direction_voids_all_rows():
     Q[:, 0] = Q[:, 0] + Q[:, 1]
     certificate, _ = certificate_of(case, Q / Q.norm(dim=0))
     assert certificate.parts[Part.ZEROS] is False
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
 
 
 # ---------------------------------------------------------------- (c)
@@ -110,7 +113,7 @@ def test_samples_of_one_pattern_fail_c_alone(seed, mixing):
     assert (wrong > 1e-3) == (mixing > 0)
     assert certificate.parts == {Part.GRADIENT: True, Part.ZEROS: True, Part.UNIQUE: False, Part.REPLAY: None}
     assert certificate.unique_rows[:2].tolist() == [False, False]
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
     assert any("samples are not unique" in note for note in certificate.notes)
 
 
@@ -123,7 +126,7 @@ def test_with_the_model_a_mixture_of_one_pattern_is_refused_and_the_truth_may_pa
         assert float(compare(found.inputs, case.inputs).psnr.min()) > 90
     Q[:, 0] = Q[:, 0] + 0.3 * Q[:, 1]
     certificate, _ = certificate_of(case, Q / Q.norm(dim=0))
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
 
 
 # ---------------------------------------------------------------- (d)
@@ -134,7 +137,7 @@ def test_a_gradient_of_another_layer_that_does_not_fit_fails_d(name):
     spoilt[name] = spoilt[name] * 1.01
     certificate, _ = certificate_of(case, problem=replace(case, gradients=spoilt).problem)
     assert certificate.parts == HONEST | {Part.REPLAY: False}
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
     assert any("replaying the client misses" in note for note in certificate.notes)
 
 
@@ -145,7 +148,7 @@ def test_an_incomplete_batch_is_never_certified_as_a_whole():
         case, case.directions(case.low_rank)[:, :3], Problem(case.problem.layers[:1])
     )
     assert not certificate.complete
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
     assert certificate.parts[Part.GRADIENT] is False
 
 
@@ -176,7 +179,7 @@ def test_noise_that_blurs_is_not_called_exact():
     blurred = replace(case, gradients=noisy)
     certificate, found = certificate_of(blurred)
     assert float(compare(found.inputs, case.inputs).psnr.min()) < 90
-    assert not bool(certificate.certified_rows.any())
+    assert not bool(certificate.proven_rows.any())
 
 
 def test_a_mixture_of_two_samples_just_behind_its_last_kink_is_not_certified():

@@ -30,7 +30,7 @@ def test_one_layer_alone_gives_the_batch(b, m, seed, dtype):
     sent = client.gradients(model, batch.inputs, batch.labels)
     known = [p.detach() for p in model[0].parameters()]
     found = spear_core.invert_layer(
-        sent["0.weight"], sent["0.bias"], *known, method="halfspace", time_limit=60
+        sent["0.weight"], sent["0.bias"], *known, method="halfspace", time_limit=60, batch_size=b
     )
     assert found.certified and found.method == "halfspace"
     assert metrics.compare(found.inputs, batch.inputs).psnr.min() >= metrics.EXACT_DB

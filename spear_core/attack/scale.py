@@ -1,0 +1,66 @@
+"""One factor between weight and bias gradients, as a larger learning rate for biases leaves it.
+
+Inputs smaller by that factor reproduce the attacked layer, and no other where biases or a known loss tell the scale. So
+inputs of other scales are played to the later layers, and the factor with which all agree is taken out and named.
+"""
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from spear_core.certificate.backprop import forward
+from spear_core.certificate.output_errors import cross_entropy_misses
+from spear_core.certificate.single import rescaled
+from spear_core.problem import Problem
+from spear_core.search import State, Target
+
+LARGEST, TRIED = 64.0, 73  # factors up to that, and down to its inverse, in so many steps
+NEARLY = 1e-3  # what the later layers may be missed by with the right factor
+PAYS = 0.1  # share of what they are missed by without one
+SIMPLE = ((16, 1e-3), (1000, 1e-6))  # a factor so near to a fraction of such a denominator is that fraction
+
+
+def other_scale(target: Target, state: State) -> tuple[Problem, str] | None:
+    """The problem without the factor that its bias gradients seem to carry, and the note that says so; None without."""
+    found, certificate, layers = state.reconstruction, state.certificate, target.problem.layers
+    whole = found is not None and certificate is not None and certificate.complete and not state.solved
+    if not whole or len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
+        return None
+    assert found is not None
+    factor = _factor(target, found.coefficients)
+    if factor is None:
+        return None
+    note = f"bias gradients are {factor:.6g} times what fits the weight gradients, and were divided by it"
+    return rescaled(target, 1 / factor).problem, note
+
+
+def _factor(target: Target, c: Tensor) -> float | None:
+    """The factor of the bias gradients with which the later layers agree."""
+    # scipy's optimisation takes half a second to import
+    from scipy.optimize import minimize_scalar
+
+    def by_loss(log: float) -> float:
+        t = float(torch.tensor(log).double().exp())
+        other = rescaled(target, 1 / t).problem.layers
+        return cross_entropy_misses(forward(other, target.forward.preactivations(t * c)))
+
+    def by_layers(log: float) -> float:
+        t = float(torch.tensor(log).double().exp())
+        assert target.later is not None
+        played = target.later.replay(rescaled(target, 1 / t), target.forward.preactivations(t * c), None)
+        return torch.inf if played is None else played.residual
+
+    end = float(torch.tensor(LARGEST).log())
+    grid = torch.linspace(-end, end, TRIED, dtype=torch.float64).tolist()
+    step = grid[1] - grid[0]
+    for misses in (by_loss, by_layers):
+        values = [misses(log) for log in grid]
+        place = min(range(TRIED), key=values.__getitem__)
+        around = (grid[place] - step, grid[place] + step)
+        best = minimize_scalar(misses, bounds=around, method="bounded", options={"xatol": 1e-9})
+        if best.fun < min(NEARLY, PAYS * misses(0.0)):
+            factor = float(torch.tensor(best.x).double().exp())
+            fractions = ((float(Fraction(factor).limit_denominator(most)), near) for most, near in SIMPLE)
+            return next((simple for simple, near in fractions if abs(simple / factor - 1) < near), factor)
+    return None

@@ -1,0 +1,97 @@
+"""Is a proven row one sample, or may it be a mean of several?
+
+Samples that activate the same units in every layer, and whose output errors δ_i are collinear, send Σ δ_i x_i / Σ δ_i
+as often as there are of them: in every layer, in any precision. So the proof of a row is not yet that of a sample. It is
+
+- where b is given and a gradient has that rank: of b terms d_i x_iᵀ none is a sum of two;
+- or where the loss is cross-entropy (three classes at least). δ has more entries than cross-entropy has unknowns then,
+  so collinear errors of unlike samples would be a coincidence; and alike samples, where rounding hides how far apart they
+  are, give a row the weight of several.
+
+Rounding hides how far alike samples lie apart: distances enter G squared where one row stands for all of them, and to
+the fourth power where two do. What is closer than that is not called one sample without b.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from spear_core.certificate.backprop import Pass, forward
+from spear_core.certificate.output_errors import errors_by_gradient
+from spear_core.certificate.record import OutputErrors, Replay
+from spear_core.search import Target
+from spear_core.spear.records import Reconstruction
+from spear_core.tolerances import ALLOWED_ERROR, precision
+
+FEWEST_CLASSES = 3
+# of the largest entry of δ, in rounding errors: with only two entries above, all errors of their kind are collinear
+SATURATED = 2.0**10
+CLOSE = 8.0  # times the fourth root of the rounding: rows that may stand for more of their kind
+OTHER_SCALE = 1.01  # to which somebody must object
+
+
+def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None) -> Tensor:
+    """Which rows are one sample each, if they are proven at all, shape (k,).
+
+    The errors of the output are asked of ∂L/∂z, as far as it is known, where there are none of a whole batch.
+    """
+    k, layers = len(found.coefficients), target.problem.layers
+    nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
+    if target.told:
+        return ~nobody
+    if not k or len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
+        return nobody
+    passed = forward(layers, found.preactivations)
+    if loss is None and found.separated:
+        loss = errors_by_gradient(passed, found.output_grads)
+    if loss is None or passed.output.shape[1] < FEWEST_CLASSES + (k == 1):
+        return nobody
+    noise = max(target.low_rank.noise, precision(layers[0].weight_grad.dtype) / 16)
+    sizes = loss.values.abs().topk(3, dim=1).values
+    clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
+    told = loss.explained
+    if noise**0.5 > ALLOWED_ERROR:  # samples of one label that rounding does not tell apart would show by their weight
+        told = loss.single & (k > 1)
+    return told & clear & ~_crowd(passed, found, CLOSE * noise**0.25)
+
+
+def scale_confirmed(target: Target, found: Reconstruction, played: Replay | None, limit: float) -> bool:
+    """Whether a later layer or the loss objects to another scale; True where there is none that could.
+
+    Inputs larger by a factor t, and errors smaller by it, give the same weight gradients where biases are zero, and bias
+    gradients smaller by t: a server that does not know for sure how the two were weighed cannot tell. `limit` is the
+    relative residual up to which a gradient counts as reproduced.
+    """
+    k, c = len(found.coefficients), found.coefficients
+    if target.later is None or not k:
+        return True
+    if played is not None and bool(played.loss.named.all()):
+        if played.loss.values.shape[1] >= FEWEST_CLASSES - (k > 1):
+            return True
+    other = rescaled(target, 1 / OTHER_SCALE)
+    if played is None:
+        return not bool(target.later.witness(other, OTHER_SCALE * c, None)[0].any())
+    replayed = target.later.replay(other, target.forward.preactivations(OTHER_SCALE * c), None)
+    return replayed is None or not replayed.residual <= limit
+
+
+def rescaled(target: Target, factor: float) -> Target:
+    """The same gradients, but for all bias gradients, which are larger by a factor."""
+    layers = (replace(layer, bias_grad=factor * layer.bias_grad) for layer in target.problem.layers)
+    problem = replace(target.problem, layers=tuple(layers))
+    splits = target.splits.behind(problem)
+    other = replace(target, problem=problem, splits=splits)
+    other.once("forward", lambda: target.forward)  # of the same weights
+    return other
+
+
+def _crowd(passed: Pass, found: Reconstruction, close: float) -> Tensor:
+    """Which rows have another one so close, of the same pattern in every layer, shape (k,)."""
+    places = found.coefficients * found.low_rank.singular_values[: found.coefficients.shape[1]]
+    lengths = places.norm(dim=1)
+    near = torch.cdist(places, places) < close * lengths
+    for slopes in passed.slopes:
+        pattern = (slopes != 0).to(torch.float64)
+        near &= torch.cdist(pattern, pattern, p=1) == 0
+    return near.fill_diagonal_(False).any(dim=1)

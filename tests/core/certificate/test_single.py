@@ -1,0 +1,127 @@
+"""Proven rows that are means of several samples, and scales that nobody confirms."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from spear_core import client, invert, invert_layer
+from spear_core.certificate.record import Claim
+from spear_core.client import data
+from spear_core.study.metrics import EXACT_DB, compare
+from tests.core.zoo import seeded
+
+
+def network(*widths, zero_biases=False, dtype=torch.float64, seed=0):
+    """Linear layers of these widths with ReLU between them."""
+    torch.manual_seed(seed)
+    layers = []
+    for n, m in zip(widths, widths[1:]):
+        layers += [nn.Linear(n, m), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1]).to(dtype)
+    for parameter in model.parameters():
+        if zero_biases and parameter.ndim == 1:
+            nn.init.zeros_(parameter)
+    return model
+
+
+def exact_rows(found, truth):
+    """Which rows are a sample."""
+    rows = torch.zeros(len(found.inputs), dtype=torch.bool)
+    score = compare(found.inputs, truth)
+    rows[score.order[score.exact]] = True
+    return rows
+
+
+# ---------------------------------------------------------------- one row, several samples
+def test_collinear_errors_of_one_pattern_are_a_mean_and_said_to_be_one(dtype):
+    x = data.load("wine", 4, standardize=False, generator=seeded(0)).inputs.to(dtype)
+    model = network(13, 16, 1, dtype=dtype)
+    sent = client.gradients(model, x, torch.tensor([[0.0], [1.0], [0.0], [1.0]]).to(dtype), loss=F.mse_loss)
+    found = invert(model, sent)
+    assert found.batch_size < 4  # two of the four activate the same units
+    assert not bool(found.certified_rows.any())
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_two_pictures_with_one_gradient(outputs):
+    """x₁ and x₂, or their mean twice: the same gradient in every layer, to the last digits."""
+    model = network(24, 40, 30, outputs)
+    x = torch.rand(1, 24, dtype=torch.float64, generator=seeded(1))
+    nudge = 1e-2 * torch.randn(1, 24, dtype=torch.float64, generator=seeded(2))
+    pair, mean = torch.cat([x + nudge, x - nudge]), x.repeat(2, 1)
+
+    def loss(output, _):  # linear: all errors of the output are equal
+        return output.sum()
+
+    labels = torch.zeros(2, dtype=torch.int64)
+    one, other = (client.gradients(model, batch, labels, loss=loss) for batch in (pair, mean))
+    assert all(torch.allclose(one[name], other[name], rtol=1e-12, atol=1e-14) for name in one)
+    found = invert(model, one, method="sampling")
+    assert found.claims == (Claim.MEAN,)
+    assert "batch_size" in " ".join(found.notes)
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-2, 3e-2])
+@pytest.mark.parametrize("seed", range(4))
+def test_no_mixture_of_alike_samples_is_certified(eps, seed, dtype):
+    generator = seeded(seed)
+    x = torch.rand(1, 16, generator=generator) + eps * torch.randn(2 + seed % 3, 16, generator=generator)
+    model = network(16, 64, *(64,) * (seed % 2), 10, dtype=dtype, seed=seed)
+    sent = client.gradients(model, x.to(dtype), torch.arange(len(x)))
+    found = invert(model, sent, max_samples=20_000)
+    assert bool(exact_rows(found, x)[found.certified_rows].all())
+
+
+def test_a_single_float32_row_is_one_sample_only_if_b_says_so():
+    model = network(16, 64, 10, dtype=torch.float32)
+    x = torch.rand(1, 16, generator=seeded(0))
+    twins = torch.cat([x, x + 1e-4 * torch.randn(1, 16, generator=seeded(1))])
+    for batch in (x, twins):
+        sent = client.gradients(model, batch, torch.zeros(len(batch), dtype=torch.int64))
+        assert invert(model, sent).claims == (Claim.MEAN,)
+    sent = client.gradients(model, x, torch.tensor([3]))
+    assert invert(model, sent, batch_size=1).claims == (Claim.SAMPLE,)
+
+
+def test_errors_of_a_saturated_softmax_are_collinear():
+    """All samples are taken for one class, and none is of it: δ = e_wrong − e_label."""
+    model = network(16, 64, 10)
+    with torch.no_grad():
+        model[2].bias[7] += 60
+    x = torch.rand(3, 16, dtype=torch.float64, generator=seeded(0))
+    found = invert(model, client.gradients(model, x, torch.tensor([1, 2, 3])))
+    assert Claim.SAMPLE not in found.claims
+
+
+def test_more_rows_found_than_b_are_no_reason_to_believe_b():
+    model = network(16, 64, 10)
+    x = torch.rand(4, 16, dtype=torch.float64, generator=seeded(0))
+    layer = model[0]
+    sent = client.gradients(model, x, torch.arange(4))
+    found = invert_layer(sent["0.weight"], sent["0.bias"], layer.weight, layer.bias, batch_size=4)
+    assert found.certified and compare(found.inputs, x).psnr.min() > EXACT_DB
+
+
+# ---------------------------------------------------------------- the scale
+@pytest.mark.parametrize("factor", [2, 0.5, 1.37])
+@pytest.mark.parametrize("zero_biases", [True, False])
+def test_a_factor_on_all_bias_gradients_is_found_and_named(factor, zero_biases, dtype):
+    model = network(64, 200, 10, zero_biases=zero_biases, dtype=dtype)
+    x = torch.rand(8, 64, dtype=dtype, generator=seeded(0))
+    sent = client.gradients(model, x, torch.arange(8))
+    found = invert(model, {name: g * (factor if g.ndim == 1 else 1) for name, g in sent.items()})
+    assert found.certified and compare(found.inputs, x).psnr.min() > EXACT_DB
+    assert any(f"bias gradients are {factor:g} times" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_without_biases_and_with_an_unknown_loss_nobody_confirms_the_scale(factor):
+    model = network(64, 200, 10, zero_biases=True)
+    x = torch.rand(8, 64, dtype=torch.float64, generator=seeded(0))
+    sent = client.gradients(model, x, torch.rand(8, 10, dtype=torch.float64), loss=F.mse_loss)
+    sent = {name: g * (factor if g.ndim == 1 else 1) for name, g in sent.items()}
+    found = invert(model, sent, batch_size=8)
+    assert compare(factor * found.inputs, x).psnr.min() > EXACT_DB
+    assert found.claims == (Claim.NOTHING,) * 8
+    assert any("rests on the bias gradient alone" in note for note in found.notes)
