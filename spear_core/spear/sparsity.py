@@ -76,9 +76,8 @@ def filter_directions(
         fitted += len(some)
         found, explored = _weighed(low_rank, fit(low_rank, some.T)), list(pool.explored)
         pool = _added(pool, found.pick(found.unique), threshold)
-        # fewer zeros than that share a kernel with nothing: they were made by the draw
-        mixed = found.pick(~found.unique & (found.rows.sum(dim=0) >= b - 1 + SPARE_ROWS))
-        spaces = explored_spaces(low_rank, mixed, explored, generator=generator)
+        # with fewer zeros it is a mixture of many: more draws find its samples sooner than a look into their space
+        spaces = explored_spaces(low_rank, found.pick(found.shared), explored, generator=generator)
         inside = torch.cat([found.directions[:, :0], *spaces], dim=1)
         pool = join(inside, low_rank, pool, threshold) if inside.shape[1] else pool
         pool = replace(pool, explored=tuple(explored))
