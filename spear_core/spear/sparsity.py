@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from spear_core.linalg import is_first
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Pool
 from spear_core.spear.sampling import Draw, draw_directions
@@ -98,16 +99,16 @@ def _weighed(low_rank: LowRank, directions: Tensor) -> Zeros:
 
 
 def _added(pool: Pool, found: Zeros, threshold: float) -> Pool:
-    for q, rows, unique in zip(found.directions.T, found.rows.T, found.unique, strict=True):
-        known = bool(((q @ pool.directions).abs() > 1 - SAME_DIRECTION).any())
-        if not known and float(rows.sum()) >= threshold * len(rows):
-            pool = replace(
-                pool,
-                directions=torch.cat([pool.directions, q[:, None]], dim=1),
-                zeros=torch.cat([pool.zeros, rows.sum()[None]]),
-                unique=torch.cat([pool.unique, unique[None]]),
-            )
-    return pool
+    q, zeros = found.directions, found.rows.sum(dim=0)
+    alike = (q.T @ torch.cat([pool.directions, q], dim=1)).abs() > 1 - SAME_DIRECTION
+    fit_in = ~alike[:, : len(pool)].any(dim=1) & (zeros >= threshold * len(found.rows))
+    new = (fit_in & is_first(alike[:, len(pool) :] & fit_in)).nonzero().flatten()
+    return replace(
+        pool,
+        directions=torch.cat([pool.directions, q[:, new]], dim=1),
+        zeros=torch.cat([pool.zeros, zeros[new]]),
+        unique=torch.cat([pool.unique, found.unique[new]]),
+    )
 
 
 def descend(
