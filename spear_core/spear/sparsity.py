@@ -139,7 +139,8 @@ def descend(
     zeros = zeros_of(low_rank, directions).sum(dim=0)
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     order = zeros.argsort(descending=True)
-    return _different(directions[:, order[zeros[order] >= enough]], d)
+    sparsest = directions[:, order[zeros[order] >= enough]]
+    return sparsest[:, is_first((sparsest.T @ sparsest).abs() >= 1 - EQUAL_DIRECTION)][:, :d]
 
 
 def explored_spaces(
@@ -166,23 +167,9 @@ def explored_spaces(
         yield descend(low_rank, kernel, rows, generator=generator) if within else kernel[:, :0]
 
 
-def _different(directions: Tensor, most: int) -> Tensor:
-    """The first few columns that are not parallel to an earlier one; few of many, so one after the other."""
-    found = [directions[:, :0]]
-    while directions.shape[1] and len(found) <= most:
-        found.append(directions[:, :1])
-        directions = directions[:, (directions[:, 0] @ directions).abs() < 1 - EQUAL_DIRECTION]
-    return torch.cat(found, dim=1)
-
-
 def _known(candidates: Tensor, pool: Pool) -> Tensor:
     """Which rows the pool has as directions, or in a space that it has searched, to float32, shape (k,)."""
     known = ((candidates @ pool.directions).abs() > 1 - SAME_DIRECTION).any(dim=1)
-    if not pool.explored:
-        return known
-    shares = (candidates @ torch.cat(pool.explored, dim=1)).square()
-    spaces = torch.arange(len(pool.explored), device=shares.device).repeat_interleave(
-        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=shares.device)
-    )
-    inside = shares.new_zeros(len(candidates), len(pool.explored)).index_add(1, spaces, shares).sqrt()
-    return known | (inside > 1 - SAME_DIRECTION).any(dim=1)
+    for kernel in pool.explored:
+        known |= (candidates @ kernel).norm(dim=1) > 1 - SAME_DIRECTION
+    return known
