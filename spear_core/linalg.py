@@ -31,6 +31,21 @@ def beside(space: Tensor, vectors: Tensor) -> Tensor:
     return torch.addmm(vectors, space, space.T @ vectors, alpha=-1)
 
 
+def independent(columns: Tensor, apart: float) -> list[int]:
+    """Numbers of the unit columns (b, k) that are further `apart` than that from the span of those taken before."""
+    b, k = columns.shape
+    # mostly the first b are, which takes one look
+    if bool((torch.linalg.qr(columns[:, :b], mode="r")[1].diagonal().abs() > apart).all()):
+        return list(range(min(b, k)))
+    basis, taken = columns[:, :0], list[int]()
+    for number, q in enumerate(columns.split(1, dim=1)):
+        q = beside(basis, beside(basis, q))  # twice is enough for orthogonality to rounding
+        if len(taken) < b and float(q.norm()) > apart:
+            basis = torch.cat([basis, units(q)], dim=1)
+            taken.append(number)
+    return taken
+
+
 def misfit(space: Tensor, vectors: Tensor) -> Tensor:
     """Distance of columns from the span of orthonormal columns, relative to their length."""
     return beside(space, vectors).norm(dim=0) / vectors.norm(dim=0)

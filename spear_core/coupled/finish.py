@@ -43,14 +43,13 @@ def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sam
     """The sample near a walker, weighted z and y on the graph of relu, (k, m) each, float64; None if none is."""
     # factorised once: the units that are turned over later change the normal matrix by a few rows
     point = torch.cat([s.basis.T @ part for s, part in zip(spaces, stacked(z, y), strict=True)])
-    first, active = z > 0, z > 0
+    active, turned = z > 0, list[int]()  # numbers of the host: where they are is asked for often
     A, r = equations(spaces, active)
     gram = A.T @ A
     gram.diagonal().add_(RIDGE * gram.diagonal().mean() if len(gram) else 0.0)
     lower, A_first, leverage = torch.linalg.cholesky_ex(gram)[0], A, None
     for _ in range(TURNS):
         # the least-squares solution nearest to where we are
-        turned = (active != first).flatten()
         solved, core = _woodbury(lower, A_first[turned].T, A[turned].T)
         for _ in range(REFINEMENTS):
             down = A.T @ (A @ point + r)
@@ -69,11 +68,13 @@ def settle(chain: Chain, spaces: tuple[Space, ...], z: Tensor, y: Tensor) -> Sam
         if leverage is None:
             leverage = torch.linalg.solve_triangular(lower, A.T, upper=False).square().sum(dim=0)
         now = leverage.clone()
-        now[turned] = (A[turned].T * solved[:, int(turned.sum()) :]).sum(dim=0)
+        now[turned] = (A[turned].T * solved[:, len(turned) :]).sum(dim=0)
         crossed = A @ solved
         now -= (crossed @ core * crossed).sum(dim=1)
-        suspect = divmod(int((residual.square() / (1 - now).clamp_min(RIDGE)).argmax()), active.shape[1])
-        active[suspect] = ~active[suspect]
+        suspect = int((residual.square() / (1 - now).clamp_min(RIDGE)).argmax())
+        turned = sorted({*turned} ^ {suspect})
+        place = divmod(suspect, active.shape[1])
+        active[place] = ~active[place]
         A, r = equations(spaces, active)
     return None
 
@@ -101,7 +102,7 @@ def _woodbury(lower: Tensor, old: Tensor, new: Tensor) -> tuple[Tensor, Tensor]:
     signs = both.new_ones(both.shape[1])
     signs[: old.shape[1]] = -1
     solved = torch.cholesky_solve(both, lower)
-    return solved, torch.linalg.inv(torch.diag(signs) + both.T @ solved)
+    return solved, torch.linalg.inv_ex(torch.diag(signs) + both.T @ solved)[0]
 
 
 def _activation(spaces: tuple[Space, ...], point: Tensor, m: int) -> Tensor:
@@ -117,21 +118,21 @@ def sample_of(chain: Chain, y_1: Tensor) -> Sample | None:
     """
     tolerance = rounding_residual(max(part.noise for part in chain.splits))
     passed = forward(chain.layers, y_1[None])  # y_1 is its own relu, and so is its slope
+    off = []
     for part, y in zip(chain.splits[1:], passed.activations[: chain.relations], strict=True):
         rows = part.rows / part.singular_values[: part.batch_size, None]  # orthonormal
-        if (y - y @ rows.T @ rows).norm() > tolerance * y.norm():
-            return None
+        off.append((y - y @ rows.T @ rows).norm() / y.norm())
+    if bool((torch.stack(off) > tolerance).any()):
+        return None
     output = passed.output
     errors = output.softmax(dim=1)[:, None] - torch.eye(output.shape[1], dtype=y.dtype, device=y.device)
     # for each label, the first layers' ∂L/∂z as columns
     found = [grads[0].T for grads in passed.back(errors)][::-1][: len(chain.splits)]
     inside = [part.factor.T @ g for part, g in zip(chain.splits, found, strict=True)]
     parts = zip(chain.splits, found, inside, strict=True)
-    left = torch.stack([(g - part.factor @ q).norm(dim=0) / g.norm(dim=0) for part, g, q in parts]).amax(
-        dim=0
-    )
-    label = int(left.argmin())  # a number of the host: it is asked for in every layer
-    if not left[label] < tolerance:
+    left = [(g - part.factor @ q).norm(dim=0) / g.norm(dim=0) for part, g, q in parts]
+    least, label = torch.stack(left).amax(dim=0).min(dim=0)
+    if not least < tolerance:
         return None
-    directions = torch.stack([q[:, label] for q in inside])
+    directions = torch.stack([q.index_select(1, label[None])[:, 0] for q in inside])
     return Sample(y_1, directions / directions.norm(dim=1, keepdim=True))

@@ -143,7 +143,7 @@ def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterato
             if budget.late:
                 break
             sample = settle(chain, spaces, z[:, :, i].double(), y[:, :, i].double())
-            if sample is not None and all(_distance(sample, other) > SAME_SAMPLE for other in new):
+            if sample is not None and _is_new(sample, new):
                 new.append(sample)
         found = Found((*found.samples, *new)[:b], found.starts + WALKERS)
         yield found
@@ -161,8 +161,9 @@ def _places(y: Tensor, gap: Tensor) -> list[int]:
     return nearest
 
 
-def _distance(sample: Sample, other: Sample) -> float:
-    return float((sample.activation - other.activation).norm() / sample.activation.norm())
+def _is_new(sample: Sample, others: list[Sample]) -> bool:
+    apart = [(sample.activation - other.activation).norm() for other in others]
+    return not apart or bool((torch.stack(apart) > SAME_SAMPLE * sample.activation.norm()).all())
 
 
 def _batch(chain: Chain, forward: Forward, found: Found) -> Reconstruction:

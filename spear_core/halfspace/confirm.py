@@ -20,7 +20,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from spear_core.linalg import beside, is_first, orthonormal, units
+from spear_core.linalg import independent, is_first, units
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import UNDECIDED
 from spear_core.spear.sparsity import COARSE_ZERO, explored_spaces
@@ -118,10 +118,8 @@ class Confirmed:
 
 def with_independent(known: Tensor, new: Tensor) -> Tensor:
     """Known directions and, one after the other, those new ones that are independent of them; b at most."""
-    for q in new.split(1, dim=1):
-        if known.shape[1] < len(q) and float(beside(orthonormal(known), q).norm()) > INDEPENDENT:
-            known = torch.cat([known, q], dim=1)
-    return known
+    both = torch.cat([known, new], dim=1)
+    return both[:, independent(both, INDEPENDENT)]
 
 
 def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -> Tensor:
@@ -142,8 +140,9 @@ def is_halfspace(space: Tensor, zeros: Tensor, decided: Tensor, strays: float) -
         last, w = w, ahead + space.T @ (side * (1 - side * (space @ ahead)).clamp_min(0))
         if step % HINGE_LOOK == 0:
             wrong = ((side * (space @ w) <= 0) & (side != 0)).sum(dim=0) > strays * len(zeros)
-            found[moving[~wrong]] = True
-            moving, side, last, w = moving[wrong], side[:, wrong], last[:, wrong], w[:, wrong]
+            found[moving] = ~wrong
+            left = wrong.nonzero().flatten()
+            moving, side, last, w = moving[left], side[:, left], last[:, left], w[:, left]
             if not len(moving):
                 break
     return found

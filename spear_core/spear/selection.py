@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from spear_core.linalg import independent
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Forward, Pool, Reconstruction
 from spear_core.tolerances import INDEPENDENT
@@ -41,19 +42,7 @@ def greedy(pool: Pool, apart: float = INDEPENDENT) -> tuple[int, ...]:
     """
     sparsest = pool.zeros.argsort(descending=True, stable=True)
     order = sparsest[pool.unique[sparsest].to(torch.int8).argsort(descending=True, stable=True)]
-    b = pool.directions.shape[0]
-    basis = torch.zeros(b, 0, dtype=pool.directions.dtype, device=pool.directions.device)
-    chosen: list[int] = []
-    for position in order.tolist():
-        q = pool.directions[:, position]
-        for _ in range(2):  # twice is enough for orthogonality to rounding
-            q = q - basis @ (basis.T @ q)
-        if float(q.norm()) > apart:
-            basis = torch.cat([basis, (q / q.norm())[:, None]], dim=1)
-            chosen.append(position)
-        if len(chosen) == b:
-            break
-    return tuple(chosen)
+    return tuple(order[independent(pool.directions[:, order], apart)].tolist())
 
 
 def select(pool: Pool, forward: Forward, *, deadline: float = float("inf")) -> Iterator[Selection]:

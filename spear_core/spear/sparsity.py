@@ -13,6 +13,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from spear_core.linalg import is_first
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Pool
 from spear_core.spear.sampling import Draw, draw_directions
@@ -80,9 +81,8 @@ def filter_directions(
         fitted += len(some)
         found, explored = _weighed(low_rank, fit(low_rank, some.T)), list(pool.explored)
         pool = _added(pool, found.pick(found.unique), threshold)
-        # fewer zeros than that share a kernel with nothing: they were made by the draw
-        mixed = found.pick(~found.unique & (found.rows.sum(dim=0) >= b - 1 + SPARE_ROWS))
-        spaces = explored_spaces(low_rank, mixed, explored, generator=generator)
+        # with fewer zeros it is a mixture of many: more draws find its samples sooner than a look into their space
+        spaces = explored_spaces(low_rank, found.pick(found.shared), explored, generator=generator)
         in_time = takewhile(lambda _: time.monotonic() < deadline, spaces)
         inside = torch.cat([found.directions[:, :0], *in_time], dim=1)
         pool = join(inside, low_rank, pool, threshold) if inside.shape[1] else pool
@@ -106,16 +106,16 @@ def _weighed(low_rank: LowRank, directions: Tensor) -> Zeros:
 
 
 def _added(pool: Pool, found: Zeros, threshold: float) -> Pool:
-    for q, rows, unique in zip(found.directions.T, found.rows.T, found.unique, strict=True):
-        known = bool(((q @ pool.directions).abs() > 1 - SAME_DIRECTION).any())
-        if not known and float(rows.sum()) >= threshold * len(rows):
-            pool = replace(
-                pool,
-                directions=torch.cat([pool.directions, q[:, None]], dim=1),
-                zeros=torch.cat([pool.zeros, rows.sum()[None]]),
-                unique=torch.cat([pool.unique, unique[None]]),
-            )
-    return pool
+    q, zeros = found.directions, found.rows.sum(dim=0)
+    alike = (q.T @ torch.cat([pool.directions, q], dim=1)).abs() > 1 - SAME_DIRECTION
+    fit_in = ~alike[:, : len(pool)].any(dim=1) & (zeros >= threshold * len(found.rows))
+    new = (fit_in & is_first(alike[:, len(pool) :] & fit_in)).nonzero().flatten()
+    return replace(
+        pool,
+        directions=torch.cat([pool.directions, q[:, new]], dim=1),
+        zeros=torch.cat([pool.zeros, zeros[new]]),
+        unique=torch.cat([pool.unique, found.unique[new]]),
+    )
 
 
 def descend(
@@ -146,7 +146,8 @@ def descend(
     zeros = zeros_of(low_rank, directions).sum(dim=0)
     enough = int(zero_rows.sum()) + d - 1 + SPARE_ROWS  # d − 1 rows were drawn to be zero
     order = zeros.argsort(descending=True)
-    return _different(directions[:, order[zeros[order] >= enough]], d)
+    sparsest = directions[:, order[zeros[order] >= enough]]
+    return sparsest[:, is_first((sparsest.T @ sparsest).abs() >= 1 - EQUAL_DIRECTION)][:, :d]
 
 
 def explored_spaces(
@@ -173,23 +174,9 @@ def explored_spaces(
         yield descend(low_rank, kernel, rows, generator=generator) if within else kernel[:, :0]
 
 
-def _different(directions: Tensor, most: int) -> Tensor:
-    """The first few columns that are not parallel to an earlier one; few of many, so one after the other."""
-    found = [directions[:, :0]]
-    while directions.shape[1] and len(found) <= most:
-        found.append(directions[:, :1])
-        directions = directions[:, (directions[:, 0] @ directions).abs() < 1 - EQUAL_DIRECTION]
-    return torch.cat(found, dim=1)
-
-
 def _known(candidates: Tensor, pool: Pool) -> Tensor:
     """Which rows the pool has as directions, or in a space that it has searched, to float32, shape (k,)."""
     known = ((candidates @ pool.directions).abs() > 1 - SAME_DIRECTION).any(dim=1)
-    if not pool.explored:
-        return known
-    shares = (candidates @ torch.cat(pool.explored, dim=1)).square()
-    spaces = torch.arange(len(pool.explored), device=shares.device).repeat_interleave(
-        torch.tensor([kernel.shape[1] for kernel in pool.explored], device=shares.device)
-    )
-    inside = shares.new_zeros(len(candidates), len(pool.explored)).index_add(1, spaces, shares).sqrt()
-    return known | (inside > 1 - SAME_DIRECTION).any(dim=1)
+    for kernel in pool.explored:
+        known |= (candidates @ kernel).norm(dim=1) > 1 - SAME_DIRECTION
+    return known

@@ -85,6 +85,7 @@ class Zeros:
 
     def pick(self, which: Tensor) -> "Zeros":
         """Some of the directions: by mask, shape (K,), or by number."""
+        which = which.nonzero().flatten() if which.dtype == torch.bool else which
         return Zeros(*(getattr(self, name)[..., which] for name in self.__match_args__))
 
     def __add__(self, other: "Zeros") -> "Zeros":
@@ -151,5 +152,5 @@ def _hangs_on_two(L: Tensor, grams: Tensor, null: Tensor, mask: Tensor) -> Tenso
     least = torch.where(mask.T, 1 - whitened.square().sum(dim=1), 1.0).amin(dim=1)
     pinned = least < PINNED
     for k in (~pinned & (least <= PAIRED)).nonzero().flatten().tolist():
-        pinned[k] = pinning(whitened[k][:, mask[:, k]]).any()
+        pinned[k] = pinning(whitened[k] * mask[:, k]).any()  # a row of zeros pins nothing
     return pinned

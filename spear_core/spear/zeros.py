@@ -16,6 +16,9 @@ FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of t
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
 INVERSE_STEPS = 4
 BLOCK = 4  # smallest eigenvectors that are looked at: a direction's own and its closest rivals
+PAIRS_PER_MASK = (
+    64  # products of two columns: for more of them, one product for all masks takes longer than one each
+)
 CHUNK_NUMBERS = 2**22  # entries of the batched products held at a time
 
 
@@ -79,8 +82,12 @@ def fit(low_rank: LowRank, q: Tensor, tolerances: Sequence[float] = FIT_TOLERANC
 
 def masked_grams(factor: Tensor, masks: Tensor) -> Tensor:
     """AᵀA for the rows A of each mask: (m, b) and (m, K) give (K, b, b)."""
-    rows = [factor[mask] for mask in masks.T]
-    return torch.stack([A.T @ A for A in rows]) if rows else factor.new_zeros(0, *2 * factor.shape[1:])
+    (m, b), count = factor.shape, masks.shape[1]
+    if b * b > PAIRS_PER_MASK * count:
+        rows = [factor[mask] for mask in masks.T]
+        return torch.stack([A.T @ A for A in rows]) if rows else factor.new_zeros(0, b, b)
+    pairs = (factor[:, :, None] * factor[:, None, :]).reshape(m, b * b)
+    return (masks.T.to(factor.dtype) @ pairs).reshape(count, b, b)
 
 
 def smallest_vectors(

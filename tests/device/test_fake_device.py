@@ -71,16 +71,16 @@ def test_no_step_of_a_walk_waits(walk):
 # waits until the first round is over, in the longest round after that, and from then on, as counted on one processor;
 # another one's rounding lets a few other candidates survive
 ROUND_WAITS = {
-    "sampling": (142, 150, 101),
-    "halfspace": (118, 62, 99),
+    "sampling": (87, 88, 60),
+    "halfspace": (75, 36, 61),
     "consistency, alternating": (73, 27, 32),
-    "consistency, reflecting": (77, 33, 136),
+    "consistency, reflecting": (77, 33, 78),
     "consistency, GELU": (133, 35, 29),
-    "coupled": (238, 84, 194),
+    "coupled": (131, 37, 156),
     "b > n": (78, 25, 32),
-    "FedAvg": (532, 43, 3),
+    "FedAvg": (363, 39, 3),
     "noisy": (45, 0, 41),
-    "one layer": (81, 0, 31),
+    "one layer": (54, 0, 20),
 }
 OTHER_SURVIVORS = 1.25
 

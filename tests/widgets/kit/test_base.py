@@ -238,7 +238,7 @@ def test_a_resting_job_leaves_the_page_alone_between_its_steps(square: Square):
     job, log, others = Job(square), [], []
 
     async def go():
-        job.start(counting(4, log), rest=0.02)
+        job.start(counting(4, log), rest=0.1)
         while job.running:
             others.append(len(log))
             await asyncio.sleep(0.002)

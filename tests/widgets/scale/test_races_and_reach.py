@@ -10,6 +10,14 @@ from spear_widgets.scale import questions
 from spear_widgets.scale.races import BATCHES, FRAMES, RaceExplorer
 from spear_widgets.scale.reach import WIDTHS, ReachExplorer
 
+each_batch = pytest.mark.parametrize(
+    "b",
+    [
+        b if b in (min(BATCHES), max(BATCHES)) else pytest.param(b, marks=pytest.mark.thorough)
+        for b in BATCHES
+    ],
+)
+
 
 @pytest.fixture(scope="module")
 def race() -> RaceExplorer:
@@ -49,7 +57,7 @@ def test_stored_guesses_are_never_exact_and_inversion_always():
 
 
 # ---------------------------------------------------------------- guesses
-@pytest.mark.parametrize("b", BATCHES)
+@each_batch
 def test_frames_of_a_race_lead_from_start_to_end(race, b: int):
     race.set(batch_size=b)
     state = race.state
@@ -60,7 +68,7 @@ def test_frames_of_a_race_lead_from_start_to_end(race, b: int):
         assert first < 20 < last
 
 
-@pytest.mark.parametrize("b", BATCHES)
+@each_batch
 def test_exact_inversion_is_exact_and_shown_as_such(race, b: int):
     race.set(batch_size=b)
     psnr = race.psnr()
