@@ -8,12 +8,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+import torch
 from torch import Tensor, nn
 
 from spear_core.errors import MissingGradient, UnknownLayer
 from spear_core.model.checks import largest_entry
 from spear_core.model.graph import LinearCall, Traced, linear_calls, trace
 from spear_core.model.parameters import Gradients, normalise, strip
+from spear_core.tolerances import precision
+
+ONE_DIRECTION = 16.0  # rounding errors by which a gradient may miss g xᵀ
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,20 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
     if len(silent) == len(reading.calls):
         raise MissingGradient(f"gradients must include a linear layer, got none for {names(silent)}")
     call = reading.calls[len(silent)]
-    if silent and call is reading.calls[-1]:
+    if silent and call is reading.calls[-1] and not _one_direction(reading, call):
         raise MissingGradient(
             f"gradients must include a layer before the output layer {call.name!r}, got none for {names(silent)}"
         )
     return call, [f"no gradient reached layer {names(silent)}; attacked {call.name!r}"] if silent else []
+
+
+def _one_direction(reading: Reading, call: LinearCall) -> bool:
+    """Whether a layer's gradient is g xᵀ, as of one sample, whose input needs no other layer."""
+    G, g = reading.gradient(call.weight), reading.gradient(call.bias)
+    if G is None or g is None or g.shape != G.shape[:1]:
+        return False
+    left = G - torch.outer(g, g @ G / g.square().sum())
+    return bool(left.norm() <= ONE_DIRECTION * precision(G.dtype) * G.norm())
 
 
 def check_present(reading: Reading, call: LinearCall) -> None:
