@@ -125,7 +125,7 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
         problem, low_rank = splits.problem, split(splits.problem.attacked.weight_grad, generator=generator)
         splits, low_rank = augmented(splits, low_rank, None, generator)
         rank, notes = low_rank.batch_size, problem.notes
-        ways = obstacles(problem, rank)
+        ways = obstacles(problem, rank, splits)
         # a rank that tells no batch stands in the way of every method
         if not all(ways.values()):
             count = count_samples(low_rank, splits)

@@ -11,7 +11,7 @@ from spear_core.attack.counting import CONVINCING, Count, count_samples, expecte
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
 from spear_core.consistency import noisy
-from spear_core.consistency.search import CONSISTENCY, spans_batch
+from spear_core.consistency.search import CONSISTENCY
 from spear_core.consistency.walk import REFLECT_FROM
 from spear_core.consistency.witness import witness
 from spear_core.coupled import search as coupled
@@ -84,7 +84,7 @@ def prepared(
     if training is None:  # where weights move, the gradient of the bias is not that of one more input
         splits, low_rank = augmented(splits, low_rank, batch_size, budget.generator)
     problem = splits.problem
-    check_method(method, problem, low_rank.batch_size)
+    check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
     later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
     target = Target(problem, low_rank, count.batch_size, splits, later)
@@ -121,15 +121,14 @@ def _order(target: Target, method: str, count: Count) -> list[tuple[str, int]]:
         order.insert(0 if expected_draws(b) < FEW_DRAWS else 2, ("sampling", b))
         cheap = count.otherwise < REFLECT_FROM * len(problem.attacked.bias)
         return [("consistency", count.otherwise), *order] if cheap else order
-    usable = {name for name, obstacle in obstacles(problem).items() if not obstacle}
-    if "consistency" in usable and not spans_batch(problem, target.low_rank):
-        usable.remove("consistency")
+    usable = {name for name, obstacle in obstacles(problem, b, target.splits).items() if not obstacle}
     return [(name, b) for name in ("consistency", "halfspace", "sampling") if name in usable]
 
 
 def _methods(name: str, target: Target, batch_size: int) -> list[Method]:
     """What goes by a name: near half the width, where the equations of two layers run out, several layers at once."""
-    if name == "consistency" and batch_size == target.low_rank.batch_size:
+    b = target.low_rank.batch_size
+    if name == "consistency" and batch_size == b == target.splits.of(1, expected=b).batch_size:
         if coupled.pays(target.problem, batch_size):
             return [coupled.COUPLED]
         if coupled.sharpens(target.problem, batch_size):
@@ -137,10 +136,11 @@ def _methods(name: str, target: Target, batch_size: int) -> list[Method]:
     return [{"consistency": CONSISTENCY, "halfspace": HALFSPACE, "sampling": SAMPLING}[name]]
 
 
-def obstacles(problem: Problem, rank: int = 0) -> dict[str, str]:
+def obstacles(problem: Problem, rank: int = 0, splits: Splits | None = None) -> dict[str, str]:
     """What stands in the way of each method; an empty string where nothing does.
 
-    Of a gradient of rank 1, nothing stands in the way of the closed form, which "auto" takes.
+    Of a gradient of rank 1, nothing stands in the way of the closed form, which "auto" takes. `splits` are those of
+    the layers behind, to see whether they tell so many samples apart.
 
     Sampling and the half-spaces live on the exact zeros that ReLU leaves in ∂L/∂Z. Consistency needs none,
     but the gradient of the layer that takes σ(Z).
@@ -151,17 +151,20 @@ def obstacles(problem: Problem, rank: int = 0) -> dict[str, str]:
         return direct | none
     zeros = "" if layer.has_relu else f"it needs the zeros of ReLU, and {name_of(layer.activation)} follows"
     chain = "" if problem.layers[1:] else "it needs the gradient of a linear layer right after the activation"
+    if splits is not None and not chain and (told := splits.of(1, expected=rank).batch_size) < rank:
+        chain = f"the next layer's gradient is of rank {told}, below b = {rank}"
     return direct | {"sampling": zeros, "halfspace": zeros, "consistency": chain}
 
 
-def check_method(method: str, problem: Problem, rank: int = 0) -> None:
+def check_method(method: str, problem: Problem, rank: int = 0, splits: Splits | None = None) -> None:
     """Refuse a method, one of `options.METHODS`, that cannot work on a problem, and name those that can.
 
     Of rank 1, "auto" works on any layer; a method that is named is refused as always.
     """
     if method == "auto" and rank == 1:
         return
-    found = obstacles(problem)
+    found = obstacles(problem, rank, splits)
+    found.pop(closed_form.NAME, None)
     usable = [f'"{name}"' for name, obstacle in found.items() if not obstacle]
     if (method == "auto" and usable) or not found.get(method, "auto"):
         return
