@@ -58,7 +58,7 @@ def explain_rank(low_rank: LowRank, splits: Splits) -> InputError:
         got = f"b = {told} (the rank of the next layer's gradient)"
     where = f"layer {layer.name!r}" if layer.name else "the layer"
     return RankSaturated(
-        f"rank saturated: b must be below min(m, n) of {where}, got {got} with m = {m}, n = {n}"
+        f"rank saturated: b must be below m and at most n of {where}, got {got} with m = {m}, n = {n}"
     )
 
 

@@ -94,10 +94,12 @@ def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None)
     """
     problem, b, values = splits.problem, low_rank.batch_size, low_rank.singular_values
     layer = problem.attacked
+    if len(layer.bias) == 1 and batch_size in (None, 1):
+        return  # G is one row, g xᵀ: the closed form needs no more
     full = is_nearly_full(low_rank)
     reason = full and processed_by_client(problem)
     full = full and causes.batch_by_next_layer(splits, b) != b
-    if not low_rank.complete or (full and not reason and b >= min(_live_lines(low_rank))):
+    if not low_rank.complete or (full and not reason and b >= min(live_lines(low_rank))):
         raise causes.explain_rank(low_rank, splits)
     noisy = batch_size is None and low_rank.noise > EXPLAINED_FLOOR * precision(layer.weight_grad.dtype)
     reason = reason or (noisy and causes.weights_inside(layer, low_rank))
@@ -127,7 +129,18 @@ def processed_by_client(problem: Problem) -> str:
 
 def is_nearly_full(low_rank: LowRank) -> bool:
     """Whether the rank is so close to what the layer has room for that it may not tell the batch size."""
-    return low_rank.batch_size > NEARLY_FULL * min(_live_lines(low_rank))
+    return low_rank.batch_size > NEARLY_FULL * min(live_lines(low_rank))
+
+
+def live_lines(low_rank: LowRank) -> tuple[int, int]:
+    """How many rows and columns of G are not zero.
+
+    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
+    """
+    scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
+    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
+    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
+    return m, n
 
 
 def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> None:
@@ -140,14 +153,3 @@ def _check_batch_size(batch_size: int, values: Tensor, dtype: torch.dtype) -> No
         )
     if batch_size < rank < len(values) and values[rank] <= EXPLAINED_FLOOR * precision(dtype) * values[0]:
         raise InputError(f"batch_size must be the rank of the gradient, {rank}, got {batch_size}")
-
-
-def _live_lines(low_rank: LowRank) -> tuple[int, int]:
-    """How many rows and columns of G are not zero.
-
-    Units that no sample activates, and inputs that are zero in all samples, leave no room for a larger rank.
-    """
-    scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
-    lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
-    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
-    return m, n

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from spear_core.attack.augmented import augmented
 from spear_core.attack.counting import count_samples
 from spear_core.attack.inversion import table
 from spear_core.attack.plan import check_method, in_words, obstacles
@@ -146,13 +147,14 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     notes: tuple[str, ...] = ()
     follows = _follows(reading, call)
     try:
-        problem = problem_of(reading, call)
-        low_rank = split(problem.attacked.weight_grad, generator=torch.Generator().manual_seed(0))
+        splits, generator = Splits(problem_of(reading, call)), torch.Generator().manual_seed(0)
+        problem, low_rank = splits.problem, split(splits.problem.attacked.weight_grad, generator=generator)
+        splits, low_rank = augmented(splits, low_rank, None, generator)
         rank, notes = low_rank.batch_size, problem.notes
-        ways = obstacles(problem)
+        ways = obstacles(problem, rank, splits)
         # a rank that tells no batch stands in the way of every method
         if not all(ways.values()):
-            count = count_samples(low_rank, Splits(problem))
+            count = count_samples(low_rank, splits)
             notes = (*notes, *filter(None, [count.note]))
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")

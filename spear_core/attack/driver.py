@@ -24,7 +24,7 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Generator[
             aim = target.holding(b)
             for state in method.search(aim, replace(best, batch_size=b), budget):
                 yield state
-                best = max(state, best, key=worth) if state.step is Step.CERTIFICATE else best
+                best = max(state, best, key=worth) if plan.believes(state, best) else best
             late = budget.late if team is None or team.alone else team.stopped
             if late or plan.is_settled(state, best):
                 break

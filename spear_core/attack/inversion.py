@@ -113,7 +113,7 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
         notes = (*notes, f"{missing} of {b} samples are missing{guesses}")
     return replace(
         nothing,
-        inputs=found.inputs.to(like.dtype),
+        inputs=found.inputs[:, :n].to(like.dtype),  # without that of the bias, where it was one more
         output_grads=certificate.output_grads.to(like.dtype),
         labels=certificate.labels,
         certified_rows=certificate.certified_rows,

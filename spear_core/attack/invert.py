@@ -108,6 +108,8 @@ def invert_layer(
 ) -> Inversion:
     """Recover the batch from one linear layer that ReLU follows, without knowing the rest of the network.
 
+    Of a single sample it does not matter what follows.
+
     Takes ∂L/∂W of shape (m, n), ∂L/∂β (m,), W (m, n) and β (m,); the options are those of `invert`.
 
     Returns:

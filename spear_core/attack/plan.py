@@ -6,12 +6,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from spear_core.attack.augmented import augmented
 from spear_core.attack.causes import clipped_apart
 from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank, ranks
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
 from spear_core.consistency import noisy
-from spear_core.consistency.search import CONSISTENCY, spans_batch
+from spear_core.consistency.search import CONSISTENCY
+from spear_core.consistency.walk import REFLECT_FROM
 from spear_core.consistency.witness import witness
 from spear_core.coupled import search as coupled
 from spear_core.errors import InputError
@@ -20,6 +22,7 @@ from spear_core.halfspace.search import HALFSPACE
 from spear_core.model.activations import name_of
 from spear_core.problem import Problem
 from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
+from spear_core.spear import closed_form
 from spear_core.spear.low_rank import split
 from spear_core.spear.sampling import FEW_DRAWS, expected_draws
 from spear_core.spear.search import SAMPLING
@@ -36,6 +39,13 @@ class Plan:
     methods: tuple[tuple[Method, int], ...]  # each with its b, the fastest first
     count: Count  # what the ranks say about b
     shared: bool = True  # whether the processes of a group search together
+
+    def believes(self, state: State, best: State) -> bool:
+        """Whether the end of a search counts; on the next layer's word alone, it must explain all gradients."""
+        certificate = state.certificate
+        explains = certificate is not None and certificate.reproduces
+        first = best.reconstruction is None and state.batch_size == self.count.otherwise
+        return state.step is Step.CERTIFICATE and (not first or explains)
 
     def is_settled(self, state: State, best: State) -> bool:
         """Whether no further method would do better than the last state of a search, or the best one of all."""
@@ -65,7 +75,6 @@ def prepared(
     if training is not None:
         _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
-    check_method(method, problem)
     if reason := clipped_apart(problem.layers):
         raise InputError(reason)
     low_rank = split(
@@ -75,6 +84,10 @@ def prepared(
         expected=expected_rank(splits, method, batch_size),
         even=differs,
     )
+    if training is None:  # where weights move, the gradient of the bias is not that of one more input
+        splits, low_rank = augmented(splits, low_rank, batch_size, budget.generator)
+    problem = splits.problem
+    check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
     later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
     told = batch_size is not None and batch_size in ranks(low_rank, splits, batch_size)
@@ -94,6 +107,8 @@ def _plan(
     told = batch_size is not None and method in ("auto", "consistency")
     if told and noisy.is_noisy(target.problem, target.low_rank):
         return Plan(((noisy.NOISY, target.batch_size),), count, shared=False)
+    if method == "auto" and target.batch_size == 1:
+        return Plan(((closed_form.CLOSED_FORM, 1),), count, shared=False)
     order = _order(target, method, count)
     return Plan(tuple((found, b) for name, b in order for found in _methods(name, target, b)), count)
 
@@ -105,19 +120,19 @@ def _order(target: Target, method: str, count: Count) -> list[tuple[str, int]]:
         return [(method, b)]
     if target.crowded:  # the zeros of layer 1 cannot tell more samples than inputs
         return [("consistency", b)]
-    if count.otherwise is not None:  # consistency takes the next layer at its word, so it is not the first
+    if count.otherwise is not None:  # consistency takes the next layer at its word
         order = [("halfspace", b), ("consistency", count.otherwise)]
         order.insert(0 if expected_draws(b) < FEW_DRAWS else 2, ("sampling", b))
-        return order
-    usable = {name for name, obstacle in obstacles(problem).items() if not obstacle}
-    if "consistency" in usable and not spans_batch(problem, target.low_rank):
-        usable.remove("consistency")
+        cheap = count.otherwise < REFLECT_FROM * len(problem.attacked.bias)
+        return [("consistency", count.otherwise), *order] if cheap else order
+    usable = {name for name, obstacle in obstacles(problem, b, target.splits).items() if not obstacle}
     return [(name, b) for name in ("consistency", "halfspace", "sampling") if name in usable]
 
 
 def _methods(name: str, target: Target, batch_size: int) -> list[Method]:
     """What goes by a name: near half the width, where the equations of two layers run out, several layers at once."""
-    if name == "consistency" and batch_size == target.low_rank.batch_size:
+    b = target.low_rank.batch_size
+    if name == "consistency" and batch_size == b == target.splits.of(1, expected=b).batch_size:
         if coupled.pays(target.problem, batch_size):
             return [coupled.COUPLED]
         if coupled.sharpens(target.problem, batch_size):
@@ -125,23 +140,35 @@ def _methods(name: str, target: Target, batch_size: int) -> list[Method]:
     return [{"consistency": CONSISTENCY, "halfspace": HALFSPACE, "sampling": SAMPLING}[name]]
 
 
-def obstacles(problem: Problem) -> dict[str, str]:
+def obstacles(problem: Problem, rank: int = 0, splits: Splits | None = None) -> dict[str, str]:
     """What stands in the way of each method; an empty string where nothing does.
+
+    Of a gradient of rank 1, nothing stands in the way of the closed form, which "auto" takes. `splits` are those of
+    the layers behind, to see whether they tell so many samples apart.
 
     Sampling and the half-spaces live on the exact zeros that ReLU leaves in ∂L/∂Z. Consistency needs none,
     but the gradient of the layer that takes σ(Z).
     """
-    layer = problem.attacked
+    layer, direct = problem.attacked, {closed_form.NAME: ""} if rank == 1 else {}
     if layer.activation is None:
-        return dict.fromkeys(("sampling", "halfspace", "consistency"), "no elementwise activation follows")
+        none = dict.fromkeys(("sampling", "halfspace", "consistency"), "no elementwise activation follows")
+        return direct | none
     zeros = "" if layer.has_relu else f"it needs the zeros of ReLU, and {name_of(layer.activation)} follows"
     chain = "" if problem.layers[1:] else "it needs the gradient of a linear layer right after the activation"
-    return {"sampling": zeros, "halfspace": zeros, "consistency": chain}
+    if splits is not None and not chain and (told := splits.of(1, expected=rank).batch_size) < rank:
+        chain = f"the next layer's gradient is of rank {told}, below b = {rank}"
+    return direct | {"sampling": zeros, "halfspace": zeros, "consistency": chain}
 
 
-def check_method(method: str, problem: Problem) -> None:
-    """Refuse a method, one of `options.METHODS`, that cannot work on a problem, and name those that can."""
-    found = obstacles(problem)
+def check_method(method: str, problem: Problem, rank: int = 0, splits: Splits | None = None) -> None:
+    """Refuse a method, one of `options.METHODS`, that cannot work on a problem, and name those that can.
+
+    Of rank 1, "auto" works on any layer; a method that is named is refused as always.
+    """
+    if method == "auto" and rank == 1:
+        return
+    found = obstacles(problem, rank, splits)
+    found.pop(closed_form.NAME, None)
     usable = [f'"{name}"' for name, obstacle in found.items() if not obstacle]
     if (method == "auto" and usable) or not found.get(method, "auto"):
         return

@@ -123,6 +123,8 @@ def _told_apart(
     if judged and k:
         error = torch.maximum(expected_error(low_rank, found, None), _own_error(target, found, generator))
         return ~nobody, ~nobody, error
+    if target.batch_size == k == 1:  # one direction, which nothing could mix with
+        return ~nobody, nobody, expected_error(low_rank, found, None)
     unique, error = nobody, nothing
     if found.agreement is not None:
         unique, sines = weigh(low_rank, found.directions, generator=generator).firm, None
@@ -130,7 +132,11 @@ def _told_apart(
             sines = torch.where(unique | ~played.loss.named, 0.0, played.only())
             unique = unique | (sines > 0)
         if k == target.batch_size and found.separated and bool(unique.all()):
-            return unique, nobody, expected_error(low_rank, found, zeros_of(low_rank, found.directions), sines)
+            return (
+                unique,
+                nobody,
+                expected_error(low_rank, found, zeros_of(low_rank, found.directions), sines),
+            )
     if not k or target.later is None:
         return unique, nobody, error
     independent, own_error = target.later.witness(target, found.coefficients, generator)

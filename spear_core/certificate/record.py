@@ -43,7 +43,7 @@ class OutputErrors:
         named: where δ is that of cross-entropy itself, up to one factor for the whole batch, shape (b,); elsewhere it
             is fitted, and back-propagation says nothing that the gradients do not.
         plural: which rows may stand for several samples of one label, shape (b,).
-        explained: where δ has the direction of cross-entropy, or is that of copies with labels of their own, shape (b,).
+        explained: where δ has the direction of cross-entropy, or is that of copies with a label each, shape (b,).
         single: where it also has the weight of one sample, shape (b,).
         uneven: whether cross-entropy explains each sample with a factor of its own only.
         copies: labels of all copies of a sample that is in the batch several times with different ones, by row.
@@ -94,7 +94,8 @@ class Certificate:
         unique_rows: whether nothing but this sample fits its equations, shape (k,); None where that was not asked.
         independent_rows: whether a sample is proven on its own, by the next layer's row space, shape (k,).
         single_rows: whether a row, if it is proven, is one sample and no mean of several, shape (k,).
-        scale_confirmed: whether a later layer or the loss would object to another scale of the inputs.
+        scale_confirmed: whether a later layer or the loss would object to another scale of the inputs; None where
+            no later layer is known.
         replay_residual: relative; None where the client could not be replayed.
         labels: class of each sample, −1 where no single one explains it, or None; as `uneven` and `copies` in
             `OutputErrors`.
@@ -110,7 +111,7 @@ class Certificate:
     unique_rows: Tensor | None = None
     independent_rows: Tensor | None = None
     single_rows: Tensor | None = None
-    scale_confirmed: bool = True
+    scale_confirmed: bool | None = True
     replay_residual: float | None = None
     labels: Tensor | None = None
     plural_rows: Tensor | None = None
@@ -163,7 +164,7 @@ class Certificate:
         some directions are not unique, those count that are proven on their own.
         """
         nobody = torch.zeros_like(self.sharp_rows)
-        if self.unique_rows is None or not self.scale_confirmed:
+        if self.unique_rows is None or self.scale_confirmed is False:
             return nobody
         own = nobody if self.independent_rows is None else self.independent_rows
         alone = own & self.unique_rows & self.sharp_rows
@@ -176,8 +177,8 @@ class Certificate:
     @property
     def notes(self) -> tuple[str, ...]:
         """What failed of a complete batch, what its samples weigh, and which are in it several times, in words."""
-        means = sum(claim is Claim.MEAN for claim in self.claims)
-        said = (
+        means = self.claims.count(Claim.MEAN)
+        said: tuple[str, ...] = (
             f"{means} of {len(self.sharp_rows)} rows may each be a weighted mean of several samples, which no gradient "
             "of this kind tells apart; a batch_size that is known, and equals the rank, would prove more",
         )

@@ -1,12 +1,12 @@
 """Is a proven row one sample, or may it be a mean of several?
 
-Samples that activate the same units in every layer, and whose output errors δ_i are collinear, send Σ δ_i x_i / Σ δ_i
-as often as there are of them: in every layer, in any precision. So the proof of a row is not yet that of a sample. It is
+Samples that activate the same units in every layer, and whose output errors δ_i are collinear, send what their mean
+Σ δ_i x_i / Σ δ_i sends: in every layer, in any precision. So the proof of a row is not yet that of a sample. It is
 
 - where b is given and a gradient has that rank: of b terms d_i x_iᵀ none is a sum of two;
 - or where the loss is cross-entropy (three classes at least). δ has more entries than cross-entropy has unknowns then,
-  so collinear errors of unlike samples would be a coincidence; and alike samples, where rounding hides how far apart they
-  are, give a row the weight of several.
+  so collinear errors of unlike samples would be a coincidence; and alike samples, where rounding hides how far apart
+  they are, give a row the weight of several.
 
 Rounding hides how far alike samples lie apart: distances enter G squared where one row stands for all of them, and to
 the fourth power where two do. What is closer than that is not called one sample without b.
@@ -51,24 +51,28 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
     sizes = loss.values.abs().topk(3, dim=1).values
     clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
     told = loss.explained
-    if noise**0.5 > ALLOWED_ERROR:  # samples of one label that rounding does not tell apart would show by their weight
+    if (
+        noise**0.5 > ALLOWED_ERROR
+    ):  # samples of one label that rounding does not tell apart would show by their weight
         told = loss.single & (k > 1)
     return told & clear & ~_crowd(passed, found, CLOSE * noise**0.25)
 
 
-def scale_confirmed(target: Target, found: Reconstruction, played: Replay | None, limit: float) -> bool:
-    """Whether a later layer or the loss objects to another scale; True where there is none that could.
+def scale_confirmed(
+    target: Target, found: Reconstruction, played: Replay | None, limit: float
+) -> bool | None:
+    """Whether a later layer or the loss objects to another scale; None where there is no later layer.
 
-    Inputs larger by a factor t, and errors smaller by it, give the same weight gradients where biases are zero, and bias
-    gradients smaller by t: a server that does not know for sure how the two were weighed cannot tell. `limit` is the
-    relative residual up to which a gradient counts as reproduced.
+    Inputs larger by a factor t, and errors smaller by it, give the same weight gradients where biases are zero, and
+    bias gradients smaller by t: a server that does not know for sure how the two were weighed cannot tell. `limit` is
+    the relative residual up to which a gradient counts as reproduced.
     """
     k, c = len(found.coefficients), found.coefficients
     if target.later is None or not k:
+        return None
+    telling = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
+    if played is not None and played.loss.values.shape[1] >= telling and bool(played.loss.named.all()):
         return True
-    if played is not None and bool(played.loss.named.all()):
-        if played.loss.values.shape[1] >= FEWEST_CLASSES - (k > 1):
-            return True
     other = rescaled(target, 1 / OTHER_SCALE)
     if played is None:
         return not bool(target.later.witness(other, OTHER_SCALE * c, None)[0].any())

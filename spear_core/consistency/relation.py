@@ -12,6 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from spear_core.errors import InputError
 from spear_core.linalg import misfit
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
@@ -162,14 +163,14 @@ def relate(target: Target, batch_size: int | None = None) -> Relation:
         batch_size: b; by default the rank of the second layer's gradient.
 
     Raises:
-        ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
+        InputError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
     if len(target.problem.layers) < 2:
-        raise ValueError("problem must have a layer behind the attacked one, got 1 layer")
+        raise InputError("problem must have a layer behind the attacked one, got 1 layer")
     rank = target.low_rank.batch_size
     following = target.splits.of(1, batch_size, expected=rank)
     if following.batch_size < rank:
-        raise ValueError(
+        raise InputError(
             f"the next layer's gradient must have at least rank {rank}, got {following.batch_size}"
         )
     return target.once(("relation", following.batch_size), lambda: _related(target, following))

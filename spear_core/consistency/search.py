@@ -37,9 +37,7 @@ from spear_core.consistency.relu import stands_alone
 from spear_core.consistency.walk import REFLECT_FROM, crowding
 from spear_core.consistency.witness import judge_given, moves_for
 from spear_core.linalg import is_first
-from spear_core.problem import Problem
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
-from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import from_coefficients
 from spear_core.tolerances import SAME_SAMPLE
 
@@ -85,7 +83,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     (`twins`).
 
     Raises:
-        ValueError: if there is no second layer, or if its gradient has a lower rank than the first one's.
+        InputError: if there is no second layer, or if its gradient has a lower rank than the first one's.
     """
     began = time.perf_counter()
     known = None if before.reconstruction is None else before.reconstruction.coefficients
@@ -194,12 +192,6 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         stands_alone(state.reconstruction.preactivations.T, target.low_rank.batch_size).all()
     )
     yield certified(target, state, judged=alone, generator=budget.generator)
-
-
-def spans_batch(problem: Problem, low_rank: LowRank) -> bool:
-    """Whether the next layer's gradient has a dimension for every sample, as the method needs."""
-    m, n = problem.layers[1].weight_grad.shape
-    return min(m, n) >= low_rank.batch_size
 
 
 CONSISTENCY = Method("consistency", search, conclude, finds_samples=True)

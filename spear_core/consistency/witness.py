@@ -14,6 +14,7 @@ from spear_core.consistency import relu, smooth
 from spear_core.consistency.judge import judge
 from spear_core.consistency.masked_least_squares import amplification, factorise
 from spear_core.consistency.relation import Relation, relate
+from spear_core.errors import InputError
 from spear_core.linalg import orthonormal, value_and_slope
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
@@ -45,7 +46,7 @@ def witness(
     """
     try:
         relation = relate(target)
-    except ValueError:  # the next layer's gradient has too low a rank
+    except InputError:  # the next layer's gradient has too low a rank
         unknown = torch.full_like(coefficients[:, 0], torch.inf, dtype=torch.float64)
         return unknown < 0, unknown
     m, b = relation.outer.shape

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from spear_core.consistency.affine import Space, allowed
+from spear_core.errors import InputError
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank
@@ -54,7 +55,7 @@ class Chain:
         """Couple as many relations as asked for, or fewer where a layer's gradient has not rank b.
 
         Raises:
-            ValueError: if not even one relation holds.
+            InputError: if not even one relation holds.
         """
         layers, b = target.problem.layers, target.low_rank.batch_size
         splits = [target.low_rank]
@@ -67,7 +68,7 @@ class Chain:
             splits.append(later)
         k = len(splits) - 1
         if k < 1:
-            raise ValueError(f"the next layer's gradient must have rank {b}, the attacked layer's")
+            raise InputError(f"the next layer's gradient must have rank {b}, the attacked layer's")
         pairs = zip(splits, layers, strict=False)
         means = tuple(part.factor.T @ layer.bias_grad.to(torch.float64) for part, layer in pairs)
         sizes = _typical_sizes(layers[:k])

@@ -16,6 +16,9 @@ from spear_core.model.calls import LinearCall, linear_calls
 from spear_core.model.checks import largest_entry
 from spear_core.model.graph import Traced, trace
 from spear_core.model.parameters import Gradients, normalise, strip
+from spear_core.tolerances import precision
+
+ONE_DIRECTION = 16.0  # rounding errors by which a gradient may miss g xᵀ
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,10 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
         return _named(reading, layer), []
     passed = list(takewhile(lambda call: call.obstacle or not reading.reached(call), reading.calls))
     barred, silent = [c for c in passed if c.obstacle], [c for c in passed if not c.obstacle]
-    if passed and len(passed) >= len(reading.calls) - 1:
+    rest = reading.calls[len(passed) :]
+    if passed and not (len(rest) > 1 or (rest and _one_direction(reading, rest[0]))):
         if barred:  # the one that would be attacked, but for its obstacle
             return barred[0], []
-        rest = reading.calls[len(passed) :]
         wanted = f"layer before the output layer {rest[0].name!r}" if rest else "linear layer"
         got, hint = "none", ""
         if any(reading.gradients.get(strip(call.weight)) is not None for call in silent):
@@ -82,8 +85,17 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
         raise MissingGradient(f"gradients must include a {wanted}, got {got} for {of}{hint}")
     why = [f"layer {other.name!r} must have {other.obstacle}" for other in barred]
     why += [f"no gradient reached layer {names(other.name for other in silent)}"] if silent else []
-    call = reading.calls[len(passed)]
+    call = rest[0]
     return call, [f"{'; '.join(why)}; attacked {call.name!r}"] if passed else []
+
+
+def _one_direction(reading: Reading, call: LinearCall) -> bool:
+    """Whether a layer's gradient is g xᵀ, as of one sample, whose input needs no other layer."""
+    G, g = reading.gradient(call.weight), reading.gradient(call.bias)
+    if G is None or g is None or g.shape != G.shape[:1]:
+        return False
+    left = G - torch.outer(g, g @ G / g.square().sum())
+    return bool(left.norm() <= ONE_DIRECTION * precision(G.dtype) * G.norm())
 
 
 def check_present(reading: Reading, call: LinearCall) -> None:

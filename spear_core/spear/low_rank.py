@@ -129,7 +129,10 @@ def _range(G: Tensor, width: int | None, generator: torch.Generator | None) -> T
     if width is None and m <= n:
         return torch.eye(m, dtype=torch.float64, device=G.device)
     if width is None:
-        return torch.linalg.qr(G.to(torch.float64))[0]
+        live = (G != 0).any(
+            dim=1, keepdim=True
+        )  # reflections leave rounding in rows of units that nobody activates
+        return torch.linalg.qr(G.to(torch.float64))[0] * live
     sketch = torch.zeros(width, m, dtype=torch.float64, device=G.device)
     for columns in _column_chunks(G):
         # drawn on the CPU, so that one seed means one result on every device

@@ -107,8 +107,10 @@ def smallest_vectors(
 
 def regular_cholesky(grams: Tensor) -> Tensor:
     """Cholesky factors of Gram matrices that are singular up to rounding."""
-    b = grams.shape[1]
-    shift = b * torch.finfo(grams.dtype).eps * grams.diagonal(dim1=1, dim2=2).amax(dim=1)
+    b, eps = grams.shape[1], torch.finfo(grams.dtype).eps
+    shift = (b * eps * grams.diagonal(dim1=1, dim2=2).amax(dim=1)).clamp_min(
+        eps**2
+    )  # of dead rows, all is zero
     return torch.linalg.cholesky_ex(grams + torch.diag_embed(shift[:, None].expand(-1, b)))[0]
 
 

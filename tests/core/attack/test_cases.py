@@ -249,7 +249,7 @@ def test_a_batch_larger_than_the_input_dimension(b, dtype):
     assert f"b = {b}, as the next layer's gradient says" in found.notes
 
 
-@pytest.mark.parametrize("b", [N, HIDDEN, 40])
+@pytest.mark.parametrize("b", [HIDDEN, 40])
 def test_a_batch_that_no_layer_can_count_is_refused(b):
     with pytest.raises(RankSaturated, match="rank saturated"):
         invert(MODEL, client.gradients(MODEL, *batch(b=b)))
