@@ -11,6 +11,7 @@ from spear_core.study import metrics
 from .client import Fed
 
 NEAREST = 8  # samples of which pairs are tried as the two that were mixed
+PART = 1e-4  # weight from which on a sample is part of a mixture
 SAME = 3e-3  # relative distance of two samples up to which they may be one to a float32 gradient
 
 
@@ -27,7 +28,7 @@ def false_rows(found: Inversion, fed: Fed) -> list[str]:
     wrong = _unpaired(found.inputs[samples].double(), fed.rows)
     texts = [what(row, fed) for row in found.inputs[samples].double()[wrong]]
     for row in found.inputs[means].double():
-        if not _exact(row, fed.rows).any() and not _is_mean(row, fed):
+        if not _exact(row, fed.rows).any() and _mean_of(row, fed) is None:
             texts.append(f"claimed a mean, is {what(row, fed)}")
     return texts
 
@@ -48,8 +49,9 @@ def what(row: Tensor, fed: Fed) -> str:
     scaled = (rows @ row) / rows.square().sum(dim=1).clamp_min(1e-300)
     if _exact(row, scaled[:, None] * rows, rows).any():
         return f"a sample times {float(scaled[distance.argmin()]):.3g}"
-    if _is_mean(row, fed):
-        return "a mean of one pattern"
+    if (errors := _mean_of(row, fed)) is not None:
+        told = torch.linalg.matrix_rank(errors, rtol=1e-5) > 1
+        return "a mixture of one pattern, though output errors differ" if told else "a mean of one pattern"
     for pair in combinations(near, 2):
         first, apart = pair[0], pair[1] - pair[0]
         part = (row - first) @ apart / apart.square().sum().clamp_min(1e-300)
@@ -58,27 +60,28 @@ def what(row: Tensor, fed: Fed) -> str:
             between = "between" if 0 <= part <= 1 else "beyond"
             merged = ", which are the same to 3e-3" if alike < SAME and between == "between" else ""
             return f"a mixture of two, {between} them{merged}"
-    if len(rows) <= rows.shape[1] // 2 and _exact(row, _affine(row, rows)[None], rows).any():
+    if len(rows) <= rows.shape[1] // 2 and _exact(row, (_affine(row, rows) @ rows)[None], rows).any():
         return "a mixture of several"
     decibel = float(metrics.compare(row[None], rows).psnr.max())
     return f"nothing known, {decibel:.0f} dB from a sample"
 
 
-def _is_mean(row: Tensor, fed: Fed) -> bool:
-    """Whether a row is an affine combination of samples that activate the same units, to 90 dB."""
+def _mean_of(row: Tensor, fed: Fed) -> Tensor | None:
+    """∂L/∂z of the samples that activate the same units and of which a row is an affine combination, to 90 dB."""
     patterns, members = (fed.output_grads != 0).unique(dim=0, return_inverse=True)
     for pattern in range(len(patterns)):
-        rows = fed.rows[members == pattern]
-        if len(rows) > 1 and _exact(row, _affine(row, rows)[None], fed.rows).any():
-            return True
-    return False
+        group = (members == pattern).nonzero()[:, 0]
+        rows = fed.rows[group]
+        if len(rows) > 1 and _exact(row, ((weights := _affine(row, rows)) @ rows)[None], fed.rows).any():
+            return fed.output_grads[group[weights.abs() > PART]]
+    return None
 
 
 def _affine(row: Tensor, rows: Tensor) -> Tensor:
-    """The affine combination of rows that is nearest to a row."""
+    """Weights, 1 in sum, of the affine combination of rows that is nearest to a row."""
     apart = (rows[1:] - rows[0]).T
-    weights = torch.linalg.lstsq(apart, (row - rows[0])[:, None], driver="gelsd").solution
-    return rows[0] + (apart @ weights)[:, 0]
+    weights = torch.linalg.lstsq(apart, (row - rows[0])[:, None], driver="gelsd").solution[:, 0]
+    return torch.cat([1 - weights.sum(0, keepdim=True), weights])
 
 
 def _unpaired(found: Tensor, rows: Tensor) -> Tensor:

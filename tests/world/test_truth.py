@@ -14,7 +14,7 @@ from spear_core import client
 from tests.core.zoo import batch, mlp, seeded
 
 ROWS = torch.randn(5, 12, generator=seeded(), dtype=torch.float64)
-PATTERNS = torch.tensor([[1, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [1, 1, 1]]).double()
+PATTERNS = torch.tensor([[1, 0, 1], [1, 0, 1], [0, 1, 1], [1, 1, 0], [2, 0, 1]]).double()
 FED = Fed(ROWS, PATTERNS)
 
 
@@ -24,6 +24,7 @@ FED = Fed(ROWS, PATTERNS)
         (ROWS[3], "a sample a second time"),
         (ROWS[2] / 2, "a sample times 0.5"),
         (0.3 * ROWS[0] + 0.7 * ROWS[1], "a mean of one pattern"),
+        (0.3 * ROWS[0] + 0.7 * ROWS[4], "a mixture of one pattern, though output errors differ"),
         (0.3 * ROWS[0] + 0.7 * ROWS[2], "a mixture of two, between them"),
         (-9 * ROWS[3] + 10 * ROWS[4], "a mixture of two, beyond them"),
         (ROWS[2] + ROWS[3] - ROWS[4], "a mixture of several"),

@@ -9,7 +9,7 @@ import torch
 from benchmarks.world import trial
 from benchmarks.world.draw import draw
 
-LIMIT = 0.3  # CPU seconds of attack a world
+LIMIT = 0.15  # CPU seconds of attack a world
 
 
 def wrong(seeds: range, **options: object) -> list[str]:
@@ -18,14 +18,14 @@ def wrong(seeds: range, **options: object) -> list[str]:
     return [fault for row, fault in zip(rows, faults) if row["false"] or row["violations"]]
 
 
-@pytest.mark.parametrize("block", range(6))
+@pytest.mark.parametrize("block", range(5))
 def test_what_is_certified_is_a_sample_and_promises_are_kept(block: int):
     assert not wrong(range(25 * block, 25 * (block + 1)))
 
 
-@pytest.mark.parametrize("block", range(2))
+@pytest.mark.parametrize("block", range(1))
 def test_samples_that_resemble_each_other_are_certified_only_if_exact(block: int):
-    assert not wrong(range(15 * block, 15 * (block + 1)), alike=True)
+    assert not wrong(range(25 * block, 25 * (block + 1)), alike=True)
 
 
 @pytest.mark.thorough
