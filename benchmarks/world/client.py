@@ -21,10 +21,11 @@ Grads = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Fed:
-    """What a linear layer was fed with: rows (k, n) and ∂L/∂z of each, (k, m), float64."""
+    """What a linear layer was fed with: rows (k, n) and ∂L/∂z of each, (k, m), float64; whether ReLU follows it."""
 
     rows: Tensor
     output_grads: Tensor
+    relu: bool = True
 
 
 @dataclass
@@ -64,7 +65,8 @@ class Client:
                 found = now
                 continue
             new = ~(now.rows[:, None] == found.rows).all(dim=2).any(dim=1)
-            found = Fed(*(torch.cat([a, b[new]]) for a, b in zip(vars(found).values(), vars(now).values())))
+            rows, grads = torch.cat([found.rows, now.rows[new]]), now.output_grads[new]
+            found = Fed(rows, torch.cat([found.output_grads, grads]))
         return found
 
 

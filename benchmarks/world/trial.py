@@ -4,6 +4,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -102,8 +103,9 @@ def truth(world: World, found: Inversion) -> Fed | None:
     if world.by_layer:
         return world.client.fed(_first(world.model)[0], shape)
     layer = world.options.get("layer")
-    name = read_problem(world.model, world.gradients, layer).attacked.name
-    return world.client.fed(name, shape)
+    attacked = read_problem(world.model, world.gradients, layer).attacked
+    fed = world.client.fed(attacked.name, shape)
+    return fed and replace(fed, relu=attacked.has_relu)
 
 
 def kept(world: World) -> list[str]:

@@ -68,6 +68,8 @@ def what(row: Tensor, fed: Fed) -> str:
 
 def _mean_of(row: Tensor, fed: Fed) -> Tensor | None:
     """∂L/∂z of the samples that activate the same units and of which a row is an affine combination, to 90 dB."""
+    if not fed.relu:
+        return None
     patterns, members = (fed.output_grads != 0).unique(dim=0, return_inverse=True)
     for pattern in range(len(patterns)):
         group = (members == pattern).nonzero()[:, 0]
