@@ -64,7 +64,7 @@ def add(result: dict, row: dict) -> None:
     """Count a run, for each part of its world; keep it whole where something is wrong."""
     numbers = {"false": len(row["false"]), "broken": len(row["violations"])}
     for part in PARTS:
-        kind = row["words"][part].partition(";")[0].partition(",")[0]
+        kind = row["words"][part].partition("," if part in ("start", "call") else ";")[0]
         count = result["counts"].setdefault(part, {}).setdefault(kind, {})
         for name in ("runs", row["outcome"]):
             count[name] = count.get(name, 0) + 1

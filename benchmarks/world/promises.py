@@ -4,7 +4,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -38,6 +38,17 @@ def ended_after(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+
+
+def stop_after(seconds: float) -> Callable[[object], None]:
+    """For `progress=`: ends an attack after so many CPU seconds, whatever else the machine does meanwhile."""
+    began = time.process_time()
+
+    def look(state: object) -> None:
+        if time.process_time() - began > seconds and getattr(state, "step", "") != "certificate":
+            raise KeyboardInterrupt
+
+    return look
 
 
 class Clock:

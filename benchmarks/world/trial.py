@@ -1,6 +1,5 @@
 """One world attacked and judged."""
 
-import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -61,7 +60,9 @@ def attack(world: World, limit: float) -> Inversion:
     """As the world says; where it sets no time limit, ended after so many CPU seconds, as by Ctrl-C."""
     generator = torch.Generator().manual_seed(world.seed)
     ends = (
-        {"progress": stop_after(limit)} if world.patience is None else {"time_limit": world.patience * limit}
+        {"progress": promises.stop_after(limit)}
+        if world.patience is None
+        else {"time_limit": world.patience * limit}
     )
     if not world.by_layer:
         return spear_core.invert(world.model, world.gradients, generator=generator, **ends, **world.options)
@@ -131,17 +132,6 @@ def guarded(row: dict, call: Callable[[], object], seconds: float) -> object:
         first = (str(error).splitlines() or [""])[0][:120]
         row["violations"].append(f"untyped: {type(error).__name__} in {place}: {first}")
     return None
-
-
-def stop_after(seconds: float) -> Callable[[object], None]:
-    """For `progress=`: ends an attack after so many CPU seconds, whatever else the machine does meanwhile."""
-    began = time.process_time()
-
-    def look(state: object) -> None:
-        if time.process_time() - began > seconds and getattr(state, "step", "") != "certificate":
-            raise KeyboardInterrupt
-
-    return look
 
 
 def _first(model: nn.Module) -> tuple[str, nn.Linear]:
