@@ -165,7 +165,7 @@ def _call(
     if by_layer:
         words.append("by layer")
     elif rng.random() < 0.1:
-        options["layer"] = rng.choice(linear)
+        options["layer"] = rng.choice(linear[:-1] * 4 + linear)
         words.append("another layer")
     patience = rng.choice((0.0, 0.05, 0.3, 1.0)) if rng.random() < 0.25 else None
     if patience is not None:

@@ -48,7 +48,7 @@ def drawn(rng: random.Random, b: int, n: int, outputs: int, alike: bool = False)
     """A network, mostly wide enough for b samples, and what it is, in words; evaluation mode where that matters."""
     depth = rng.choice((2, 2, 2, 3, 3, 4, 5, 6, 8)) if alike or rng.random() < 0.96 else 1
     least = max(16, 2 * b) if alike else 4 if rng.random() < 0.2 else b + 2
-    most = 400 if alike or rng.random() < 0.5 else max(4 * b, least + 8)
+    most = 400 if alike or rng.random() < 0.7 else max(4 * b, least + 8)
     width = round(log_uniform(rng, least, most))
     hidden = [max(2, round(width * rng.choice((1, 1, 1, 1, 1, 1, 0.5, 0.25)))) for _ in range(depth - 2)]
     activation = nn.ReLU if rng.random() < (0.8 if alike else 0.6) else rng.choice(SMOOTH)
@@ -156,7 +156,8 @@ class Functional(nn.Module):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__()
-        self.way = plan.rng.choice((F.relu, torch.relu_, torch.tanh, F.gelu, lambda h: h.clamp(min=0)))
+        relu = plan.rng.choice((F.relu, torch.relu_, lambda h: h.clamp(min=0)))
+        self.way = relu if plan.activation is nn.ReLU else plan.activation()
         self.linear = nn.ModuleList(nn.Linear(*sizes) for sizes in pairwise(plan.sizes))
         self.scale = nn.Parameter(torch.ones(()))  # of which not everything that is a parameter is a layer
 

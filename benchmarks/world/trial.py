@@ -39,14 +39,14 @@ def run(seed: int, *, limit: float = 2.0, alike: bool = False, method: str | Non
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = guarded(row, lambda: attack(world, limit), 10 * limit + 10)
+        found = guarded(row, "the attack", lambda: attack(world, limit), 10 * limit + 10)
         row["seconds"] = round(clock.spent, 3)
         patience = None if world.patience is None else world.patience * limit
         if patience is not None and clock.late(patience):
             row["violations"].append(f"late: {row['seconds']} s of {patience} s")
         if isinstance(found, Inversion):
             judge(row, world, found)
-        row["violations"] += guarded(row, lambda: kept(world), 20) or []
+        row["violations"] += guarded(row, "diagnose or its methods", lambda: kept(world), 20) or []
     row["violations"] += [
         f"changed: {name}"
         for name in promises.changed(before, promises.snapshot(world.model, world.gradients))
@@ -114,7 +114,7 @@ def kept(world: World) -> list[str]:
     return promises.unkept_by_diagnose(world.model, world.gradients)
 
 
-def guarded(row: dict, call: Callable[[], object], seconds: float) -> object:
+def guarded(row: dict, what: str, call: Callable[[], object], seconds: float) -> object:
     """A call's result; None after a typed error, and after any other one, or a hang, which are violations."""
     try:
         with promises.ended_after(seconds):
@@ -122,7 +122,7 @@ def guarded(row: dict, call: Callable[[], object], seconds: float) -> object:
     except InputError as error:
         row["message"] = row["message"] or str(error)
     except promises.Overrun:
-        row["violations"].append(f"hangs: over {seconds:.0f} CPU seconds")
+        row["violations"].append(f"{what} hangs: over {seconds:.0f} CPU seconds")
     except Exception as error:
         place = next(
             f"{Path(frame.filename).name}:{frame.lineno}"
@@ -130,7 +130,7 @@ def guarded(row: dict, call: Callable[[], object], seconds: float) -> object:
             if "spear_core" in frame.filename
         )
         first = (str(error).splitlines() or [""])[0][:120]
-        row["violations"].append(f"untyped: {type(error).__name__} in {place}: {first}")
+        row["violations"].append(f"untyped in {what}: {type(error).__name__} in {place}: {first}")
     return None
 
 
