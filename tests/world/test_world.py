@@ -9,29 +9,31 @@ import torch
 from benchmarks.world import trial
 from benchmarks.world.draw import draw
 
-LIMIT = 0.15  # CPU seconds of attack a world
+LIMIT = 0.1  # CPU seconds of attack a world
 
 
-def wrong(seeds: range, **options: object) -> list[str]:
+def check(seeds: range, **options: object) -> None:
+    """Nothing is wrong with these worlds; or what is, a line for each."""
     rows = [trial.run(seed, limit=LIMIT, **options) for seed in seeds]
-    faults = [f"{row['seed']}: {row['false'] + row['violations']} {row['words']}" for row in rows]
-    return [fault for row, fault in zip(rows, faults) if row["false"] or row["violations"]]
+    wrong = [row for row in rows if row["false"] or row["violations"]]
+    assert not wrong, "\n".join(
+        f"{row['seed']}: {row['false'] + row['violations']} {row['words']}" for row in wrong
+    )
 
 
 @pytest.mark.parametrize("block", range(5))
 def test_what_is_certified_is_a_sample_and_promises_are_kept(block: int):
-    assert not wrong(range(25 * block, 25 * (block + 1)))
+    check(range(25 * block, 25 * (block + 1)))
 
 
-@pytest.mark.parametrize("block", range(1))
-def test_samples_that_resemble_each_other_are_certified_only_if_exact(block: int):
-    assert not wrong(range(25 * block, 25 * (block + 1)), alike=True)
+def test_samples_that_resemble_each_other_are_certified_only_if_exact():
+    check(range(25), alike=True)
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("block", range(20))
 def test_much_more_of_the_same(block: int):
-    assert not wrong(range(1_000 + 30 * block, 1_000 + 30 * (block + 1)), alike=block % 3 == 2)
+    check(range(1_000 + 30 * block, 1_000 + 30 * (block + 1)), alike=block % 3 == 2)
 
 
 def test_a_seed_is_a_world():
