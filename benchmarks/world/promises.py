@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import spear_core
+from spear_core.attack.options import METHODS
 from spear_core.errors import InputError
 
 LATE, SLACK = 0.1, 0.5  # of a time limit, and seconds beside it
@@ -119,7 +120,8 @@ def unkept_by_diagnose(model: nn.Module, gradients: Mapping[str, Tensor]) -> lis
         texts.append(f"diagnose would attack {found.attacked!r}, invert says {refused or 'nothing'}")
     for layer in found.layers:
         for method in layer.methods if layer.name == found.attacked or layer is found.layers[-1] else ():
-            if refused := refusal(model, gradients, layer.name, method):
+            named = method if method in METHODS else "auto"  # what only "auto" can choose
+            if refused := refusal(model, gradients, layer.name, named):
                 texts.append(f"diagnose lists {method} for {layer.name!r}, invert says {refused}")
     return texts
 
