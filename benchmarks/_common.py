@@ -3,8 +3,7 @@
 import json
 import os
 import platform
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -43,14 +42,3 @@ def table(heads: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 def seeded(seed: int) -> torch.Generator:
     """The generator of a seed."""
     return torch.Generator().manual_seed(seed)
-
-
-def stop_after(seconds: float) -> Callable[[object], None]:
-    """For `progress=`: ends an attack after so many CPU seconds, whatever else the machine does meanwhile."""
-    began = time.process_time()
-
-    def look(state: object) -> None:
-        if time.process_time() - began > seconds and getattr(state, "step", "") != "certificate":
-            raise KeyboardInterrupt
-
-    return look

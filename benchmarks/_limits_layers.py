@@ -16,10 +16,11 @@ import statistics
 from collections.abc import Iterator
 
 import torch
-from _common import seeded, stop_after
+from _common import seeded
 from _limits_common import Part, outcome
 from _training import train
 from torch import Tensor, nn
+from world.promises import stop_after
 
 import spear_core
 from spear_core import client

@@ -17,9 +17,10 @@ import json
 import time
 
 import torch
-from _common import RESULTS, machine, seeded, stop_after, store, stored, table
+from _common import RESULTS, machine, seeded, store, stored, table
 from torch import nn
 from tqdm.auto import tqdm
+from world.promises import stop_after
 
 from spear_core import client
 from spear_core.client import data, defences

@@ -21,9 +21,10 @@ import time
 from collections.abc import Iterator
 
 import torch
-from _common import RESULTS, machine, seeded, stop_after, store, stored, table
+from _common import RESULTS, machine, seeded, store, stored, table
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from world.promises import stop_after
 
 import spear_core
 from spear_core import client

@@ -22,10 +22,11 @@ matplotlib.use("agg")
 
 import numpy as np
 import torch
-from _common import RESULTS, machine, seeded, stop_after, store, stored, table
+from _common import RESULTS, machine, seeded, store, stored, table
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tqdm.auto import tqdm
+from world.promises import stop_after
 
 import spear_core
 from spear_core import client
