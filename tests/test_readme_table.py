@@ -79,7 +79,11 @@ def factors(tmp_path):
 def representations(tmp_path):
     model = mlp()
     weight, *others = sent(model).values()
-    exact(spear_core.invert(model, [weight.to_sparse(), *(grad.numpy() for grad in others[:-1]), None], batch_size=len(INPUTS)))
+    exact(
+        spear_core.invert(
+            model, [weight.to_sparse(), *(grad.numpy() for grad in others[:-1]), None], batch_size=len(INPUTS)
+        )
+    )
 
 
 def difference(tmp_path):

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spear_core.attack.inversion import Inversion
+from spear_core.certificate.record import Claim
 from spear_core.study import metrics
 
 from .client import Fed
@@ -17,9 +18,9 @@ SAME = 3e-3  # relative distance of two samples up to which they may be one to a
 
 def claims(found: Inversion) -> tuple[Tensor, Tensor]:
     """Which rows are claimed to be samples, and which samples or a mean of several with one activation pattern."""
-    samples = found.certified_rows
-    means = getattr(found, "mean_rows", torch.zeros_like(samples))
-    return samples, means & ~samples
+    return found.certified_rows, torch.tensor(
+        [claim is Claim.MEAN for claim in found.claims], dtype=torch.bool
+    )
 
 
 def false_rows(found: Inversion, fed: Fed) -> list[str]:

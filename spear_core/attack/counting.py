@@ -67,7 +67,8 @@ def count_samples(
     told = (
         batch_size or causes.batch_by_next_layer(splits, rank) if method in ("auto", "consistency") else None
     )
-    if told is None or told <= rank:
+    room = min(problem.layers[1].weight_grad.shape) if problem.layers[1:] else 0
+    if told is None or told <= rank or told > room:
         check_rank(low_rank, splits, batch_size)
         return Count(rank)
     first = problem.attacked

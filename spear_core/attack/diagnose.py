@@ -15,7 +15,7 @@ from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
 from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
-from spear_core.model.reading import Reading, choose, read
+from spear_core.model.reading import Reading, choose, one_direction, read
 from spear_core.problem import Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import split
@@ -122,7 +122,7 @@ def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
     try:
         problem = problem_of(reading, call, notes)
         met = f" ({_follows(reading, call)} follows)"
-        check_method(method, problem)
+        check_method(method, problem, rank=int(one_direction(reading, call)))
     except InputError as error:
         others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
         raise type(error)(f"{error}{met}{_instead(others)}") from None

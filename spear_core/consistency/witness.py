@@ -37,6 +37,12 @@ def judge_given(
     return judge(relation, c, moves_for(relation.layers[0]).weakest_changes(relation, c, generator))
 
 
+def overdetermined(relation: Relation) -> bool:
+    """Whether a sample's equations, m − b, are clearly more than its unknowns: wrong points satisfy fewer as well."""
+    m, b = relation.outer.shape
+    return m - b >= relation.basis.shape[1] + SPARE_EQUATIONS
+
+
 def witness(
     target: Target, coefficients: Tensor, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -49,7 +55,7 @@ def witness(
     except InputError:  # the next layer's gradient has too low a rank
         unknown = torch.full_like(coefficients[:, 0], torch.inf, dtype=torch.float64)
         return unknown < 0, unknown
-    m, b = relation.outer.shape
+    m = len(relation.outer)
     c = relation.to_sources(coefficients.to(relation.basis))
     proven, *_ = judge_given(relation, c.T, generator)
     z = relation.hidden(c)
@@ -57,7 +63,7 @@ def witness(
     expected = relation.expected_misfit(c.T, y)
     # more closely than while searching, where a sample may still be blurred
     proven &= relation.scales_agree(c.T, y, PROVEN_SCALE_AGREES)
-    if m - b < relation.basis.shape[1] + SPARE_EQUATIONS:
+    if not overdetermined(relation):
         proven = torch.zeros_like(proven)
     moves, parts = orthonormal(relation.basis), slope.split(AT_ONCE, dim=1)
     amplified = [amplification(factorise(moves, relation.outer, part)) for part in parts]

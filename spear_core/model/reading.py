@@ -74,7 +74,7 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
     passed = list(takewhile(lambda call: call.obstacle or not reading.reached(call), reading.calls))
     barred, silent = [c for c in passed if c.obstacle], [c for c in passed if not c.obstacle]
     rest = reading.calls[len(passed) :]
-    if passed and not (len(rest) > 1 or (rest and _one_direction(reading, rest[0]))):
+    if passed and not (len(rest) > 1 or (rest and one_direction(reading, rest[0]))):
         if barred:  # the one that would be attacked, but for its obstacle
             return barred[0], []
         wanted = f"layer before the output layer {rest[0].name!r}" if rest else "linear layer"
@@ -89,7 +89,7 @@ def choose(reading: Reading, layer: str | None) -> tuple[LinearCall, list[str]]:
     return call, [f"{'; '.join(why)}; attacked {call.name!r}"] if passed else []
 
 
-def _one_direction(reading: Reading, call: LinearCall) -> bool:
+def one_direction(reading: Reading, call: LinearCall) -> bool:
     """Whether a layer's gradient is g xᵀ, as of one sample, whose input needs no other layer."""
     G, g = reading.gradient(call.weight), reading.gradient(call.bias)
     if G is None or g is None or g.shape != G.shape[:1]:
