@@ -96,7 +96,7 @@ def processed(G: Tensor) -> str:
 
 def clipped_apart(layers: Sequence[LinearLayer]) -> str:
     """Whether the attacked layer's gradient is as long as another one, which no two layers have by nature."""
-    norms = [float(layer.weight_grad.to(torch.float64).norm()) for layer in layers]
+    norms = [float(layer.weight_grad.norm()) for layer in layers]
     same = sum(abs(norm - norms[0]) <= SAME_LENGTH * norms[0] for norm in norms)
     if same < 2:
         return ""

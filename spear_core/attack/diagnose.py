@@ -118,12 +118,14 @@ def diagnose(model: nn.Module, gradients: Gradients, *, example_input: object = 
 
 def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
     """The problem of attacking a layer, the named one or the first; a refusal says which other layer would do."""
-    (call, notes), met = choose(reading, layer), ""
+    (call, notes), met, problem = choose(reading, layer), "", None
     try:
         problem = problem_of(reading, call, notes)
         met = f" ({_follows(reading, call)} follows)"
-        check_method(method, problem, rank=int(one_direction(reading, call)))
+        check_method(method, problem)
     except InputError as error:
+        if problem is not None and method == "auto" and one_direction(reading, call):
+            return problem  # of one sample, whatever follows
         others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
         raise type(error)(f"{error}{met}{_instead(others)}") from None
     return problem

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spear_core.certificate.backprop import Pass, forward
+from spear_core.certificate.backprop import forward
 from spear_core.certificate.output_errors import errors_by_gradient
 from spear_core.certificate.record import OutputErrors, Replay
 from spear_core.search import Target
@@ -42,10 +42,9 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
         return ~nobody
     if not k or len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
         return nobody
-    passed = forward(layers, found.preactivations)
     if loss is None and found.separated:
-        loss = errors_by_gradient(passed, found.output_grads)
-    if loss is None or passed.output.shape[1] < FEWEST_CLASSES + (k == 1):
+        loss = errors_by_gradient(forward(layers, found.preactivations), found.output_grads)
+    if loss is None or loss.values.shape[1] < FEWEST_CLASSES + (k == 1):
         return nobody
     noise = max(target.low_rank.noise, precision(layers[0].weight_grad.dtype) / 16)
     sizes = loss.values.abs().topk(3, dim=1).values
@@ -55,7 +54,7 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
         noise**0.5 > ALLOWED_ERROR
     ):  # samples of one label that rounding does not tell apart would show by their weight
         told = loss.single & (k > 1)
-    return told & clear & ~_crowd(passed, found, CLOSE * noise**0.25)
+    return told & clear & ~_crowd(target, found, CLOSE * noise**0.25)
 
 
 def scale_confirmed(
@@ -90,12 +89,12 @@ def rescaled(target: Target, factor: float) -> Target:
     return other
 
 
-def _crowd(passed: Pass, found: Reconstruction, close: float) -> Tensor:
+def _crowd(target: Target, found: Reconstruction, close: float) -> Tensor:
     """Which rows have another one so close, of the same pattern in every layer, shape (k,)."""
     places = found.coefficients * found.low_rank.singular_values[: found.coefficients.shape[1]]
     lengths = places.norm(dim=1)
-    near = torch.cdist(places, places) < close * lengths
-    for slopes in passed.slopes:
-        pattern = (slopes != 0).to(torch.float64)
-        near &= torch.cdist(pattern, pattern, p=1) == 0
-    return near.fill_diagonal_(False).any(dim=1)
+    near = (torch.cdist(places, places) < close * lengths).fill_diagonal_(False)
+    if near.any():
+        for slopes in forward(target.problem.layers, found.preactivations).slopes:
+            near &= (slopes[:, None] != 0).eq(slopes != 0).all(dim=2)
+    return near.any(dim=1)

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 INNER = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")  # names in wrappers
 CONTAINERS = (list, deque, dict, OrderedDict, defaultdict)
+PLAIN = (bool, int, float, str, type(None))  # most of what a module holds
 
 
 def replicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
@@ -27,8 +28,10 @@ def replicate(model: nn.Module, *, sharing: bool = False) -> nn.Module:
     copies: dict[int, Any] = {}
 
     def replica(value: Any) -> Any:
-        if id(value) in copies or isinstance(value, bool | int | str | None):
-            return copies.get(id(value), value)
+        if type(value) in PLAIN:
+            return value
+        if id(value) in copies:
+            return copies[id(value)]
         made = copies[id(value)] = value
         compiled = isinstance(value, torch.jit.ScriptModule)  # which has no Python forward to replace
         if isinstance(value, nn.Module) and not compiled:

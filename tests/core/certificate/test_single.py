@@ -1,5 +1,7 @@
 """Proven rows that are means of several samples, and scales that nobody confirms."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ def network(*widths, zero_biases=False, dtype=torch.float64, seed=0):
     """Linear layers of these widths with ReLU between them."""
     torch.manual_seed(seed)
     layers = []
-    for n, m in zip(widths, widths[1:]):
+    for n, m in pairwise(widths):
         layers += [nn.Linear(n, m), nn.ReLU()]
     model = nn.Sequential(*layers[:-1]).to(dtype)
     for parameter in model.parameters():
