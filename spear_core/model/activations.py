@@ -32,7 +32,9 @@ KNOWN: dict[str, Elementwise] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "hard tanh": F.hardtanh,
-    "hard sigmoid": F.hardsigmoid,
+    "hard sigmoid": lambda z: (
+        F.relu6(z + 3) / 6
+    ),  # F.hardsigmoid has no second derivative, which sharpening takes
     "hard swish": F.hardswish,
 }
 

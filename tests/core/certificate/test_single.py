@@ -50,7 +50,7 @@ def test_two_pictures_with_one_gradient(outputs):
     """x₁ and x₂, or their mean twice: the same gradient in every layer, to the last digits."""
     model = network(24, 40, 30, outputs)
     x = torch.rand(1, 24, dtype=torch.float64, generator=seeded(1))
-    nudge = 1e-2 * torch.randn(1, 24, dtype=torch.float64, generator=seeded(2))
+    nudge = 1e-3 * torch.randn(1, 24, dtype=torch.float64, generator=seeded(2))
     pair, mean = torch.cat([x + nudge, x - nudge]), x.repeat(2, 1)
 
     def loss(output, _):  # linear: all errors of the output are equal
@@ -96,13 +96,17 @@ def test_errors_of_a_saturated_softmax_are_collinear():
     assert Claim.SAMPLE not in found.claims
 
 
-def test_more_rows_found_than_b_are_no_reason_to_believe_b():
+def test_one_layer_alone_is_certified_where_b_is_known():
     model = network(16, 64, 10)
-    x = torch.rand(4, 16, dtype=torch.float64, generator=seeded(0))
+    x = torch.randn(4, 16, dtype=torch.float64, generator=seeded(0))
     layer = model[0]
     sent = client.gradients(model, x, torch.arange(4))
-    found = invert_layer(sent["0.weight"], sent["0.bias"], layer.weight, layer.bias, batch_size=4)
-    assert found.certified and compare(found.inputs, x).psnr.min() > EXACT_DB
+    seen = sent["0.weight"], sent["0.bias"], layer.weight, layer.bias
+    for b, claim in ((None, Claim.MEAN), (4, Claim.SAMPLE)):
+        found = invert_layer(*seen, batch_size=b)
+        assert compare(found.inputs, x).psnr.min() > EXACT_DB
+        assert found.claims == (claim,) * 4 and found.certified == (b == 4)
+        assert any("rests on the bias gradient alone" in note for note in found.notes)
 
 
 # ---------------------------------------------------------------- the scale
