@@ -32,9 +32,7 @@ KNOWN: dict[str, Elementwise] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "hard tanh": F.hardtanh,
-    "hard sigmoid": lambda z: (
-        F.relu6(z + 3) / 6
-    ),  # F.hardsigmoid has no second derivative, which sharpening takes
+    "hard sigmoid": F.hardsigmoid,
     "hard swish": F.hardswish,
 }
 
