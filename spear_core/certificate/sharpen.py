@@ -45,8 +45,8 @@ def sharpened(
     for _ in range(ROUNDS):
         try:
             coefficients = sharpen(target, sharp.coefficients, labels, passes=passes)
-        except RuntimeError as error:
-            if "is not implemented" not in str(error):
+        except RuntimeError as missing:
+            if "is not implemented" not in str(missing):
                 raise
             break  # an activation without a second derivative, as the library's hard sigmoid
         if torch.equal(coefficients, sharp.coefficients):
