@@ -79,13 +79,13 @@ def processed(G: Tensor) -> str:
     low, high = present.quantile(0.1), present.quantile(0.9)  # a few odd ones do not count
     if high - low <= EVEN * high:
         return "all entries have the same magnitude: signs, or an optimiser's step (Adam)? Pass gradients"
-    if len(present) < (1 - SPARSE) * len(entries) and _scattered(G):
-        share = 1 - len(present) / len(entries)
-        return f"{share:.0%} of the entries are zero, scattered: a top-k sparse update?"
     if is_underflow(G):
         return "its entries are at the smallest number there is: underflow; the loss must be multiplied by a factor"
     if levels := _levels(G, len(present)):
         return f"its entries take only {levels} values: a quantised update?"
+    if len(present) < (1 - SPARSE) * len(entries) and _scattered(G):
+        share = 1 - len(present) / len(entries)
+        return f"{share:.0%} of the entries are zero, scattered: a top-k sparse update?"
     top = float((entries == entries.max()).to(torch.float32).mean())
     if top >= max(CLIPPED, 4 / len(entries)):
         return f"{top:.0%} of the entries are at the largest magnitude: clipped value by value?"
@@ -190,7 +190,8 @@ def _levels(G: Tensor, present: int) -> int:
     """How few distinct values there are, in all or in each row on a scale of its own; 0 if there are many."""
     rows = G[G.abs().amax(dim=1).topk(min(ROWS, len(G))).indices]
     all_of_it, each = len(_sample(G).unique()), max(len(row.unique()) for row in rows)
-    for levels, entries in ((all_of_it, present), (each, G.shape[1])):
+    # of the entries that are there: a sparse row has few values, too
+    for levels, entries in ((all_of_it, present), (each, int(rows.count_nonzero(dim=1).min()))):
         if levels <= min(LEVELS, entries // 4):
             return levels
     return 0

@@ -43,7 +43,12 @@ def sharpened(
     sharp = found
     passes = 1 if bool(certificate.sharp_rows.all()) else PASSES
     for _ in range(ROUNDS):
-        coefficients = sharpen(target, sharp.coefficients, labels, passes=passes)
+        try:
+            coefficients = sharpen(target, sharp.coefficients, labels, passes=passes)
+        except RuntimeError as missing:
+            if "is not implemented" not in str(missing):
+                raise
+            break  # an activation without a second derivative, as the library's hard sigmoid
         if torch.equal(coefficients, sharp.coefficients):
             break
         before, sharp = sharp, from_coefficients(target.forward, coefficients, found.directions, found.errors)

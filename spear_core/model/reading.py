@@ -94,6 +94,7 @@ def one_direction(reading: Reading, call: LinearCall) -> bool:
     G, g = reading.gradient(call.weight), reading.gradient(call.bias)
     if G is None or g is None or g.shape != G.shape[:1]:
         return False
+    g = g.to(G.dtype)
     left = G - torch.outer(g, g @ G / g.square().sum())
     return bool(left.norm() <= ONE_DIRECTION * precision(G.dtype) * G.norm())
 

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from spear_core import client, diagnose, invert, invert_layer
 from spear_core.attack.augmented import augmented
+from spear_core.certificate.record import Claim
 from spear_core.client.networks import fully_connected
 from spear_core.model.layers import read_problem
 from spear_core.search import Splits
@@ -54,7 +55,10 @@ def test_one_sample_more_or_less_than_inputs(b):
 def test_one_layer_alone_gives_as_many_samples_as_inputs():
     model, (x, y) = network(8, torch.float32), pixels(8, 8, torch.float32)
     sent, layer = client.gradients(model, x := x - 0.5, y), model[0]
-    assert_all_exact(invert_layer(sent["0.weight"], sent["0.bias"], layer.weight, layer.bias), x)
+    seen = sent["0.weight"], sent["0.bias"], layer.weight, layer.bias
+    assert_all_exact(invert_layer(*seen, batch_size=8), x)
+    alone = invert_layer(*seen)  # of one layer, each of the eight may be a mean of several
+    assert compare(alone.inputs, x).psnr.min() > 110 and alone.claims == (Claim.MEAN,) * 8
 
 
 SPECIAL = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from spear_core import client, invert
+from spear_core import client, invert, invert_layer
 from spear_core.certificate.record import Claim
 from spear_core.client import data
 from spear_core.study.metrics import EXACT_DB, compare
@@ -95,6 +95,19 @@ def test_errors_of_a_saturated_softmax_are_collinear():
     x = torch.rand(3, 16, dtype=torch.float64, generator=seeded(0))
     found = invert(model, client.gradients(model, x, torch.tensor([1, 2, 3])))
     assert Claim.SAMPLE not in found.claims
+
+
+def test_one_layer_alone_is_certified_where_b_is_known():
+    model = network(16, 64, 10)
+    x = torch.randn(4, 16, dtype=torch.float64, generator=seeded(0))
+    layer = model[0]
+    sent = client.gradients(model, x, torch.arange(4))
+    seen = sent["0.weight"], sent["0.bias"], layer.weight, layer.bias
+    for b, claim in ((None, Claim.MEAN), (4, Claim.SAMPLE)):
+        found = invert_layer(*seen, batch_size=b)
+        assert compare(found.inputs, x).psnr.min() > EXACT_DB
+        assert found.claims == (claim,) * 4 and found.certified == (b == 4)
+        assert any("rests on the bias gradient alone" in note for note in found.notes)
 
 
 # ---------------------------------------------------------------- the scale

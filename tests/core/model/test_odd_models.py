@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
 
 from spear_core import client, diagnose, invert
+from spear_core.certificate.record import Claim
 from spear_core.errors import InputError
 from tests.core.zoo import seeded
 
@@ -351,7 +352,9 @@ UNPROVEN = (  # one layer alone, too few units, or a mask that nobody knows
     "LSTM first",
     "dropout in train mode",
     "one layer in a loop",
+    "one unit",  # one direction for all samples: their weighted mean
 )
+BRANCHED = ("residual input", "gate")  # one sample or a mean of several: only b tells
 REFUSED = (
     "residual",
     "everything parametrised",
@@ -371,7 +374,6 @@ REFUSED = (
     "wide and deep",
     "scripted",
     "scripted inside",
-    "one unit",
     "one layer",
     "two linear in a row",
     "no bias",
@@ -433,8 +435,9 @@ def test_exact_or_refused(name):
         gradients = client.gradients(model, x, y)
     before = snapshot(model)
     said = []
+    told = {"batch_size": B} if name in BRANCHED else {}
     for call in (
-        lambda: invert(model, gradients, time_limit=1.0 if name in UNPROVEN else 60.0),
+        lambda: invert(model, gradients, time_limit=1.0 if name in UNPROVEN else 60.0, **told),
         lambda: diagnose(model, gradients),
     ):
         try:
@@ -448,3 +451,12 @@ def test_exact_or_refused(name):
         rows = torch.cat(inputs.rows.get(found.inputs.shape[1], [torch.zeros(0, found.inputs.shape[1])]))
         for row in found.inputs[found.certified_rows]:
             assert (rows - row).norm(dim=1).min() < 1e-6 * row.norm()
+
+
+@pytest.mark.parametrize("name", BRANCHED)
+def test_a_mean_is_all_that_is_claimed_where_a_branch_hides_the_loss(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().double()
+    x = torch.randn(B, N, generator=seeded(1), dtype=torch.float64)
+    found = invert(model, client.gradients(model, x, torch.arange(B) % CLASSES))
+    assert set(found.claims) == {Claim.MEAN}

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from spear_core import diagnose, invert, invert_layer
+from spear_core.certificate.record import Claim
 from spear_core.errors import InputError, MissingGradient
 from tests.core.zoo import seeded
 
@@ -93,8 +94,8 @@ def test_of_one_output_any_batch_looks_like_one_sample_and_is_not_certified(outp
     (delta,) = torch.autograd.grad(loss, z, retain_graph=True)
     inversion = invert(model, torch.autograd.grad(loss, list(model.parameters())))
     mean = (delta[:, :1] * x).sum(dim=0) / delta[:, 0].sum()
-    assert torch.allclose(inversion.inputs, mean[None]) and not inversion.certified
-    assert "one sample, or a weighted mean of several: give batch_size=1 if it is one" in inversion.notes
+    assert torch.allclose(inversion.inputs, mean[None]) and inversion.claims == (Claim.MEAN,)
+    assert any("weighted mean of several samples" in note for note in inversion.notes)
 
 
 def test_a_method_that_is_named_is_refused_as_ever():

@@ -10,6 +10,7 @@ import torch
 from traitlets import TraitError
 
 import spear_core
+from spear_core.certificate.record import Claim
 from spear_core.study.metrics import compare
 from spear_widgets.kit import drawing
 from spear_widgets.kit.scene import scene
@@ -84,26 +85,46 @@ def marked(picture) -> set[tuple[int, ...]]:
     return {colour for colour in colours if (pixels == colour).all(axis=1).sum() > 50}
 
 
+def doubted(inversion, claim=Claim.NOTHING):
+    """A result of which no row is proven to be a sample."""
+    none = torch.zeros_like(inversion.certified_rows)
+    return dataclasses.replace(inversion, certified=False, certified_rows=none, claims=(claim,) * len(none))
+
+
 def test_frames_tell_proven_rows_from_others():
     stage = scene("digits", 3, 100)
     inversion = spear_core.invert(stage.model, stage.gradients)
     score = compare(inversion.inputs, stage.batch.inputs)
     proven = full_run.Outcome(inversion, score, 0.1)
-    doubted = dataclasses.replace(inversion, certified=False, certified_rows=torch.zeros(3, dtype=torch.bool))
-    guessed = full_run.Outcome(doubted, score, 0.1)
+    guessed = full_run.Outcome(doubted(inversion), score, 0.1)
     assert len(marked(full_run.result_picture(stage, proven))) == 1
     assert len(marked(full_run.result_picture(stage, guessed))) == 1
     assert marked(full_run.result_picture(stage, proven)) != marked(full_run.result_picture(stage, guessed))
     assert "all proven exact" in full_run.words(stage, proven)
     assert "0 of 3 proven exact" in full_run.words(stage, guessed)
     assert "all proven" not in full_run.words(stage, guessed)
+    assert "0 of 3 proven exact</b>, the rest not" in full_run.words(stage, guessed)
+    means = full_run.Outcome(doubted(inversion, Claim.MEAN), score, 0.1)
+    assert marked(full_run.result_picture(stage, means)) == marked(full_run.result_picture(stage, guessed))
+    assert "0 of 3 proven exact</b>, 3 a sample or a mean of several" in full_run.words(stage, means)
+
+
+def test_one_sample_is_shown_as_what_it_is_proven_to_be(full):
+    """A single float32 row may be a mean of several: the server is not told b."""
+    full.set(batch_size=1)
+    full.run_now()
+    assert full.outcome.score.exact.all() and full.outcome.inversion.claims == (Claim.MEAN,)
+    assert "0 of 1 proven exact</b>, 1 a sample or a mean of several" in full.caption.value
 
 
 def test_missing_rows_are_left_out():
     stage = scene("digits", 3, 100)
     inversion = spear_core.invert(stage.model, stage.gradients)
     short = dataclasses.replace(
-        inversion, inputs=inversion.inputs[:0], certified=False, certified_rows=inversion.certified_rows[:0]
+        doubted(inversion),
+        inputs=inversion.inputs[:0],
+        certified_rows=inversion.certified_rows[:0],
+        claims=(),
     )
     outcome = full_run.Outcome(short, compare(short.inputs, stage.batch.inputs), 0.1)
     assert marked(full_run.result_picture(stage, outcome)) == set()
@@ -139,9 +160,7 @@ def slow_invert(inversion, steps: int = 400):
     """An attack that takes its time, reports, and hands back what it has when it is interrupted."""
 
     def invert(*arguments, progress, **options):
-        stopped = dataclasses.replace(
-            inversion, certified=False, certified_rows=torch.zeros_like(inversion.certified_rows)
-        )
+        stopped = doubted(inversion)
         state = next(iter(STATES))
         try:
             for _ in range(steps):

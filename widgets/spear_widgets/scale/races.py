@@ -53,7 +53,9 @@ def race(batch_size: int, seed: int) -> Race:
         *client, batch.labels, batch.shape, bounds=bounds, steps=ADAM_STEPS, generator=start.manual_seed(seed)
     )
     runs["cosine + TV, Adam"] = approximate.best_so_far(adam, FRAMES)
-    found = spear_core.invert(stage.model, stage.gradients)
+    found = spear_core.invert(
+        stage.model, stage.gradients, batch_size=batch_size
+    )  # which the others know, too
     return Race(stage, runs, found.inputs, found.certified)
 
 
@@ -95,7 +97,9 @@ class RaceExplorer(base.Explorer):
         self.show("picture", race_picture(self.state, values["progress"]))
         medians = [f"{name} {float(psnr.median()):.0f} dB" for name, psnr in found.items()]
         proof = (
-            "It is proven, from the gradient alone" if self.state.certified else "It could not be proven here"
+            "It is proven, from the gradient and b alone"
+            if self.state.certified
+            else "It could not be proven here"
         )
         self.say(
             f"Median PSNR: {', '.join(medians)}. From 90 dB on, no 8-bit pixel differs. {proof}; a guess never is."

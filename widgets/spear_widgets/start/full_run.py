@@ -11,6 +11,7 @@ from PIL import Image
 
 import spear_core
 from spear_core import Inversion
+from spear_core.certificate.record import Claim
 from spear_core.search import State
 from spear_core.study.metrics import Score, compare
 from spear_widgets.kit import base, controls, drawing
@@ -23,6 +24,11 @@ WIDTHS = (100, 200, 400, 800)
 TIME_LIMIT = 20.0  # seconds, after which the best so far is shown, flagged
 ACROSS = 12  # pictures in a row
 MATRIX = (60, 300)  # corner of the gradient that is drawn
+MARKS = {
+    Claim.SAMPLE: ("✓ proven", drawing.GREEN),
+    Claim.MEAN: ("? one or mean", drawing.ORANGE),
+    Claim.NOTHING: ("? not proven", drawing.ORANGE),
+}
 
 
 @dataclass(frozen=True)
@@ -195,9 +201,7 @@ def result_picture(stage: Scene, outcome: Outcome | None) -> Image.Image:
     labels, frames = ["missing"] * b, [drawing.FAINT] * b
     for place, row in enumerate(order):
         if row >= 0:
-            proven = bool(inversion.certified_rows[row])
-            labels[place] = "✓ proven" if proven else "? not proven"
-            frames[place] = drawing.GREEN if proven else drawing.ORANGE
+            labels[place], frames[place] = MARKS[inversion.claims[row]]
     heading = f"recovered from the gradient alone ({inversion.method})"
     return drawing.below(
         [drawing.headline(heading, 14, drawing.WIDTH), _grid(pictures, labels, frames)], gap=2
@@ -218,11 +222,12 @@ def words(stage: Scene, outcome: Outcome | None) -> str:
     if outcome.inversion is None or outcome.score is None:
         return f"<b>Refused</b>, before any search: {html.escape(outcome.refusal)}"
     inversion, b = outcome.inversion, stage.batch_size
-    proven = int(inversion.certified_rows.sum())
+    proven, means = (inversion.claims.count(claim) for claim in (Claim.SAMPLE, Claim.MEAN))
+    more = f", {means} a sample or a mean of several" if means else ""
     state = (
         "<b>all proven exact</b>"
         if inversion.certified
-        else f"<b>{proven} of {b} proven exact</b>, the rest not"
+        else f"<b>{proven} of {b} proven exact</b>{more}{', the rest not' * (proven + means < b)}"
     )
     labels = "not identified" if inversion.labels is None else "identified"
     notes = f" Notes: {html.escape('; '.join(inversion.notes))}." if inversion.notes else ""
