@@ -16,7 +16,7 @@ from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
 from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
-from spear_core.model.reading import Reading, choose, read
+from spear_core.model.reading import Reading, choose, one_direction, read
 from spear_core.problem import Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import LowRank, split
