@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from spear_core.attack.augmented import augmented
+from spear_core.attack.causes import clipped_apart
 from spear_core.attack.counting import count_samples
 from spear_core.attack.inversion import table
 from spear_core.attack.plan import check_method, in_words, obstacles
@@ -18,7 +19,7 @@ from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, choose, one_direction, read
 from spear_core.problem import Problem
 from spear_core.search import Splits
-from spear_core.spear.low_rank import split
+from spear_core.spear.low_rank import LowRank, split
 from spear_core.spear.sampling import expected_draws
 
 SAMPLING_RATE = 1e6  # candidates a second on two cores, for the hint below
@@ -142,6 +143,15 @@ def _instead(layers: Iterable[LayerDiagnosis]) -> str:
     return f"; try {listed}" if ways else ""
 
 
+def _split(problem: Problem) -> tuple[Splits, LowRank]:
+    """What would be attacked, and its split; refuses gradients of which no factor is left."""
+    if reason := clipped_apart(problem.layers):
+        raise InputError(reason)
+    generator = torch.Generator().manual_seed(0)
+    low_rank = split(problem.attacked.weight_grad, generator=generator)
+    return augmented(Splits(problem), low_rank, None, generator)
+
+
 def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     G = reading.gradient(call.weight)
     zeros = float("nan") if G is None else 1 - int(G.count_nonzero()) / G.numel()
@@ -149,9 +159,8 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     notes: tuple[str, ...] = ()
     follows = _follows(reading, call)
     try:
-        splits, generator = Splits(problem_of(reading, call)), torch.Generator().manual_seed(0)
-        problem, low_rank = splits.problem, split(splits.problem.attacked.weight_grad, generator=generator)
-        splits, low_rank = augmented(splits, low_rank, None, generator)
+        problem = problem_of(reading, call)
+        splits, low_rank = _split(problem)
         rank, notes = low_rank.batch_size, problem.notes
         ways = obstacles(problem, rank, splits)
         # a rank that tells no batch stands in the way of every method

@@ -88,7 +88,7 @@ def certify(
         unique_rows=unique,
         independent_rows=independent,
         single_rows=single_rows(target, found, played.loss if played else None),
-        scale_confirmed=scale_confirmed(target, found, played, limit),
+        scale_confirmed=scale_confirmed(target, found, played, limit, generator),
     )
     if played is None:
         return certificate

@@ -58,7 +58,11 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
 
 
 def scale_confirmed(
-    target: Target, found: Reconstruction, played: Replay | None, limit: float
+    target: Target,
+    found: Reconstruction,
+    played: Replay | None,
+    limit: float,
+    generator: torch.Generator | None = None,
 ) -> bool | None:
     """Whether a later layer or the loss objects to another scale; None where there is no later layer.
 
@@ -74,7 +78,7 @@ def scale_confirmed(
         return True
     other = rescaled(target, 1 / OTHER_SCALE)
     if played is None:
-        return not bool(target.later.witness(other, OTHER_SCALE * c, None)[0].any())
+        return not bool(target.later.witness(other, OTHER_SCALE * c, generator)[0].any())
     replayed = target.later.replay(other, target.forward.preactivations(OTHER_SCALE * c), None)
     return replayed is None or not replayed.residual <= limit
 

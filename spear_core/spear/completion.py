@@ -89,11 +89,15 @@ def completed(
     """
     low_rank = forward.low_rank
     confirmed = known = pool.known
-    threshold = default_threshold(low_rank)
+    threshold, seen = default_threshold(low_rank), set[frozenset[int]]()
     for inactive, units in _inactive_units(known, forward, corners, generator):
         for place in _is_singular(low_rank.factor, inactive).nonzero().flatten():
             if time.monotonic() > deadline:
                 break
+            corner = frozenset(units[place].tolist())
+            if corner in seen:  # few units have few corners, each drawn many times
+                continue
+            seen.add(corner)
             kernel = null_space(low_rank, inactive[place])
             if kernel.shape[1] != 1:
                 continue

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from spear_core import client
+from spear_core import client, invert
 from spear_core.attack.diagnose import diagnose
 from spear_core.client.networks import fully_connected
 from spear_core.errors import InputError
@@ -140,3 +140,23 @@ def test_one_hot_inputs_are_no_sparse_update(seed):
     x = torch.eye(N)[torch.randperm(N, generator=seeded(seed))[:3]]
     found = diagnose(model, client.gradients(model, x, torch.tensor([0, 1, 2])))
     assert found.attacked == "0" and found["0"].rank == 3
+
+
+def test_gradients_clipped_tensor_by_tensor_are_refused_here_as_there():
+    model = mlp()
+    sent = {name: g / g.norm() for name, g in client.gradients(model, *batch()).items()}
+    found = diagnose(model, sent)
+    assert found.attacked is None
+    assert all(layer.methods == () and "one norm" in layer.obstacle for layer in found.layers[:2])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_an_output_layer_of_rank_one_can_be_attacked_where_it_is_said_to(dtype):
+    """Two classes: the errors of all samples are collinear, whatever its bias gradient adds up to."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(30, 27), nn.ReLU(), nn.Linear(27, 2)).to(dtype)
+    x, y = torch.randn(6, 30).to(dtype), torch.tensor([0, 1] * 3)
+    sent = client.gradients(model, x, y)
+    assert diagnose(model, sent)["2"].methods == ("closed form",)
+    found = invert(model, sent, "2", time_limit=1)
+    assert not bool(found.certified_rows.any())

@@ -12,7 +12,7 @@ from spear_core.certificate.record import Part
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.problem import Problem
-from spear_core.spear.reconstruction import reconstruct
+from spear_core.spear.reconstruction import from_coefficients, reconstruct
 from spear_core.spear.zeros import zeros_of
 from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.attacked import attacked, gaussian, photos, shifted, target_of
@@ -208,3 +208,13 @@ def test_entries_that_back_propagation_makes_tiny_do_not_refuse_a_batch():
     assert found.certified
     assert found.sparsity_match < 1
     assert float(compare(found.inputs, batch.inputs).psnr.min()) > EXACT_DB
+
+
+def test_torchs_own_random_numbers_are_left_alone():
+    """Of an incomplete batch, the scale is asked of the next layer: with the generator that was given."""
+    case = gaussian(4)
+    target, q = case.target, case.directions(case.low_rank)
+    c = torch.linalg.lstsq(target.low_rank.rows.T, case.inputs[:2].T).solution.T
+    before = torch.get_rng_state()
+    certify(target, from_coefficients(target.forward, c, q[:, :2]), generator=seeded())
+    assert torch.equal(before, torch.get_rng_state())

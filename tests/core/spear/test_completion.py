@@ -7,7 +7,7 @@ import spear_core
 from spear_core.spear.completion import CORNER_COST, Completion, completed, expected_corners
 from spear_core.spear.records import Pool
 from spear_core.spear.sparsity import join
-from spear_core.spear.zeros import default_threshold
+from spear_core.spear.zeros import default_threshold, null_space
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
 
@@ -91,3 +91,16 @@ def test_after_the_deadline_no_cell_is_looked_into(monkeypatch):
     pool = pool_without(case, 2)
     monkeypatch.setattr("spear_core.spear.completion.null_space", lambda *_: pytest.fail("looked"))
     assert completed(pool, case.target.forward, 2**14, generator=seeded(), deadline=0.0) is pool
+
+
+def test_few_corners_are_looked_into_once_each(monkeypatch):
+    """Three of 13 units meet in at most 286 corners, however many are drawn."""
+    case, looked = gaussian(4, width=13), []
+
+    def counted(low_rank, rows):
+        looked.append(rows)
+        return null_space(low_rank, rows)
+
+    monkeypatch.setattr("spear_core.spear.completion.null_space", counted)
+    completed(Pool.empty(4, torch.device("cpu")), case.target.forward, 2**13, generator=seeded())
+    assert 0 < len(looked) <= 286
