@@ -96,7 +96,7 @@ def processed(G: Tensor) -> str:
 
 def clipped_apart(layers: Sequence[LinearLayer]) -> str:
     """Whether the attacked layer's gradient is as long as another one, which no two layers have by nature."""
-    norms = [float(layer.weight_grad.norm()) for layer in layers]
+    norms = torch.stack([layer.weight_grad.norm().to(torch.float64) for layer in layers]).tolist()
     same = sum(abs(norm - norms[0]) <= SAME_LENGTH * norms[0] for norm in norms)
     if same < 2:
         return ""
@@ -189,7 +189,8 @@ def batch_by_next_layer(splits: Splits, expected: int = FIRST_RANK) -> int | Non
 def _levels(G: Tensor, present: int) -> int:
     """How few distinct values there are, in all or in each row on a scale of its own; 0 if there are many."""
     rows = G[G.abs().amax(dim=1).topk(min(ROWS, len(G))).indices]
-    all_of_it, each = len(_sample(G).unique()), max(len(row.unique()) for row in rows)
+    all_of_it = len(_sample(G).unique())
+    each = 1 + int((rows.sort(dim=1).values.diff(dim=1) != 0).sum(dim=1).max())
     # of the entries that are there: a sparse row has few values, too
     for levels, entries in ((all_of_it, present), (each, int(rows.count_nonzero(dim=1).min()))):
         if levels <= min(LEVELS, entries // 4):

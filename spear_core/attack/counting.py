@@ -140,7 +140,7 @@ def live_lines(low_rank: LowRank) -> tuple[int, int]:
     """
     scaled = low_rank.factor * low_rank.singular_values[: low_rank.batch_size]
     lengths = scaled.norm(dim=1), low_rank.rows.norm(dim=0)
-    m, n = (int((norms > precision(torch.float64) * norms.max()).sum()) for norms in lengths)
+    m, n = torch.stack([(norms > precision(torch.float64) * norms.max()).sum() for norms in lengths]).tolist()
     return m, n
 
 

@@ -71,16 +71,16 @@ def test_no_step_of_a_walk_waits(walk):
 # waits until the first round is over, in the longest round after that, and from then on, as counted on one processor;
 # another one's rounding lets a few other candidates survive
 ROUND_WAITS = {
-    "sampling": (87, 88, 60),
-    "halfspace": (75, 36, 61),
-    "consistency, alternating": (73, 27, 32),
-    "consistency, reflecting": (77, 33, 78),
-    "consistency, GELU": (133, 35, 29),
-    "coupled": (131, 37, 156),
-    "b > n": (78, 25, 32),
-    "FedAvg": (363, 39, 3),
-    "noisy": (45, 0, 41),
-    "one layer": (54, 0, 20),
+    "sampling": (103, 83, 64),
+    "halfspace": (91, 36, 65),
+    "consistency, alternating": (83, 27, 32),
+    "consistency, reflecting": (87, 33, 84),
+    "consistency, GELU": (159, 35, 29),
+    "coupled": (141, 37, 156),
+    "b > n": (117, 25, 32),
+    "FedAvg": (369, 42, 7),
+    "noisy": (63, 0, 41),
+    "one layer": (67, 0, 22),
 }
 OTHER_SURVIVORS = 1.25
 
