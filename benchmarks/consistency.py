@@ -4,12 +4,12 @@
     python benchmarks/consistency.py --only "b=24 m=400" --seeds 200
     python benchmarks/consistency.py --show                      # the table of the stored results, no new runs
 
-Exact means 90 dB or more; *certified* counts batches of which every sample is proven. Behind one layer alone, with two
-classes and in a transformer the attacker is told b, without which no row can be proven to be one sample. Times are those of the whole
-`invert` call, split to certificate, beside one float32 `torch.linalg.svd` of the same gradient, measured in the same
-way and at the same moment; of wide gradients, also beside two thin products with G in its own precision, and with the
-peak of memory beyond model and gradient. CPU seconds on one thread by default, since wall time on a shared machine
-measures the neighbours; `--wall` with `--threads 2` on a quiet one.
+Exact means 90 dB or more; *certified* counts batches of which every sample is proven. Behind one layer alone, with
+two classes and in a transformer the attacker is told b, without which no row can be proven to be one sample. Times
+are those of the whole `invert` call, split to certificate, beside one float32 `torch.linalg.svd` of the same
+gradient, measured in the same way and at the same moment; of wide gradients, also beside two thin products with G
+in its own precision, and with the peak of memory beyond model and gradient. CPU seconds on one thread by default,
+since wall time on a shared machine measures the neighbours; `--wall` with `--threads 2` on a quiet one.
 """
 
 import argparse
