@@ -77,7 +77,7 @@ class Case:
         parts += [self.source] if self.source != "photos" else []
         parts += [] if self.standardize else ["raw"]
         parts += [f"{self.size}×{self.size}"] if self.size != 32 else []
-        parts += ["one layer alone"] if self.alone else []
+        parts += ["one layer alone, b known"] if self.alone else []
         parts += [self.dtype] if self.dtype != "float32" else []
         return " ".join(parts)
 
@@ -147,7 +147,8 @@ def attacked(case: Case, seed: int) -> Attacked:
     if case.alone:
         known = [p.detach() for p in model[0].parameters()]
         sent = gradients["0.weight"], gradients["0.bias"]
-        attack = partial(spear_core.invert_layer, *sent, *known, time_limit=case.limit)
+        # of one layer, a server that does not know b is told of samples or means
+        attack = partial(spear_core.invert_layer, *sent, *known, batch_size=case.b, time_limit=case.limit)
     return Attacked(attack, batch.inputs, gradients["0.weight"])
 
 
