@@ -1,5 +1,6 @@
 """Every row of the README's table "what I have, what to pass", executed."""
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -63,7 +64,7 @@ def sequences(tmp_path):
 def prefixes(tmp_path):
     model = mlp()
     gradients = sent(model)
-    for prefix in ("module.", "_orig_mod.", "_module."):
+    for prefix in ("module.", "_orig_mod.", "_module.", "_checkpoint_wrapped_module."):
         exact(spear_core.invert(model, {prefix + name: grad for name, grad in gradients.items()}))
     exact(spear_core.invert(nn.DataParallel(model), gradients))
 
@@ -137,13 +138,43 @@ def noisy(tmp_path):
     assert float(compare(inversion.inputs, INPUTS).psnr.median()) > 30
 
 
+def one_sample(tmp_path):
+    for behind in (nn.GELU(), nn.Softmax(dim=1), nn.LayerNorm(40)):
+        model = randomise(nn.Sequential(nn.Linear(12, 40), behind, nn.Linear(40, 5)))
+        grads = client.gradients(model, INPUTS[:1], LABELS[:1])
+        inversion = spear_core.invert(model, grads, batch_size=1)
+        assert inversion.certified
+        assert float(compare(inversion.inputs, INPUTS[:1]).psnr.min()) > 150
+
+
 def one_layer(tmp_path):
     model = mlp()
     gradients = sent(model)
-    inversion = spear_core.invert_layer(
-        gradients["0.weight"], gradients["0.bias"], model[0].weight, model[0].bias, max_samples=5_000
-    )
-    assert float(compare(inversion.inputs, INPUTS).psnr.min()) > 150
+    known = gradients["0.weight"], gradients["0.bias"], model[0].weight, model[0].bias
+    exact(spear_core.invert_layer(*known, batch_size=len(INPUTS)))
+    inversion = spear_core.invert_layer(*known)
+    assert float(compare(inversion.inputs, INPUTS).psnr.min()) > 150 and not inversion.certified
+
+
+class OfADict(nn.Module):
+    """Takes its input by a name, which no made-up input has."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = mlp()
+
+    def forward(self, batch):
+        assert "x" in batch
+        return self.net(batch["x"])
+
+
+def untraceable(tmp_path):
+    model = OfADict()
+    loss = F.cross_entropy(model({"x": INPUTS}), LABELS)
+    grads = torch.autograd.grad(loss, list(model.parameters()))
+    with pytest.raises(InputError, match="example_input"):
+        spear_core.invert(model, grads)
+    exact(spear_core.invert(model, grads, example_input=({"x": torch.ones(1, 12).double()},)))
 
 
 def batch_norm(tmp_path):
@@ -172,9 +203,17 @@ def files(tmp_path):
     model = mlp()
     torch.save(model, tmp_path / "model.pt")
     torch.save(sent(model), tmp_path / "gradients.pt")
-    arguments = [str(tmp_path / "model.pt"), str(tmp_path / "gradients.pt")]
-    assert main(["invert", *arguments, "--out", str(tmp_path)]) == 0
-    assert float(compare(torch.from_numpy(np.load(tmp_path / "inputs.npy")), INPUTS).psnr.min()) > 150
+    np.savez(tmp_path / "gradients.npz", *(grad.numpy() for grad in sent(model).values()))
+    kinds = ["gradients.pt", "gradients.npz"]
+    if importlib.util.find_spec("safetensors"):
+        from safetensors.torch import save_file
+
+        save_file(sent(model), tmp_path / "gradients.safetensors")
+        kinds.append("gradients.safetensors")
+    for kind in kinds:
+        out = tmp_path / "out" / kind
+        assert main(["invert", str(tmp_path / "model.pt"), str(tmp_path / kind), "--out", str(out)]) == 0
+        assert float(compare(torch.from_numpy(np.load(out / "inputs.npy")), INPUTS).psnr.min()) > 150
 
 
 def otherwise(tmp_path):
@@ -195,7 +234,9 @@ CHECKS = {
     "a FedAvg update: the difference after several local steps of SGD": fedavg,
     "the sum of several local steps, or of several clients": sums,
     "gradients with noise on them": noisy,
+    "one sample, whatever follows the layer": one_sample,
     "one linear layer only": one_layer,
+    "a model that cannot be traced": untraceable,
     "a model with BatchNorm or Dropout": batch_norm,
     "dropout switched on, or FedAvg in minibatches": zeros_alone,
     "files": files,
