@@ -8,7 +8,7 @@ from torch import nn
 
 from spear_core.attack.augmented import augmented
 from spear_core.attack.causes import clipped_apart
-from spear_core.attack.counting import count_samples
+from spear_core.attack.counting import count_samples, expected_rank
 from spear_core.attack.inversion import table
 from spear_core.attack.plan import check_method, in_words, obstacles
 from spear_core.errors import InputError
@@ -123,9 +123,9 @@ def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
     try:
         problem = problem_of(reading, call, notes)
         met = f" ({_follows(reading, call)} follows)"
-        # where no activation follows, "auto" needs a gradient of rank 1
-        plain = method == "auto" and problem.attacked.activation is None
-        check_method(method, problem, rank=_split(problem)[1].batch_size if plain else 0)
+        # where nothing else works, "auto" needs a gradient of rank 1
+        barred = method == "auto" and all(obstacles(problem).values())
+        check_method(method, problem, rank=_split(problem)[1].batch_size if barred else 0)
     except InputError as error:
         others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
         raise type(error)(f"{error}{met}{_instead(others)}") from None
@@ -147,9 +147,12 @@ def _split(problem: Problem) -> tuple[Splits, LowRank]:
     """What would be attacked, and its split; refuses gradients of which no factor is left."""
     if reason := clipped_apart(problem.layers):
         raise InputError(reason)
-    generator = torch.Generator().manual_seed(0)
-    low_rank = split(problem.attacked.weight_grad, generator=generator)
-    return augmented(Splits(problem), low_rank, None, generator)
+    splits, generator = Splits(problem), torch.Generator().manual_seed(0)
+    expected = expected_rank(
+        splits, "auto", None
+    )  # asked first, as `prepared` does: both see one spectrum then
+    low_rank = split(problem.attacked.weight_grad, generator=generator, expected=expected)
+    return augmented(splits, low_rank, None, generator)
 
 
 def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:

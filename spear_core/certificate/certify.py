@@ -87,7 +87,7 @@ def certify(
         agreeing_rows=None if agreement is None else agreement.all(dim=1),
         unique_rows=unique,
         independent_rows=independent,
-        single_rows=single_rows(target, found, played.loss if played else None),
+        single_rows=single_rows(target, found, *((played.loss, played.slopes) if played else ())),
         scale_confirmed=scale_confirmed(target, found, played, limit, generator),
     )
     if played is None:

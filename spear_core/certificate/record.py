@@ -68,6 +68,7 @@ class Replay:
         output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
         residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
             after the attacked one.
+        slopes: σ'(z) of all layers but the last, shapes (b, width).
         only: asks how firmly back-propagation through its activation patterns holds each direction, as the sine of the
             angle to the next one that they allow, 0 where that proves nothing, shape (b,); dear, so it is only asked
             where zeros do not tell.
@@ -76,6 +77,7 @@ class Replay:
     loss: OutputErrors
     output_grads: Tensor
     residual: float
+    slopes: tuple[Tensor, ...]
     only: Callable[[], Tensor]
 
 

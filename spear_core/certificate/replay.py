@@ -36,7 +36,9 @@ def replay(target: Target, preactivations: Tensor, output_grads: Tensor | None =
         return None
     loss = output_errors(passed, output_grads)
     residual, grads = _sent(passed, loss.values)
-    return Replay(loss, grads, residual, only=partial(told_by_patterns, passed, target.low_rank))
+    return Replay(
+        loss, grads, residual, passed.slopes, only=partial(told_by_patterns, passed, target.low_rank)
+    )
 
 
 def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:

@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spear_core.certificate.backprop import Pass, forward
+from spear_core.certificate.backprop import forward
 from spear_core.certificate.output_errors import errors_by_gradient
 from spear_core.certificate.record import OutputErrors, Replay
 from spear_core.search import Target
@@ -31,10 +31,16 @@ CLOSE = 8.0  # times the fourth root of the rounding: rows that may stand for mo
 OTHER_SCALE = 1.01  # to which somebody must object
 
 
-def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None) -> Tensor:
+def single_rows(
+    target: Target,
+    found: Reconstruction,
+    loss: OutputErrors | None = None,
+    slopes: tuple[Tensor, ...] = (),
+) -> Tensor:
     """Which rows are one sample each, if they are proven at all, shape (k,).
 
-    The errors of the output are asked of ∂L/∂z, as far as it is known, where there are none of a whole batch.
+    The errors of the output are asked of ∂L/∂z, as far as it is known, where there are none of a whole batch;
+    `slopes` are σ'(z) of all layers but the last.
     """
     k, layers = len(found.coefficients), target.problem.layers
     nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
@@ -42,10 +48,10 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
         return ~nobody
     if not k or len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
         return nobody
-    passed = forward(layers, found.preactivations)
     if loss is None and found.separated:
-        loss = errors_by_gradient(passed, found.output_grads)
-    if loss is None or passed.output.shape[1] < FEWEST_CLASSES + (k == 1):
+        passed = forward(layers, found.preactivations)
+        loss, slopes = errors_by_gradient(passed, found.output_grads), passed.slopes
+    if loss is None or loss.values.shape[1] < FEWEST_CLASSES + (k == 1):
         return nobody
     noise = max(target.low_rank.noise, precision(layers[0].weight_grad.dtype) / 16)
     sizes = loss.values.abs().topk(3, dim=1).values
@@ -55,7 +61,7 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
         noise**0.5 > ALLOWED_ERROR
     ):  # samples of one label that rounding does not tell apart would show by their weight
         told = loss.single & (k > 1)
-    return told & clear & ~_crowd(passed, found, CLOSE * noise**0.25)
+    return told & clear & ~_crowd(slopes, found, CLOSE * noise**0.25)
 
 
 def scale_confirmed(
@@ -94,12 +100,12 @@ def rescaled(target: Target, factor: float) -> Target:
     return other
 
 
-def _crowd(passed: Pass, found: Reconstruction, close: float) -> Tensor:
+def _crowd(layers: tuple[Tensor, ...], found: Reconstruction, close: float) -> Tensor:
     """Which rows have another one so close, of the same pattern in every layer, shape (k,)."""
     places = found.coefficients * found.low_rank.singular_values[: found.coefficients.shape[1]]
     lengths = places.norm(dim=1)
     near = torch.cdist(places, places) < close * lengths
-    for slopes in passed.slopes:
+    for slopes in layers:
         pattern = (slopes != 0).to(torch.float64)
         near &= torch.cdist(pattern, pattern, p=1) == 0
     return near.fill_diagonal_(False).any(dim=1)
