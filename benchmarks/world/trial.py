@@ -20,6 +20,7 @@ from .draw import World, draw
 from .truth import claims, false_rows, missing
 
 OUTCOMES = ("certified", "partly", "not", "refused")
+RESERVED = "rests on the bias gradient alone"  # of a note: the scale, where bias gradients carry a factor of their own
 MOST_MEMORY = 1024.0  # MiB that one world may add to the most that was held so far
 
 
@@ -87,7 +88,9 @@ def judge(row: dict, world: World, found: Inversion) -> None:
     if fed is None:
         row["violations"].append("no truth: attacked a layer that the client did not use")
         return
-    row["false"] = false_rows(found, fed)
+    # what a note leaves to the reader, because no later layer is known, is not claimed
+    reserved = world.words["tampering"] == "a factor per kind" and RESERVED in row["message"]
+    row["false"] = [] if reserved else false_rows(found, fed)
     row["missing"] = missing(found, fed) if found.certified else 0
     targets = world.client.batch[1]
     if found.labels is None or len(targets) != len(fed.rows) or world.words["loss"] not in losses.CLASSES:

@@ -8,7 +8,7 @@ from torch import nn
 
 from spear_core.attack.augmented import augmented
 from spear_core.attack.causes import clipped_apart
-from spear_core.attack.counting import count_samples
+from spear_core.attack.counting import count_samples, expected_rank
 from spear_core.attack.inversion import table
 from spear_core.attack.plan import check_method, in_words, obstacles
 from spear_core.errors import InputError
@@ -16,7 +16,7 @@ from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
 from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
-from spear_core.model.reading import Reading, choose, one_direction, read
+from spear_core.model.reading import Reading, choose, read
 from spear_core.problem import Problem
 from spear_core.search import Splits
 from spear_core.spear.low_rank import LowRank, split
@@ -125,7 +125,7 @@ def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
         met = f" ({_follows(reading, call)} follows)"
         check_method(method, problem)
     except InputError as error:
-        if problem is not None and method == "auto" and one_direction(reading, call):
+        if problem is not None and method == "auto" and _split(problem)[1].batch_size == 1:
             return problem  # of one sample, whatever follows
         others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
         raise type(error)(f"{error}{met}{_instead(others)}") from None
@@ -147,9 +147,10 @@ def _split(problem: Problem) -> tuple[Splits, LowRank]:
     """What would be attacked, and its split; refuses gradients of which no factor is left."""
     if reason := clipped_apart(problem.layers):
         raise InputError(reason)
-    generator = torch.Generator().manual_seed(0)
-    low_rank = split(problem.attacked.weight_grad, generator=generator)
-    return augmented(Splits(problem), low_rank, None, generator)
+    splits, generator = Splits(problem), torch.Generator().manual_seed(0)
+    expected = expected_rank(splits, "auto", None)  # asked first, as `prepared` does: both see one spectrum
+    low_rank = split(problem.attacked.weight_grad, generator=generator, expected=expected)
+    return augmented(splits, low_rank, None, generator)
 
 
 def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:

@@ -35,7 +35,7 @@ from spear_core.consistency.judge import judge
 from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.relu import stands_alone
 from spear_core.consistency.walk import REFLECT_FROM, crowding
-from spear_core.consistency.witness import judge_given, moves_for, overdetermined
+from spear_core.consistency.witness import judge_given, moves_for, overdetermined, well_counted
 from spear_core.linalg import is_first
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
 from spear_core.spear.reconstruction import from_coefficients, reconstruct
@@ -199,10 +199,12 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
             yield certified(target, replace(state, reconstruction=fitted), generator=budget.generator)
             return
     # samples that stand only with the help of others are judged by their zeros as well
-    alone = overdetermined(relate(target, target.batch_size)) and (
+    relation = relate(target, target.batch_size)
+    alone = overdetermined(relation) and (
         not target.problem.attacked.has_relu
         or bool(stands_alone(batch.preactivations.T, target.low_rank.batch_size).all())
     )
+    alone = alone and bool(well_counted(relation, relation.to_sources(batch.coefficients)).all())
     yield certified(target, state, judged=alone, generator=budget.generator)
 
 

@@ -11,17 +11,22 @@ import torch
 from torch import Tensor
 
 from spear_core.consistency import relu, smooth
-from spear_core.consistency.judge import judge
-from spear_core.consistency.masked_least_squares import amplification, factorise
+from spear_core.consistency.exact import EDGE
+from spear_core.consistency.judge import ARITHMETIC, EXCLUSION_MARGIN, SMALL_CHANGE, judge
+from spear_core.consistency.masked_least_squares import DENSE_SIZE, amplification, factorise
 from spear_core.consistency.relation import Relation, relate
 from spear_core.errors import InputError
-from spear_core.linalg import orthonormal, value_and_slope
+from spear_core.linalg import beside, orthonormal, units, value_and_slope
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
+from spear_core.spear.zeros import inverse_iteration
 from spear_core.tolerances import SPARE_EQUATIONS
 
 AT_ONCE = 64  # samples whose equations are factorised together
 LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
+MORE = 2.0  # equations than unknowns, at least, in every set of directions that are excluded least
+WEAKEST = 16  # directions of many that are looked at
+KINKED = 0.01  # slopes on both sides of zero that differ by more make a kink
 PROVEN_SCALE_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
 
 
@@ -41,6 +46,84 @@ def overdetermined(relation: Relation) -> bool:
     """Whether a sample's equations, m − b, are clearly more than its unknowns: wrong points satisfy fewer as well."""
     m, b = relation.outer.shape
     return m - b >= relation.basis.shape[1] + SPARE_EQUATIONS
+
+
+def well_counted(relation: Relation, c: Tensor) -> Tensor:
+    """Whether samples, c as rows, have more equations than unknowns wherever they are excluded weakly, shape (k,).
+
+    Samples that activate nearly the same units are told apart by the few units that differ, and as many of these as
+    there are samples leave isolated mixtures. So the units that exclude the d least excluded directions are counted, by
+    their leverages h, as (Σ h)² / Σ h², for every d. Units at a kink may be on either side, or on one side for one
+    direction and on the other for another: they say nothing.
+    """
+    z = relation.hidden(c)
+    if relation.inner.shape[1] > DENSE_SIZE:  # where a matrix for each sample takes too long
+        return torch.ones_like(z[0], dtype=torch.bool)
+    _, slope = value_and_slope(relation.activation, z)
+    size = EDGE * z.square().mean(dim=0).sqrt()
+    sides = [
+        value_and_slope(relation.activation, sign * size.expand_as(z).contiguous())[1] for sign in (1, -1)
+    ]
+    kinks = (z.abs() < size) & ((sides[0] - sides[1]).abs() > KINKED)
+    counted, apart = torch.zeros_like(size, dtype=torch.bool), kinks.any(dim=0)
+    free = (~apart).nonzero().flatten()
+    for part in free.split(AT_ONCE):
+        counted[part] = _enough(relation, relation.outer, z[:, part], slope[:, part])[0]
+    for k in apart.nonzero().flatten().tolist():
+        own = kinks[:, k].nonzero().flatten()
+        beyond = torch.zeros(len(z), len(own), dtype=z.dtype, device=z.device)
+        beyond[own, torch.arange(len(own), device=z.device)] = 1.0
+        outer = torch.linalg.qr(torch.cat([beyond, relation.outer], dim=1))[0]
+        weights = slope[:, k, None].masked_fill(kinks[:, k, None], 0)
+        enough, weak, excluded = _enough(relation, outer, z[:, [k]], weights, always=True)
+        change = weights * weak
+        feigned = relation.expected_misfit(relation.changes(weak), change) * change.norm(dim=0)
+        counted[k] = (enough & (excluded > EXCLUSION_MARGIN * (feigned + ARITHMETIC / SMALL_CHANGE)))[0]
+    return counted
+
+
+def _enough(
+    relation: Relation, outer: Tensor, z: Tensor, weights: Tensor, *, always: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`well_counted` of z as columns; `always` with the weakest directions, (m, k), and how they are excluded, (k,)."""
+    homogeneous, (m, k) = relation.layers[0].has_relu, z.shape
+    moves = relation.inner if homogeneous else orthonormal(relation.basis)
+    r = moves.shape[1]
+    A = (
+        beside(outer, (weights[:, :, None] * moves[:, None]).reshape(m, k * r))
+        .reshape(m, k, r)
+        .transpose(0, 1)
+    )
+    grams, share = A.mT @ A, 1 - outer.shape[1] / m
+    if homogeneous:  # along z itself the bias gradients hold it
+        ray = units(moves.T @ z).T
+        grams = grams + m * ray[:, :, None] * ray[:, None, :]
+    lower, failed = torch.linalg.cholesky_ex(grams)
+    largest = torch.linalg.solve_triangular(lower, A.mT, upper=False).square().sum(dim=1).amax(dim=1)
+    # no leverage of fewer directions is larger: d / largest is a bound for all of them
+    enough = (failed == 0) & (share > (1 + MORE) * largest)
+    if bool(enough.all()) and not always:
+        return enough, z, largest
+    rest = torch.arange(k, device=z.device) if always else (~enough).nonzero().flatten()
+    values, vectors = _weakest(grams[rest], lower[rest], r - homogeneous)
+    h = ((A[rest] @ vectors).square() / values.clamp_min(torch.finfo(z.dtype).tiny)[:, None]).cumsum(dim=2)
+    told = share * h.sum(dim=1).square() / h.square().sum(dim=1)
+    d = torch.arange(1, told.shape[1] + 1, dtype=z.dtype, device=z.device)
+    enough[rest] = (told >= d + MORE).all(dim=1)
+    if not told.shape[1]:
+        return enough, z, largest
+    return enough, moves @ vectors[:, :, 0].T, values[:, 0].clamp_min(0).sqrt()
+
+
+def _weakest(grams: Tensor, lower: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Smallest eigenvalues of Gram matrices and their vectors, all of small ones, `WEAKEST` of larger ones."""
+    if grams.shape[1] <= 2 * WEAKEST:
+        values, vectors = torch.linalg.eigh(grams)
+        return values[:, :most], vectors[:, :, :most]
+    start = torch.randn(grams.shape[1], WEAKEST, generator=torch.Generator().manual_seed(0)).to(grams)
+    block = inverse_iteration(lower, torch.linalg.qr(start)[0].expand(len(grams), -1, -1))
+    values, turn = torch.linalg.eigh(block.mT @ grams @ block)
+    return values, block @ turn
 
 
 def witness(
@@ -65,6 +148,8 @@ def witness(
     proven &= relation.scales_agree(c.T, y, PROVEN_SCALE_AGREES)
     if not overdetermined(relation):
         proven = torch.zeros_like(proven)
+    if bool(proven.any()):
+        proven[proven.clone()] = well_counted(relation, c[proven])
     moves, parts = orthonormal(relation.basis), slope.split(AT_ONCE, dim=1)
     amplified = [amplification(factorise(moves, relation.outer, part)) for part in parts]
     # noise is spread evenly over the m entries of y, and W spreads an error of x evenly over the units

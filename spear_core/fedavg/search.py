@@ -141,8 +141,8 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
     )
     others = max(later, default=torch.inf)
     # the client averages: what it sends of a sample has the weight of one
-    output = forward(problem.layers, found.preactivations).output
-    loss = explained(label_errors(output, labels), labels)
+    passed = forward(problem.layers, found.preactivations)
+    loss = explained(label_errors(passed.output, labels), labels)
     return replace(
         certificate,
         output_grads=output_grads,

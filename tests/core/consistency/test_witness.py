@@ -1,0 +1,35 @@
+"""What the next layer proves of a sample on its own: equations are counted where they exclude least."""
+
+import torch
+from torch.nn.functional import pad
+
+from spear_core.consistency.relation import relate
+from spear_core.consistency.witness import well_counted, witness
+from tests.core.attacked import attacked, gaussian
+from tests.core.zoo import seeded
+
+
+def coefficients(target, inputs):
+    """c with x = c R, as rows."""
+    return torch.linalg.lstsq(target.low_rank.rows.T, inputs.to(torch.float64).T).solution.T
+
+
+def test_unlike_samples_have_equations_to_spare(dtype):
+    case = gaussian(8, dtype=dtype)
+    relation, c = relate(case.target), coefficients(case.target, case.inputs)
+    assert bool(well_counted(relation, c).all())
+
+
+def test_mixtures_of_samples_with_one_pattern_are_not_held_by_units_at_their_kinks():
+    """Every mixture is consistent until a unit wakes up; where two wake up at once, either side looks excluded."""
+    x = torch.rand(1, 40, generator=seeded(0), dtype=torch.float64)
+    x = x + 1e-3 * torch.randn(4, 40, generator=seeded(1), dtype=torch.float64)
+    case = attacked(x, torch.arange(4), depth=3)
+    z = torch.nn.functional.linear(x, case.model[0].weight, case.model[0].bias).detach()
+    dead = z.amax(dim=0).masked_fill(z.amax(dim=0) > 0, -torch.inf).topk(2).indices
+    # Σ a = 1 and two units that no sample activates at exactly zero
+    rows = torch.cat([torch.ones(1, 4), z[:, dead].T])
+    a = torch.linalg.lstsq(rows, pad(torch.ones(1, 1).double(), (0, 0, 0, 2)), driver="gelsd").solution
+    c = coefficients(case.target, a.T @ x)
+    assert not bool(well_counted(relate(case.target), c).any())
+    assert not bool(witness(case.target, c, seeded())[0].any())
