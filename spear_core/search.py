@@ -13,7 +13,7 @@ from typing import TypeVar, cast
 import torch
 from torch import Tensor
 
-from spear_core.certificate.record import Certificate, Replay
+from spear_core.certificate.record import Certificate, OutputErrors, Replay
 from spear_core.problem import Problem
 from spear_core.spear.low_rank import FIRST_RANK, LowRank, split
 from spear_core.spear.records import Forward, Pool, Reconstruction
@@ -160,6 +160,9 @@ class Later:
         replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
             again, or None where that cannot be.
         sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
+        single: of (target, batch, errors of the output): which rows, if they are proven, are one sample each.
+        scale: of (target, batch, client played again, limit of its residual, generator): whether anybody objects to
+            another scale of the inputs.
     """
 
     witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
@@ -167,6 +170,8 @@ class Later:
     sharpen: Callable[
         ["Target", Reconstruction, Callable[..., Certificate]], tuple[Reconstruction, Certificate]
     ]
+    single: Callable[["Target", Reconstruction, OutputErrors | None], Tensor]
+    scale: Callable[["Target", Reconstruction, Replay | None, float, torch.Generator | None], bool]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from spear_core.certificate import words
 from spear_core.certificate.record import Claim
 from spear_core.problem import Problem
 from spear_core.search import State
@@ -120,5 +121,5 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
         claims=certificate.claims,
         sparsity_match=found.sparsity_match,
         gradient_residual=certificate.gradient_residual,
-        notes=(*notes, *certificate.notes),
+        notes=(*notes, *words.notes(certificate)),
     )

@@ -11,6 +11,7 @@ from spear_core.attack.causes import clipped_apart
 from spear_core.attack.counting import CONVINCING, Count, count_samples, expected_rank, ranks
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
+from spear_core.certificate.single import scale_confirmed, single_rows
 from spear_core.consistency import noisy
 from spear_core.consistency.search import CONSISTENCY
 from spear_core.consistency.walk import REFLECT_FROM
@@ -89,7 +90,9 @@ def prepared(
     problem = splits.problem
     check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
-    later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
+    later = (
+        Later(witness, replay, sharpened, single_rows, scale_confirmed) if len(problem.layers) > 1 else None
+    )
     told = batch_size is not None and batch_size in ranks(low_rank, splits, batch_size)
     target = Target(problem, low_rank, count.batch_size, splits, later, told)
     state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.record import Certificate, Replay
-from spear_core.certificate.single import scale_confirmed, single_rows
 from spear_core.search import State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual
@@ -62,11 +61,11 @@ def certify(
     `judged`: the next layer's row space has judged every sample already, while it was searched for. `known`: a
     certificate of the same directions with coefficients that differ by rounding; what it says of them holds on.
     """
-    problem, low_rank, k = target.problem, target.low_rank, len(found.coefficients)
+    problem, low_rank, later, k = target.problem, target.low_rank, target.later, len(found.coefficients)
     grads = found.output_grads if found.separated else None
     played = None
-    if k == target.batch_size and target.later is not None:
-        played = target.later.replay(target, found.preactivations, grads)
+    if k == target.batch_size and later is not None:
+        played = later.replay(target, found.preactivations, grads)
     output_grads = played.output_grads if played is not None and grads is None else found.output_grads
     if known is not None and known.unique_rows is not None and bool(known.unique_rows.all()):
         unique, independent, error = known.unique_rows, known.independent_rows, known.expected_error
@@ -87,8 +86,8 @@ def certify(
         agreeing_rows=None if agreement is None else agreement.all(dim=1),
         unique_rows=unique,
         independent_rows=independent,
-        single_rows=single_rows(target, found, played.loss if played else None),
-        scale_confirmed=scale_confirmed(target, found, played, limit, generator),
+        single_rows=_single(target, found, played),
+        scale_confirmed=None if later is None else later.scale(target, found, played, limit, generator),
     )
     if played is None:
         return certificate
@@ -142,6 +141,13 @@ def _told_apart(
     independent, own_error = target.later.witness(target, found.coefficients, generator)
     own_error = own_error / found.inputs.abs().max()
     return unique | independent, independent, torch.where(independent, own_error, nothing)
+
+
+def _single(target: Target, found: Reconstruction, played: Replay | None) -> Tensor:
+    """Which rows are one sample each, if they are proven: of b terms d_i x_iᵀ of a gradient of rank b none is a sum."""
+    if target.told or target.later is None:
+        return torch.full_like(found.lengths, target.told, dtype=torch.bool)
+    return target.later.single(target, found, None if played is None else played.loss)
 
 
 def _limit(target: Target) -> float:

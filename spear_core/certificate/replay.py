@@ -79,7 +79,8 @@ def _sent(passed: Pass, errors: Tensor) -> tuple[float, Tensor]:
         residual = max(
             residual,
             float(missing.norm() / layer.weight_grad.norm()),
-            float(bias_missing.norm() / layer.bias_grad.norm()),
+            # where errors cancel, as in a loss of differences, only the rounding of their sum is left
+            float(bias_missing.norm() / torch.maximum(layer.bias_grad.norm().to(y.dtype), grads.norm())),
         )
         back = grads @ layer.weight.to(y.dtype)
         grads = passed.slopes[at - 1] * back

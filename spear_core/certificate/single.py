@@ -32,15 +32,13 @@ OTHER_SCALE = 1.01  # to which somebody must object
 
 
 def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None) -> Tensor:
-    """Which rows are one sample each, if they are proven at all, shape (k,).
+    """Which rows are one sample each, if they are proven at all, where b is not told; for `search.Later`, shape (k,).
 
     The errors of the output are asked of ∂L/∂z, as far as it is known, where there are none of a whole batch.
     """
     k, layers = len(found.coefficients), target.problem.layers
     nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
-    if target.told:
-        return ~nobody
-    if not k or len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
+    if not k or target.problem.branches or layers[-1].activation is not None:
         return nobody
     if loss is None and found.separated:
         loss = errors_by_gradient(forward(layers, found.preactivations), found.output_grads)
@@ -49,11 +47,8 @@ def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None
     noise = max(target.low_rank.noise, precision(layers[0].weight_grad.dtype) / 16)
     sizes = loss.values.abs().topk(3, dim=1).values
     clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
-    told = loss.explained
-    if (
-        noise**0.5 > ALLOWED_ERROR
-    ):  # samples of one label that rounding does not tell apart would show by their weight
-        told = loss.single & (k > 1)
+    # samples of one label that rounding does not tell apart would show by their weight
+    told = loss.single & (k > 1) if noise**0.5 > ALLOWED_ERROR else loss.explained
     return told & clear & ~_crowd(target, found, CLOSE * noise**0.25)
 
 
@@ -62,9 +57,9 @@ def scale_confirmed(
     found: Reconstruction,
     played: Replay | None,
     limit: float,
-    generator: torch.Generator | None = None,
-) -> bool | None:
-    """Whether a later layer or the loss objects to another scale; None where there is no later layer.
+    generator: torch.Generator | None,
+) -> bool:
+    """Whether a later layer or the loss objects to another scale; for `search.Later`.
 
     Inputs larger by a factor t, and errors smaller by it, give the same weight gradients where biases are zero, and
     bias gradients smaller by t: a server that does not know for sure how the two were weighed cannot tell. `limit` is
@@ -72,7 +67,7 @@ def scale_confirmed(
     """
     k, c = len(found.coefficients), found.coefficients
     if target.later is None or not k:
-        return None
+        return True
     telling = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
     if played is not None and played.loss.values.shape[1] >= telling and bool(played.loss.named.all()):
         return True

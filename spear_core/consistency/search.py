@@ -38,7 +38,8 @@ from spear_core.consistency.walk import REFLECT_FROM, crowding
 from spear_core.consistency.witness import judge_given, moves_for, overdetermined
 from spear_core.linalg import is_first
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
-from spear_core.spear.reconstruction import from_coefficients
+from spear_core.spear.reconstruction import from_coefficients, reconstruct
+from spear_core.spear.zeros import fit
 from spear_core.tolerances import SAME_SAMPLE
 
 ERROR_MARGIN = 10.0  # two finds of one sample may differ by so many expected errors
@@ -184,13 +185,23 @@ def _with_twins(target: Target, state: State, result: State, budget: Budget) -> 
 
 def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
     """Any state of this search with the certificate of the samples found so far, each of which it has judged."""
-    if state.reconstruction is None:  # nothing was begun
+    batch = state.reconstruction
+    if batch is None:  # nothing was begun
         yield replace(state, step=Step.CERTIFICATE)
         return
+    if (
+        batch.sparsity_match < 1
+        and len(batch.coefficients) == target.low_rank.batch_size == target.batch_size
+    ):
+        # where layer 1 is sharper than the next one, as of one-hot inputs, directions are as sharp as their zeros
+        fitted = reconstruct(target.forward, fit(target.low_rank, batch.directions))
+        if fitted.sparsity_match == 1:
+            yield certified(target, replace(state, reconstruction=fitted), generator=budget.generator)
+            return
     # samples that stand only with the help of others are judged by their zeros as well
     alone = overdetermined(relate(target, target.batch_size)) and (
         not target.problem.attacked.has_relu
-        or bool(stands_alone(state.reconstruction.preactivations.T, target.low_rank.batch_size).all())
+        or bool(stands_alone(batch.preactivations.T, target.low_rank.batch_size).all())
     )
     yield certified(target, state, judged=alone, generator=budget.generator)
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from spear_core import client
 from spear_core.certificate.replay import replay
 from spear_core.certificate.sharpen import sharpened
+from spear_core.certificate.single import scale_confirmed, single_rows
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.consistency.witness import witness
@@ -63,7 +64,9 @@ class Attacked:
 def target_of(problem: Problem, low_rank: LowRank | None = None, batch_size: int = 0) -> Target:
     """What is attacked, with what later layers can say, as `attack.plan` makes it."""
     low_rank = low_rank or split(problem.attacked.weight_grad, generator=seeded())
-    later = Later(witness, replay, sharpened) if len(problem.layers) > 1 else None
+    later = (
+        Later(witness, replay, sharpened, single_rows, scale_confirmed) if len(problem.layers) > 1 else None
+    )
     return Target(problem, low_rank, batch_size, later=later)
 
 

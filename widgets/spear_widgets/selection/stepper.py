@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from spear_core.certificate.words import notes
 from spear_core.search import State
 from spear_core.spear.selection import greedy
 from spear_widgets.kit import base, controls, drawing
@@ -284,7 +285,7 @@ def _verdict(state: State) -> str:
         return "Nothing was found, so nothing can be certified."
     if state.certified:
         return f"<b>Certified: all {state.batch_size} samples are exact.</b>"
-    why = "; ".join(certificate.notes) or "samples are missing"
+    why = "; ".join(notes(certificate)) or "samples are missing"
     return f"<b>Refused</b>: {html.escape(why)}."
 
 
