@@ -28,8 +28,8 @@ def run(seed: int, *, limit: float = 2.0, alike: bool = False, method: str | Non
     """The world of a seed, attacked for at most so many CPU seconds: what came out, and what is wrong with it.
 
     The keys: `seed`; `words` of what the world is made of; `outcome`; how many `rows` are certified; `false` and
-    `violations`, a text for each; `missing`, samples that a certified batch lacks; `wrong labels`; `seconds`; `MiB`, the most
-    memory that this process has held so far.
+    `violations`, a text for each; `missing`, samples that a certified batch lacks; `wrong labels`; `seconds`; `MiB`,
+    the most memory that this process has held so far.
     """
     world = draw(seed, alike=alike, method=method)
     row: dict = {"seed": seed, "words": world.words, "outcome": "refused", "rows": 0, "missing": 0}

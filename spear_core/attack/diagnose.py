@@ -153,6 +153,15 @@ def _split(problem: Problem) -> tuple[Splits, LowRank]:
     return augmented(splits, low_rank, None, generator)
 
 
+def _refused(splits: Splits, low_rank: LowRank, method: str) -> str:
+    """Why the rank tells a method no batch, which only some may ask of the next layer; empty if it does."""
+    try:
+        count_samples(low_rank, splits, method)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     G = reading.gradient(call.weight)
     zeros = float("nan") if G is None else 1 - int(G.count_nonzero()) / G.numel()
@@ -171,6 +180,7 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
+            ways |= {name: _refused(splits, low_rank, name) for name in ways if not ways[name]}
         # and patience in that of sampling
         if not ways["sampling"] and expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
