@@ -160,7 +160,8 @@ class Later:
         replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
             again, or None where that cannot be.
         sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
-        single: of (target, batch, errors of the output): which rows, if they are proven, are one sample each.
+        single: of (target, batch, errors of the output, fewest active units in any layer): which rows, if they are
+            proven, are one sample each.
         scale: of (target, batch, client played again, limit of its residual, generator): whether anybody objects to
             another scale of the inputs.
     """
@@ -170,7 +171,7 @@ class Later:
     sharpen: Callable[
         ["Target", Reconstruction, Callable[..., Certificate]], tuple[Reconstruction, Certificate]
     ]
-    single: Callable[["Target", Reconstruction, OutputErrors | None], Tensor]
+    single: Callable[["Target", Reconstruction, OutputErrors | None, Tensor | None], Tensor]
     scale: Callable[["Target", Reconstruction, Replay | None, float, torch.Generator | None], bool]
 
 

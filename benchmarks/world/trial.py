@@ -20,6 +20,7 @@ from .draw import World, draw
 from .truth import claims, false_rows, missing
 
 OUTCOMES = ("certified", "partly", "not", "refused")
+OWN_FACTORS = ("a factor per kind", "clipped by tensor")  # tampering after which W and β do not go together
 RESERVED = "rests on the bias gradient alone"  # of a note: the scale, where bias gradients carry a factor of their own
 MOST_MEMORY = 1024.0  # MiB that one world may add to the most that was held so far
 
@@ -32,7 +33,14 @@ def run(seed: int, *, limit: float = 2.0, alike: bool = False, method: str | Non
     the most memory that this process has held so far.
     """
     world = draw(seed, alike=alike, method=method)
-    row: dict = {"seed": seed, "words": world.words, "outcome": "refused", "rows": 0, "missing": 0}
+    row: dict = {
+        "seed": seed,
+        "words": world.words,
+        "outcome": "refused",
+        "rows": 0,
+        "missing": 0,
+        "assumed": 0,
+    }
     row |= {"wrong labels": 0, "false": [], "violations": [], "message": ""}
     before, memory, clock = (
         promises.snapshot(world.model, world.gradients),
@@ -90,9 +98,9 @@ def judge(row: dict, world: World, found: Inversion) -> None:
     if fed is None:
         row["violations"].append("no truth: attacked a layer that the client did not use")
         return
-    # what a note leaves to the reader, because no later layer is known, is not claimed
-    reserved = world.words["tampering"] == "a factor per kind" and RESERVED in row["message"]
-    row["false"] = [] if reserved else false_rows(found, fed)
+    wrong = false_rows(found, fed)
+    row["false"] = [text for text in wrong if not assumed(world, row, fed, text)]
+    row["assumed"] = len(wrong) - len(row["false"])
     row["missing"] = missing(found, fed) if found.certified else 0
     targets = world.client.batch[1]
     if found.labels is None or len(targets) != len(fed.rows) or world.words["loss"] not in losses.CLASSES:
@@ -101,6 +109,18 @@ def judge(row: dict, world: World, found: Inversion) -> None:
         distance = (fed.rows - sample).norm(dim=1)
         meant = targets[distance <= distance.min() * (1 + 1e-6)]
         row["wrong labels"] += label >= 0 and label not in meant.tolist()
+
+
+def assumed(world: World, row: dict, fed: Fed, text: str) -> bool:
+    """Whether a false row rests on an assumption of the certificate that this world breaks (docs/certificate.md).
+
+    So it is of the scale where no later layer is known, as a note says, and bias gradients have a factor of their own;
+    and of a mean where the caller was wrong about b.
+    """
+    if world.words["tampering"] in OWN_FACTORS and RESERVED in row["message"] and "times" in text:
+        return True
+    told = world.options.get("batch_size", len(fed.rows))
+    return told != len(fed.rows) and text.startswith(("a mean", "a mixture"))
 
 
 def truth(world: World, found: Inversion) -> Fed | None:

@@ -143,7 +143,7 @@ def states(
     target, state, plan = prepared(problem, method, batch_size, training, budget)
     yield state
     last = yield from run(plan, target, state, budget)
-    if training is None and not budget.late and (other := other_scale(target, last)):
+    if training is None and not budget.late and (other := other_scale(target, last, budget)):
         rescaled, note = other
         target, state, plan = prepared(rescaled, method, batch_size, training, budget)
         again = yield from run(plan, target, state, budget)

@@ -13,7 +13,7 @@ from spear_core.certificate.backprop import forward
 from spear_core.certificate.output_errors import cross_entropy_misses
 from spear_core.certificate.single import rescaled
 from spear_core.problem import Problem
-from spear_core.search import State, Target
+from spear_core.search import Budget, State, Target
 
 LARGEST, TRIED = 64.0, 73  # factors up to that, and down to its inverse, in so many steps
 NEARLY = 1e-3  # what the later layers may be missed by with the right factor
@@ -21,31 +21,38 @@ PAYS = 0.1  # share of what they are missed by without one
 SIMPLE = ((16, 1e-3), (1000, 1e-6))  # a factor so near to a fraction of such a denominator is that fraction
 
 
-def other_scale(target: Target, state: State) -> tuple[Problem, str] | None:
-    """The problem without the factor that its bias gradients seem to carry, and the note that says so; None without."""
+def other_scale(target: Target, state: State, budget: Budget) -> tuple[Problem, str] | None:
+    """The problem without the factor that its bias gradients seem to carry, and the note that says so; None without.
+
+    Asked of a whole batch that is not proven.
+    """
     found, certificate, layers = state.reconstruction, state.certificate, target.problem.layers
-    whole = found is not None and certificate is not None and certificate.complete and not state.solved
-    if not whole or len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
+    if found is None or certificate is None or state.solved or not certificate.complete:
         return None
-    assert found is not None
-    factor = _factor(target, found.coefficients)
-    if factor is None:
+    if len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
+        return None
+    factor = _factor(target, found.coefficients, budget)
+    if factor is None or budget.late:
         return None
     note = f"bias gradients are {factor:.6g} times what fits the weight gradients, and were divided by it"
     return rescaled(target, 1 / factor).problem, note
 
 
-def _factor(target: Target, c: Tensor) -> float | None:
+def _factor(target: Target, c: Tensor, budget: Budget) -> float | None:
     """The factor of the bias gradients with which the later layers agree."""
     # scipy's optimisation takes half a second to import
     from scipy.optimize import minimize_scalar
 
     def by_loss(log: float) -> float:
+        if budget.late:
+            return torch.inf
         t = float(torch.tensor(log).double().exp())
         other = rescaled(target, 1 / t).problem.layers
         return cross_entropy_misses(forward(other, target.forward.preactivations(t * c)))
 
     def by_layers(log: float) -> float:
+        if budget.late:
+            return torch.inf
         t = float(torch.tensor(log).double().exp())
         assert target.later is not None
         played = target.later.replay(rescaled(target, 1 / t), target.forward.preactivations(t * c), None)

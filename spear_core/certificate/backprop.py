@@ -34,6 +34,11 @@ class Pass:
         """Of the network, shape (b, classes)."""
         return self.preactivations[-1]
 
+    @property
+    def fewest(self) -> Tensor:
+        """How many units are active in the layer where there are fewest, the output aside, shape (b,)."""
+        return torch.stack([(slopes != 0).sum(dim=1) for slopes in self.slopes]).amin(dim=0)
+
     def back(self, errors: Tensor) -> Iterator[Tensor]:
         """∂L/∂z of all layers, from the output's own, the errors, (…, b, classes), to the attacked one's, (…, b, m)."""
         yield errors

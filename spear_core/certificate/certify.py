@@ -147,7 +147,8 @@ def _single(target: Target, found: Reconstruction, played: Replay | None) -> Ten
     """Which rows are one sample each, if they are proven: of b terms d_i x_iᵀ of a gradient of rank b none is a sum."""
     if target.told or target.later is None:
         return torch.full_like(found.lengths, target.told, dtype=torch.bool)
-    return target.later.single(target, found, None if played is None else played.loss)
+    told = (None, None) if played is None else (played.loss, played.fewest)
+    return target.later.single(target, found, *told)
 
 
 def _limit(target: Target) -> float:

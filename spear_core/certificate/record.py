@@ -66,6 +66,7 @@ class Replay:
     Attributes:
         loss: the errors of the output that it was played with, and the labels that they name.
         output_grads: ∂L/∂z of the attacked layer as back-propagation gives it, shape (b, m).
+        fewest: active units of each sample in the layer where there are fewest, the output aside, shape (b,).
         residual: distance of the replayed gradients from the observed ones, relative, of the worst layer
             after the attacked one.
         only: asks how firmly back-propagation through its activation patterns holds each direction, as the sine of the
@@ -75,6 +76,7 @@ class Replay:
 
     loss: OutputErrors
     output_grads: Tensor
+    fewest: Tensor
     residual: float
     only: Callable[[], Tensor]
 

@@ -36,7 +36,9 @@ def replay(target: Target, preactivations: Tensor, output_grads: Tensor | None =
         return None
     loss = output_errors(passed, output_grads)
     residual, grads = _sent(passed, loss.values)
-    return Replay(loss, grads, residual, only=partial(told_by_patterns, passed, target.low_rank))
+    return Replay(
+        loss, grads, passed.fewest, residual, only=partial(told_by_patterns, passed, target.low_rank)
+    )
 
 
 def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
@@ -62,7 +64,11 @@ def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
     )
     lower = torch.linalg.cholesky_ex(whole)[0]
     turned = torch.linalg.solve_triangular(lower, outside.mT, upper=False)
-    sines = torch.linalg.eigvalsh(turned @ turned.mT).clamp_min(0).sqrt()
+    grams = turned @ turned.mT
+    told = (
+        grams.isfinite().all(dim=2).all(dim=1)
+    )  # patterns without a way back to the layer leave nothing finite
+    sines = torch.linalg.eigvalsh(torch.where(told[:, None, None], grams, 0.0)).clamp_min(0).sqrt()
     alone = (sines[:, 0] < OTHER_ANGLE * sines[:, 1]) & (sines[:, 1] > OTHER_ANGLE)
     return torch.where(alone, sines[:, 1], 0.0)
 

@@ -20,35 +20,45 @@ from torch import Tensor
 from spear_core.certificate.backprop import forward
 from spear_core.certificate.output_errors import errors_by_gradient
 from spear_core.certificate.record import OutputErrors, Replay
+from spear_core.linalg import misfit
 from spear_core.search import Target
 from spear_core.spear.records import Reconstruction
 from spear_core.tolerances import ALLOWED_ERROR, precision
 
-FEWEST_CLASSES = 3
+FEWEST_CLASSES = FEWEST_UNITS = 3
 # of the largest entry of δ, in rounding errors: with only two entries above, all errors of their kind are collinear
 SATURATED = 2.0**10
 CLOSE = 8.0  # times the fourth root of the rounding: rows that may stand for more of their kind
 OTHER_SCALE = 1.01  # to which somebody must object
+BIAS_OUTSIDE = (
+    16.0  # times the limit of a gradient's residual: similar samples blur the columns that g lies in
+)
 
 
-def single_rows(target: Target, found: Reconstruction, loss: OutputErrors | None) -> Tensor:
+def single_rows(
+    target: Target, found: Reconstruction, loss: OutputErrors | None, fewest: Tensor | None
+) -> Tensor:
     """Which rows are one sample each, if they are proven at all, where b is not told; for `search.Later`, shape (k,).
 
-    The errors of the output are asked of ∂L/∂z, as far as it is known, where there are none of a whole batch.
+    The errors of the output, and `fewest` active units in any layer, are those of a whole batch played again; where
+    there is none, they are asked of ∂L/∂z, as far as it is known.
     """
     k, layers = len(found.coefficients), target.problem.layers
     nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
     if not k or target.problem.branches or layers[-1].activation is not None:
         return nobody
     if loss is None and found.separated:
-        loss = errors_by_gradient(forward(layers, found.preactivations), found.output_grads)
-    if loss is None or loss.values.shape[1] < FEWEST_CLASSES + (k == 1):
+        passed = forward(layers, found.preactivations)
+        loss, fewest = errors_by_gradient(passed, found.output_grads), passed.fewest
+    if loss is None or fewest is None or loss.values.shape[1] < FEWEST_CLASSES + (k == 1):
         return nobody
     noise = max(target.low_rank.noise, precision(layers[0].weight_grad.dtype) / 16)
     sizes = loss.values.abs().topk(3, dim=1).values
     clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
     # samples of one label that rounding does not tell apart would show by their weight
     told = loss.single & (k > 1) if noise**0.5 > ALLOWED_ERROR else loss.explained
+    # through fewer units back-propagation sends collinear ∂L/∂z, whatever the errors of the output
+    clear &= fewest >= FEWEST_UNITS
     return told & clear & ~_crowd(target, found, CLOSE * noise**0.25)
 
 
@@ -68,8 +78,13 @@ def scale_confirmed(
     k, c = len(found.coefficients), found.coefficients
     if target.later is None or not k:
         return True
-    telling = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
-    if played is not None and played.loss.values.shape[1] >= telling and bool(played.loss.named.all()):
+    # a bias gradient with a part of its own, as inputs that are multiples of each other leave it, tells no scale
+    telling = target.splits.of(1, target.batch_size) if target.crowded else target.low_rank
+    g = target.problem.layers[int(target.crowded)].bias_grad.to(c.dtype)
+    if not misfit(telling.factor, g[:, None]) <= BIAS_OUTSIDE * limit:
+        return False
+    fewest = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
+    if played is not None and played.loss.values.shape[1] >= fewest and bool(played.loss.named.all()):
         return True
     other = rescaled(target, 1 / OTHER_SCALE)
     if played is None:

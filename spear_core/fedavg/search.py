@@ -149,7 +149,7 @@ def simulated(target: Target, found: Reconstruction, training: LocalTraining, bu
         gradient_residual=first,
         replay_residual=others,
         labels=labels,
-        single_rows=unique | True if target.told else single_rows(target, found, loss),
+        single_rows=unique | True if target.told else single_rows(target, found, loss, passed.fewest),
     )
 
 

@@ -132,3 +132,33 @@ def test_without_biases_and_with_an_unknown_loss_nobody_confirms_the_scale(facto
     assert compare(factor * found.inputs, x).psnr.min() > EXACT_DB
     assert found.claims == (Claim.NOTHING,) * 8
     assert any("rests on the bias gradient alone" in note for note in found.notes)
+
+
+def test_through_a_bottleneck_all_errors_are_collinear():
+    """One active unit in a layer, and ∂L/∂z of all samples are multiples of one vector, whatever the loss."""
+    model = network(16, 40, 2, 10)
+    with torch.no_grad():
+        model[2].bias.copy_(torch.tensor([5.0, -50.0]))
+    x = torch.rand(1, 16, dtype=torch.float64, generator=seeded(0))
+    x = x + 1e-3 * torch.randn(2, 16, dtype=torch.float64, generator=seeded(1))
+    found = invert(model, client.gradients(model, x, torch.tensor([2, 2])))
+    assert Claim.SAMPLE not in found.claims
+
+
+def test_patterns_without_a_way_back_prove_nothing():
+    model = network(16, 40, 30, 10)
+    with torch.no_grad():
+        model[2].bias[1:] = -50  # all but one unit are silent
+    x = torch.rand(6, 16, dtype=torch.float64, generator=seeded(0))
+    found = invert(model, client.gradients(model, x, torch.arange(6)), max_samples=200)
+    assert bool(exact_rows(found, x)[found.certified_rows].all())
+
+
+def test_inputs_that_are_multiples_of_each_other_leave_a_bias_gradient_that_tells_no_scale():
+    """Two samples of one pixel, of other brightness: of layer 1 they are one row, of its bias gradient two."""
+    model = network(30, 80, 80, 10, zero_biases=True)
+    x = torch.eye(30, dtype=torch.float64)[:6] * torch.rand(6, 1, dtype=torch.float64, generator=seeded(0))
+    x = torch.cat([x, 3 * x[:1]])
+    target = torch.rand(7, 10, dtype=torch.float64, generator=seeded(1))
+    found = invert(model, client.gradients(model, x, target, loss=F.mse_loss), max_samples=300)
+    assert found.claims.count(Claim.NOTHING) == len(found.claims) or bool(exact_rows(found, x).all())
