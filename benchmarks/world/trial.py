@@ -17,7 +17,7 @@ from spear_core.model.layers import read_problem
 from . import losses, promises
 from .client import Fed
 from .draw import World, draw
-from .truth import claims, false_rows, missing
+from .truth import TWINS, claims, false_rows, missing
 
 OUTCOMES = ("certified", "partly", "not", "refused")
 OWN_FACTORS = ("a factor per kind", "clipped by tensor")  # tampering after which W and β do not go together
@@ -115,12 +115,14 @@ def assumed(world: World, row: dict, fed: Fed, text: str) -> bool:
     """Whether a false row rests on an assumption of the certificate that this world breaks (docs/certificate.md).
 
     So it is of the scale where no later layer is known, as a note says, and bias gradients have a factor of their own;
-    and of a mean where the caller was wrong about b.
+    of a mean where the caller was wrong about b; and of one of twins, where every sample has as many.
     """
     if world.words["tampering"] in OWN_FACTORS and RESERVED in row["message"] and "times" in text:
         return True
-    told = world.options.get("batch_size", len(fed.rows))
-    return told != len(fed.rows) and text.startswith(("a mean", "a mixture"))
+    told = world.options.get("batch_size")
+    if told is None and text == TWINS:
+        return True
+    return told not in (None, len(fed.rows)) and text.startswith(("a mean", "a mixture"))
 
 
 def truth(world: World, found: Inversion) -> Fed | None:

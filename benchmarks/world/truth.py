@@ -13,6 +13,7 @@ from .client import Fed
 
 NEAREST = 8  # samples of which pairs are tried as the two that were mixed
 PART = 1e-4  # weight from which on a sample is part of a mixture
+TWINS = "a mean of samples that are the same to 3e-3"
 SAME = 3e-3  # relative distance of two samples up to which they may be one to a float32 gradient
 
 
@@ -51,6 +52,8 @@ def what(row: Tensor, fed: Fed) -> str:
     if _exact(row, scaled[:, None] * rows, rows).any():
         return f"a sample times {float(scaled[distance.argmin()]):.3g}"
     if (errors := _mean_of(row, fed)) is not None:
+        if float((near[1] - near[0]).norm() / near[0].norm()) < SAME:
+            return TWINS
         told = torch.linalg.matrix_rank(errors, rtol=1e-5) > 1
         return "a mixture of one pattern, though output errors differ" if told else "a mean of one pattern"
     for pair in combinations(near, 2):

@@ -57,9 +57,10 @@ def allowed(mean: Tensor, *directions: Tensor) -> tuple[Tensor, Tensor]:
 
     `mean` is Lᵀ g, shape (b,); the q of the samples found are columns, each matrix of them (b, ·).
     """
-    fixed = torch.cat([mean[:, None] / mean.norm(), *directions], dim=1)
+    size = torch.where(mean.norm() > 0, mean.norm(), 1.0)  # sparse updates may leave nothing of it
+    fixed = torch.cat([mean[:, None] / size, *directions], dim=1)
     wanted = torch.zeros_like(fixed[0])
-    wanted[0] = 1 / mean.norm()
+    wanted[0] = 1 / size
     nearest = torch.linalg.lstsq(fixed.T, wanted[:, None]).solution[:, 0]
     return nearest, torch.linalg.qr(fixed, mode="complete")[0][:, fixed.shape[1] :]
 

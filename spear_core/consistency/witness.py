@@ -26,7 +26,7 @@ AT_ONCE = 64  # samples whose equations are factorised together
 LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
 MORE = 2.0  # equations than unknowns, at least, in every set of directions that are excluded least
 WEAKEST = 16  # directions of many that are looked at
-KINKED = 0.01  # slopes on both sides of zero that differ by more make a kink
+KINKED = 0.01  # slopes on both sides that differ by more make a kink
 PROVEN_SCALE_AGREES = 1e-3  # how far the scales told by the two bias gradients may differ from 1
 
 
@@ -61,10 +61,8 @@ def well_counted(relation: Relation, c: Tensor) -> Tensor:
         return torch.ones_like(z[0], dtype=torch.bool)
     _, slope = value_and_slope(relation.activation, z)
     size = EDGE * z.square().mean(dim=0).sqrt()
-    sides = [
-        value_and_slope(relation.activation, sign * size.expand_as(z).contiguous())[1] for sign in (1, -1)
-    ]
-    kinks = (z.abs() < size) & ((sides[0] - sides[1]).abs() > KINKED)
+    sides = [value_and_slope(relation.activation, z + sign * size)[1] for sign in (1, -1)]
+    kinks = (sides[0] - sides[1]).abs() > KINKED
     counted, apart = torch.zeros_like(size, dtype=torch.bool), kinks.any(dim=0)
     free = (~apart).nonzero().flatten()
     for part in free.split(AT_ONCE):
