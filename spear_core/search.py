@@ -99,8 +99,7 @@ class State:
     @property
     def certified(self) -> bool:
         """Whether all b rows are certified, each as one sample."""
-        certificate = self.certificate
-        return certificate is not None and certificate.complete and bool(certificate.certified_rows.all())
+        return self.solved and self.certificate is not None and bool(self.certificate.certified_rows.all())
 
     def timed(self, step: str, began: float) -> "State":
         """The state with the time since `began`, of `time.perf_counter()`, added to a step."""
@@ -160,10 +159,8 @@ class Later:
         replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
             again, or None where that cannot be.
         sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
-        single: of (target, batch, errors of the output, fewest active units in any layer): which rows, if they are
-            proven, are one sample each.
-        scale: of (target, batch, client played again, limit of its residual, generator): whether anybody objects to
-            another scale of the inputs.
+        single: of (target, batch, output errors, fewest active units): which rows, if proven, are one sample each.
+        scale: of (target, batch, replay, limit of its residual, generator): does anybody object to another scale?
     """
 
     witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]

@@ -10,7 +10,8 @@ from spear_core.attack.augmented import augmented
 from spear_core.attack.causes import clipped_apart
 from spear_core.attack.counting import count_samples, expected_rank
 from spear_core.attack.inversion import table
-from spear_core.attack.plan import check_method, in_words, obstacles
+from spear_core.attack.options import METHODS
+from spear_core.attack.plan import check_method, in_words, obstacles, prepared
 from spear_core.errors import InputError
 from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
@@ -18,7 +19,7 @@ from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, choose, read
 from spear_core.problem import Problem
-from spear_core.search import Splits
+from spear_core.search import Budget, Splits
 from spear_core.spear.low_rank import LowRank, split
 from spear_core.spear.sampling import expected_draws
 
@@ -153,10 +154,10 @@ def _split(problem: Problem) -> tuple[Splits, LowRank]:
     return augmented(splits, low_rank, None, generator)
 
 
-def _refused(splits: Splits, low_rank: LowRank, method: str) -> str:
-    """Why the rank tells a method no batch, which only some may ask of the next layer; empty if it does."""
+def _refused(problem: Problem, method: str) -> str:
+    """What `invert` says to a method that is named, and looks at the ranks in its own way; empty if it begins."""
     try:
-        count_samples(low_rank, splits, method)
+        prepared(problem, method, None, None, Budget(torch.Generator().manual_seed(0)))
     except InputError as error:
         return str(error)
     return ""
@@ -180,7 +181,9 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
             if count.batch_size > rank:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
-            ways |= {name: _refused(splits, low_rank, name) for name in ways if not ways[name]}
+            ways |= {name: _refused(problem, name) for name in ways if name in METHODS and not ways[name]}
+            if all(ways.values()) and not _refused(problem, "auto"):  # which may take a later layer at its word
+                ways["auto"] = ""
         # and patience in that of sampling
         if not ways["sampling"] and expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:
             ways["sampling"] = f"too many draws at b = {rank}"
