@@ -88,7 +88,8 @@ def scale_confirmed(
         return True
     other = rescaled(target, 1 / OTHER_SCALE)
     if played is None:
-        return not bool(target.later.witness(other, OTHER_SCALE * c, generator)[0].any())
+        here = target.later.witness(target, c, generator)[0]
+        return bool((here & ~target.later.witness(other, OTHER_SCALE * c, generator)[0]).any())
     replayed = target.later.replay(other, target.forward.preactivations(OTHER_SCALE * c), None)
     return replayed is None or not replayed.residual <= limit
 
