@@ -5,8 +5,8 @@ inputs of other scales are played to the later layers, and the factor with which
 """
 
 from fractions import Fraction
+from math import exp, inf, log
 
-import torch
 from torch import Tensor
 
 from spear_core.certificate.backprop import forward
@@ -43,31 +43,30 @@ def _factor(target: Target, c: Tensor, budget: Budget) -> float | None:
     # scipy's optimisation takes half a second to import
     from scipy.optimize import minimize_scalar
 
-    def by_loss(log: float) -> float:
+    def by_loss(power: float) -> float:
         if budget.late:
-            return torch.inf
-        t = float(torch.tensor(log).double().exp())
+            return inf
+        t = exp(power)
         other = rescaled(target, 1 / t).problem.layers
         return cross_entropy_misses(forward(other, target.forward.preactivations(t * c)))
 
-    def by_layers(log: float) -> float:
+    def by_layers(power: float) -> float:
         if budget.late:
-            return torch.inf
-        t = float(torch.tensor(log).double().exp())
+            return inf
+        t = exp(power)
         assert target.later is not None
         played = target.later.replay(rescaled(target, 1 / t), target.forward.preactivations(t * c), None)
-        return torch.inf if played is None else played.residual
+        return inf if played is None else played.residual
 
-    end = float(torch.tensor(LARGEST).log())
-    grid = torch.linspace(-end, end, TRIED, dtype=torch.float64).tolist()
-    step = grid[1] - grid[0]
+    step = 2 * log(LARGEST) / (TRIED - 1)
+    grid = [step * (place - TRIED // 2) for place in range(TRIED)]
     for misses in (by_loss, by_layers):
-        values = [misses(log) for log in grid]
+        values = [misses(power) for power in grid]
         place = min(range(TRIED), key=values.__getitem__)
         around = (grid[place] - step, grid[place] + step)
         best = minimize_scalar(misses, bounds=around, method="bounded", options={"xatol": 1e-9})
         if best.fun < min(NEARLY, PAYS * misses(0.0)):
-            factor = float(torch.tensor(best.x).double().exp())
+            factor = exp(best.x)
             fractions = ((float(Fraction(factor).limit_denominator(most)), near) for most, near in SIMPLE)
             return next((simple for simple, near in fractions if abs(simple / factor - 1) < near), factor)
     return None
