@@ -182,9 +182,8 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
                 ways |= dict.fromkeys(("sampling", "halfspace"), f"b = {count.batch_size} exceeds the rank")
                 notes = (*notes, f"b = {count.batch_size}, as the next layer's gradient says")
             ways |= {name: _refused(problem, name) for name in ways if name in METHODS and not ways[name]}
-            if all(ways.values()) and not _refused(
-                problem, "auto"
-            ):  # which may take a later layer at its word
+            # which may take a later layer at its word
+            if all(ways.values()) and not _refused(problem, "auto"):
                 ways["auto"] = ""
         # and patience in that of sampling
         if not ways["sampling"] and expected_draws(low_rank.batch_size) > SAMPLING_RATE * PATIENCE:

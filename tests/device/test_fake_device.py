@@ -73,9 +73,9 @@ def test_no_step_of_a_walk_waits(walk):
 ROUND_WAITS = {
     "sampling": (103, 83, 64),
     "halfspace": (91, 36, 65),
-    "consistency, alternating": (83, 27, 32),
+    "consistency, alternating": (83, 27, 41),
     "consistency, reflecting": (87, 33, 84),
-    "consistency, GELU": (159, 35, 29),
+    "consistency, GELU": (159, 35, 37),
     "coupled": (141, 37, 156),
     "b > n": (117, 25, 32),
     "FedAvg": (369, 42, 7),
