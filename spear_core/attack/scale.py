@@ -4,6 +4,7 @@ Inputs smaller by that factor reproduce the attacked layer, and no other where b
 inputs of other scales are played to the later layers, and the factor with which all agree is taken out and named.
 """
 
+import time
 from fractions import Fraction
 from math import exp, inf, log
 
@@ -17,6 +18,9 @@ from spear_core.search import Budget, State, Target
 
 LARGEST, TRIED = 64.0, 73  # factors up to that, and down to its inverse, in so many steps
 NEARLY = 1e-3  # what the later layers may be missed by with the right factor
+LEAST_TIME = (
+    1.0  # seconds without which the search is not begun: the library for it is imported at its first use
+)
 PAYS = 0.1  # share of what they are missed by without one
 SIMPLE = ((16, 1e-3), (1000, 1e-6))  # a factor so near to a fraction of such a denominator is that fraction
 
@@ -28,6 +32,8 @@ def other_scale(target: Target, state: State, budget: Budget) -> tuple[Problem, 
     """
     found, certificate, layers = state.reconstruction, state.certificate, target.problem.layers
     if found is None or certificate is None or state.solved or not certificate.complete:
+        return None
+    if budget.deadline - time.monotonic() < LEAST_TIME:
         return None
     if len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
         return None
