@@ -17,9 +17,8 @@ from spear_core.tolerances import CLEAR_DROP, EXPLAINED_FLOOR, numerical_rank, p
 
 DATA_ROUNDING = 16.0  # rounding errors up to which a singular value may be the rounding of the data
 RELIABLE = 0.5  # share of its room up to which the next layer's rank counts samples
-CANCELLED = (
-    1024.0  # rounding errors of G's largest entry below which a bias gradient may be what BatchNorm leaves
-)
+# rounding errors of G's largest entry below which a bias gradient may be what BatchNorm leaves
+CANCELLED = 1024.0
 
 
 def augmented(

@@ -4,7 +4,7 @@ A gradient of b samples has rank b. What clients really send may have been throu
 or a privacy mechanism, and each leaves its own mark: equal magnitudes, few distinct values, scattered zeros.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -24,9 +24,8 @@ SPARSE = 0.3  # share of zeros from which on entries have been dropped
 SCATTERED = 0.25  # share of zeros outside of rows and columns that are all zero, for the same
 CLIPPED = 0.005  # share of entries at the very maximum: of continuous values there are one or two
 EVEN = 0.02  # relative spread of magnitudes that are meant to be equal
-BOUNDED = (
-    3.0  # times the median at most: steps of an adaptive optimiser; normal numbers reach six times as much
-)
+# times the median at most: steps of an adaptive optimiser; normal numbers reach six times as much
+BOUNDED = 3.0
 ROWS = 8  # rows with the largest entries, whose distinct values are counted one by one
 SAME_LENGTH = 1e-5  # relative difference of norms that were clipped to one
 SPREAD = 1.4  # times chance: how much the row norms of pure noise may spread; those of a gradient do more
@@ -49,8 +48,7 @@ def explain_rank(low_rank: LowRank, splits: Splits) -> InputError:
     m, n = layer.weight_grad.shape
     told = batch_by_next_layer(splits, rank)
     larger = told is not None and told >= rank  # and then it is no noise that fills the rank
-    reason = weights_inside(layer, low_rank) or processed(layer.weight_grad)
-    reason = reason or rounded(layer.weight_grad) or ("" if larger else _noise(low_rank))
+    reason = next(marks(layer, low_rank), "") or ("" if larger else _noise(low_rank))
     if reason:
         return not_low_rank(problem, rank, reason)
     got = f"a gradient of rank {rank}, from at least so many samples or with noise on it,"
@@ -70,6 +68,12 @@ def not_low_rank(problem: Problem, rank: int, reason: str) -> NotLowRank:
         f"the gradient{of_layer} must be low-rank, of rank b < min(m, n) = {min(layer.weight_grad.shape)}, "
         f"got rank {rank}: not low-rank, {reason}"
     )
+
+
+def marks(layer: LinearLayer, low_rank: LowRank) -> Iterator[str]:
+    """What a layer's gradient shows of what was done to it, the likeliest first."""
+    yield from filter(None, [weights_inside(layer, low_rank)])
+    yield from filter(None, (look(layer.weight_grad) for look in (processed, rounded)))
 
 
 def processed(G: Tensor) -> str:

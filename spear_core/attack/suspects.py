@@ -15,11 +15,7 @@ ALIKE = 0.99  # cosine of two inputs' rows from which on they are called alike
 def suspects(target: Target, state: State) -> tuple[str, ...]:
     """What a reader of a failed search should look into, the likeliest first, as notes; nothing that was not tested."""
     first = target.problem.attacked
-    told = [
-        causes.weights_inside(first, target.low_rank),
-        causes.processed(first.weight_grad),
-        causes.rounded(first.weight_grad),
-    ]
+    told = [*causes.marks(first, target.low_rank)]
     # of a batch that gives the gradient, and is more than a guess
     if state.certificate is not None and state.certificate.gradient_residual < NEAR:
         told += [_dropped(state), _alike(state)]

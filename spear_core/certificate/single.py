@@ -30,9 +30,8 @@ FEWEST_CLASSES = FEWEST_UNITS = 3
 SATURATED = 2.0**10
 CLOSE = 8.0  # times the fourth root of the rounding: rows that may stand for more of their kind
 OTHER_SCALE = 1.01  # to which somebody must object
-BIAS_OUTSIDE = (
-    16.0  # times the limit of a gradient's residual: similar samples blur the columns that g lies in
-)
+# times the limit of a gradient's residual: similar samples blur the columns that g lies in
+BIAS_OUTSIDE = 16.0
 
 
 def single_rows(

@@ -26,10 +26,7 @@ class LinearCall:
     weight: str  # name of its weight, the first one where it is shared
     bias: str | None  # name of its bias
     shape: tuple[int, int]  # (m, n) of its weight
-    factors: tuple[float, float] = (
-        1.0,
-        1.0,
-    )  # of both where they are used, as in `F.linear(x, 0.1 * weight)`
+    factors: tuple[float, float] = (1.0, 1.0)  # of both, as in `F.linear(x, 0.1 * weight)`
     obstacle: str = ""  # what it must have for their gradients to be those of the layer, and what it has
     computing: tuple[fx.Node, ...] = ()  # what its weight and bias are computed by
 

@@ -16,9 +16,8 @@ FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of t
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
 INVERSE_STEPS = 4
 BLOCK = 4  # smallest eigenvectors that are looked at: a direction's own and its closest rivals
-PAIRS_PER_MASK = (
-    64  # products of two columns: for more of them, one product for all masks takes longer than one each
-)
+# products of two columns: for more of them, one product for all masks takes longer than one each
+PAIRS_PER_MASK = 64
 CHUNK_NUMBERS = 2**22  # entries of the batched products held at a time
 
 
@@ -108,9 +107,8 @@ def smallest_vectors(
 def regular_cholesky(grams: Tensor) -> Tensor:
     """Cholesky factors of Gram matrices that are singular up to rounding."""
     b, eps = grams.shape[1], torch.finfo(grams.dtype).eps
-    shift = (b * eps * grams.diagonal(dim1=1, dim2=2).amax(dim=1)).clamp_min(
-        eps**2
-    )  # of dead rows, all is zero
+    # of dead rows, all is zero
+    shift = (b * eps * grams.diagonal(dim1=1, dim2=2).amax(dim=1)).clamp_min(eps**2)
     return torch.linalg.cholesky_ex(grams + torch.diag_embed(shift[:, None].expand(-1, b)))[0]
 
 

@@ -1,6 +1,7 @@
 """Models and batches that several test files share."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -116,3 +117,16 @@ class SmallCNN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x))
+
+
+def network(*widths, zero_biases=False, dtype=torch.float64, seed=0):
+    """Linear layers of these widths with ReLU between them."""
+    torch.manual_seed(seed)
+    layers = []
+    for n, m in pairwise(widths):
+        layers += [nn.Linear(n, m), nn.ReLU()]
+    model = nn.Sequential(*layers[:-1]).to(dtype)
+    for parameter in model.parameters():
+        if zero_biases and parameter.ndim == 1:
+            nn.init.zeros_(parameter)
+    return model

@@ -18,7 +18,19 @@ from spear_core.attack.invert import invert, invert_layer
 from spear_core.certificate.record import Claim
 from spear_core.errors import InputError, NotLowRank, RankSaturated
 from spear_core.study.metrics import compare
-from tests.core.zoo import HIDDEN, B, BatchNormMLP, N, ResidualMLP, SmallCNN, batch, mlp, randomise, seeded
+from tests.core.zoo import (
+    HIDDEN,
+    B,
+    BatchNormMLP,
+    N,
+    ResidualMLP,
+    SmallCNN,
+    batch,
+    mlp,
+    network,
+    randomise,
+    seeded,
+)
 
 try:
     import resource
@@ -477,10 +489,7 @@ def test_the_fixture_is_what_the_table_says():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_loss_of_differences_leaves_no_bias_gradient_at_the_output(dtype):
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(20, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 1)
-    ).to(dtype)
+    model = network(20, 100, 100, 1, dtype=dtype)
     x = torch.randn(8, 20, generator=seeded(1)).to(dtype)
     score = model(x)[:, 0]
     loss = F.margin_ranking_loss(score[:4], score[4:], torch.ones(4).to(dtype), margin=1.0)
@@ -490,10 +499,7 @@ def test_a_loss_of_differences_leaves_no_bias_gradient_at_the_output(dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_one_hot_inputs_leave_the_first_layer_sharper_than_the_next(dtype):
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Linear(50, 200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU(), nn.Linear(200, 10)
-    ).to(dtype)
+    model = network(50, 200, 200, 10, dtype=dtype)
     x = torch.eye(50, dtype=dtype)[torch.randperm(50, generator=seeded(1))[:8]]
     inversion = invert(model, client.gradients(model, x, torch.arange(8)))
     assert inversion.certified and float(compare(inversion.inputs, x).psnr.min()) > 150

@@ -1,30 +1,14 @@
 """Proven rows that are means of several samples, and scales that nobody confirms."""
 
-from itertools import pairwise
-
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from spear_core import client, invert, invert_layer
 from spear_core.certificate.record import Claim
 from spear_core.client import data
 from spear_core.study.metrics import EXACT_DB, compare
-from tests.core.zoo import seeded
-
-
-def network(*widths, zero_biases=False, dtype=torch.float64, seed=0):
-    """Linear layers of these widths with ReLU between them."""
-    torch.manual_seed(seed)
-    layers = []
-    for n, m in pairwise(widths):
-        layers += [nn.Linear(n, m), nn.ReLU()]
-    model = nn.Sequential(*layers[:-1]).to(dtype)
-    for parameter in model.parameters():
-        if zero_biases and parameter.ndim == 1:
-            nn.init.zeros_(parameter)
-    return model
+from tests.core.zoo import network, seeded
 
 
 def exact_rows(found, truth):
