@@ -55,7 +55,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     state = replace(before, step=Step.CONSISTENCY, method="least squares")
     rays = relation.inner.new_zeros(relation.inner.shape[1], 0)
     for _ in range(ROUNDS):
-        rays = _distinct(relation, torch.cat([rays, _round(relation, budget.generator)], dim=1))
+        rays = _distinct(relation, torch.cat([rays, _round(relation, budget)], dim=1))
         c, _ = relation.scaled(rays, NOISY_SCALE_AGREES)
         found = from_coefficients(target.forward, c.T, c.new_full((b, c.shape[1]), torch.nan))
         drawn = state.samples_drawn + _starts(relation)
@@ -72,13 +72,12 @@ def _starts(relation: Relation) -> int:
     return max(FEWEST_STARTS, int(relation.batch_size * starts_per_sample(crowded)))
 
 
-def _round(relation: Relation, generator: torch.Generator | None) -> Tensor:
+def _round(relation: Relation, budget: Budget) -> Tensor:
     """Rays u of z = Φ u from fresh starts, unit columns, those whose scales agree."""
-    start = torch.randn(relation.inner.shape[1], _starts(relation), generator=generator).to(
-        relation.inner.device
-    )
+    start = torch.randn(relation.inner.shape[1], _starts(relation), generator=budget.generator)
     inner, outer = relation.inner.to(torch.float32), relation.outer.to(torch.float32)
-    u = pattern_newton(inner, outer, walk(inner, outer, start), passes=PASSES, steps=STEPS).to(torch.float64)
+    near = walk(inner, outer, start.to(inner.device), deadline=budget.deadline)
+    u = pattern_newton(inner, outer, near, passes=PASSES, steps=STEPS).to(torch.float64)
     for _ in range(FINISHES):
         pattern = active(relation.inner, u)
         lower = factorise(relation.inner, relation.outer, pattern, u)
