@@ -21,13 +21,15 @@ from ipywidgets.widgets.trait_types import CByteMemoryView
 from PIL import Image
 
 from spear_widgets.kit.drawing import captioned, encode, stack_pictures
+from spear_widgets.kit.kept import Kept
+from spear_widgets.kit.stage import Stage
 
 log = logging.getLogger(__name__)
 MERGE_SECONDS = 0.01  # changes so soon after a run had waited for it: they are merged into one
 ALIVE = "Run all cells, and it has controls."  # said below the picture that stands in for an explorer
 
 
-class Explorer(W.VBox):
+class Explorer(Kept, W.VBox):
     """A box of controls and pictures that follows its controls.
 
     Attributes:
@@ -36,6 +38,7 @@ class Explorer(W.VBox):
         description: what the pictures show, in one fixed sentence; the text alternative.
         control: the controls by name.
         picture: the pictures by name, `ipywidgets.Image`.
+        live: what the page draws by itself, or None.
         caption: what the pictures show at the present setting, in words.
         status: errors and progress, in words.
     """
@@ -47,18 +50,23 @@ class Explorer(W.VBox):
     def __init__(
         self,
         controls: Mapping[str, W.Widget],
-        pictures: Sequence[str] = ("picture",),
+        pictures: Sequence[str] | None = None,
         *,
         buttons: Sequence[W.Widget] = (),
+        live: Stage | None = None,
     ) -> None:
         """Lay out the box. Call `self.refresh()` at the end of the subclass's own `__init__`.
 
         Args:
             controls: by name; each one with a `value` is watched.
-            pictures: names.
+            pictures: names; by default "picture", or none beside a stage.
             buttons: shown beside the controls, for example from `self.button`.
+            live: what the page draws by itself, and says in words.
         """
         self.control = dict(controls)
+        self.live = live
+        if pictures is None:
+            pictures = ("picture",) if live is None else ()
         self.picture = {name: _image(self.description) for name in pictures}
         self.caption = W.HTML().add_class("spear-caption")
         self.status = W.HTML(layout=W.Layout(min_height="1.6em")).add_class("spear-status")
@@ -73,7 +81,8 @@ class Explorer(W.VBox):
             layout=W.Layout(display="flex", flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
         )
         heading = W.HTML(f"<b style='font-size:1.1em'>{html.escape(self.title)}</b>")
-        super().__init__([heading, row, *self.picture.values(), self.caption, self.status])
+        shown = [*([] if live is None else [live]), *self.picture.values()]
+        super().__init__([heading, *([row] if controls else []), *shown, self.caption, self.status])
         self.add_class(f"spear-{self.name}")
         for control in self.control.values():
             if control.has_trait("value"):
@@ -175,6 +184,8 @@ class Explorer(W.VBox):
 
     def static_picture(self) -> bytes:
         """PNG that stands for the explorer where there is no kernel."""
+        if self.live is not None:
+            return self.live.still
         return stack_pictures([image.value for image in self.picture.values() if image.value])
 
     @classmethod

@@ -10,8 +10,10 @@ from typing import Any
 
 import ipywidgets as W
 
+from spear_widgets.kit.kept import Kept
 
-class Prediction(W.VBox):
+
+class Prediction(Kept, W.VBox):
     """A question with choices, and what was measured once one of them is committed to.
 
     Attributes:

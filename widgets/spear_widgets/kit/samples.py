@@ -40,3 +40,10 @@ def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[
     """Samples as pictures, for the end of a cell."""
     grid = drawing.picture_grid(sample_pictures(batch, inputs), side=112, labels=labels)
     return base.Picture(drawing.encode(grid), description)
+
+
+def developing(batch: Batch) -> dict[str, object]:
+    """What a stage needs to make pictures of rows by itself (`develop` in stage.js)."""
+    n = batch.inputs.shape[1]
+    scale, shift = (part.to(torch.float32).expand(n) for part in (batch.scale, batch.shift))
+    return {"shape": batch.shape, "scale": scale, "shift": shift}

@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-from matplotlib.axes import Axes
 from torch import Tensor
 
 from spear_core.spear.sampling import live_rows
-from spear_widgets.kit import drawing
 from spear_widgets.kit.scene import Scene
 
 
@@ -33,33 +30,6 @@ class Look:
         return int(self.zero.sum())
 
 
-class Entries:
-    """The entries of L q as dots, and those that are zero as diamonds.
-
-    Attributes:
-        axes: where they are drawn.
-        artists: what moves.
-    """
-
-    def __init__(self, axes: Axes, rows: Tensor) -> None:
-        """Prepare axes for the live rows of L, shape (k, b)."""
-        self.axes, limit = axes, 1.05 * float(rows.norm(dim=1).max())
-        axes.set(xlim=(-1, len(rows)), ylim=(-limit, limit), yticks=[0], xticks=[])
-        axes.set_xlabel(f"entries of L q, {len(rows)} units that are not always silent")
-        axes.axhline(0, color=drawing.FAINT, linewidth=0.8)
-        axes.spines["bottom"].set_visible(False)
-        (self._nonzero,) = axes.plot([], [], "o", color=drawing.BLUE, markersize=4)
-        (self._zero,) = axes.plot([], [], "D", color=drawing.ORANGE, markersize=6)
-        self.artists = self._nonzero, self._zero
-
-    def put(self, state: Look) -> None:
-        """Draw those of a direction."""
-        entries, zero = state.entries.numpy(), state.zero.numpy()
-        numbers = np.arange(len(entries))
-        self._nonzero.set_data(numbers[~zero], entries[~zero])
-        self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
-
-
 def look(stage: Scene, direction: Tensor) -> Look:
     """Entries and zeros of L q on the rows that some sample activates.
 
@@ -81,3 +51,17 @@ def look(stage: Scene, direction: Tensor) -> Look:
     alike = (stage.true_directions.T @ q).abs().flatten()
     best = int(alike.argmax())
     return Look(q[:, 0], entries[:, 0], zero[:, 0], best if float(alike[best]) > 1 - 1e-9 else None)
+
+
+def sent(stage: Scene) -> dict[str, object]:
+    """What a page needs to look at any direction by itself, see `entries.js`: the live rows and when they are zero."""
+    low_rank = stage.low_rank
+    live, b = live_rows(low_rank.factor), low_rank.batch_size
+    rows = low_rank.factor[live]
+    return {
+        "rows": rows,
+        "noise": (low_rank.row_noise * low_rank.zero_margin)[live],
+        "singular": low_rank.singular_values[:b],
+        "limit": float(rows.norm(dim=1).max()),
+        "exact": stage.true_directions.T.contiguous(),
+    }

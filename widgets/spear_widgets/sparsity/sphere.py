@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.patches import Circle
 from PIL import Image
@@ -16,7 +17,7 @@ from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.eye import view
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import scene
-from spear_widgets.sparsity.directions import Entries, look
+from spear_widgets.sparsity.directions import Look, look
 
 SPHERE_UNITS = 80
 CIRCLE_POINTS = 91  # odd, so that every second one closes the circle, too
@@ -38,6 +39,33 @@ def great_circles(rows: Tensor) -> Tensor:
     second = torch.linalg.cross(normals, first)
     phase = torch.linspace(0, 2 * np.pi, CIRCLE_POINTS, dtype=rows.dtype)
     return first[:, None] * phase.cos()[:, None] + second[:, None] * phase.sin()[:, None]
+
+
+class Entries:
+    """The entries of L q as dots, and those that are zero as diamonds.
+
+    Attributes:
+        axes: where they are drawn.
+        artists: what moves.
+    """
+
+    def __init__(self, axes: Axes, rows: Tensor) -> None:
+        """Prepare axes for the live rows of L, shape (k, b)."""
+        self.axes, limit = axes, 1.05 * float(rows.norm(dim=1).max())
+        axes.set(xlim=(-1, len(rows)), ylim=(-limit, limit), yticks=[0], xticks=[])
+        axes.set_xlabel(f"entries of L q, {len(rows)} units that are not always silent")
+        axes.axhline(0, color=drawing.FAINT, linewidth=0.8)
+        axes.spines["bottom"].set_visible(False)
+        (self._nonzero,) = axes.plot([], [], "o", color=drawing.BLUE, markersize=4)
+        (self._zero,) = axes.plot([], [], "D", color=drawing.ORANGE, markersize=6)
+        self.artists = self._nonzero, self._zero
+
+    def put(self, state: Look) -> None:
+        """Draw those of a direction."""
+        entries, zero = state.entries.numpy(), state.zero.numpy()
+        numbers = np.arange(len(entries))
+        self._nonzero.set_data(numbers[~zero], entries[~zero])
+        self._zero.set_data(numbers[zero], np.zeros(zero.sum()))
 
 
 class SphereExplorer(base.Explorer):
