@@ -75,6 +75,9 @@ export const FATES = [
     "a new direction: into the pool",
 ];
 
+// How much of a draw has happened: all of it in a rush, and for readers who want nothing to move; a film sets it itself.
+export const shareOf = (pen, state) => (state.film === undefined && (pen.calm || state.rush) ? 1 : state.share);
+
 // Directions that are in the pool after draw `at`, by the order in which they came.
 export const poolAt = (state, at) => state.found.filter(({ number }) => number <= at);
 

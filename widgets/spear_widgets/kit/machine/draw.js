@@ -1,24 +1,26 @@
 // Scene 2, sampling: b − 1 rows of L are drawn, and the one direction on which all of them vanish is the candidate q.
 import { clamp, mix, smooth, times, whole } from "../stage.js";
-import { FATES, NEW, drawAt, drawPool, drawTimeline, placeOf, poolAt, POOL, TIMELINE, tint } from "./common.js";
+import { FATES, NEW, drawAt, drawPool, drawTimeline, placeOf, poolAt, shareOf, POOL, TIMELINE, tint } from "./common.js";
 
 const LIT = 0.22, FLOWN = 0.42, SOLVED = 0.62, SHOWN = 0.85; // shares of one draw: rows, block, null vector, bars
 
 function places({ width, height }, state) {
     const bottom = POOL + TIMELINE + 12, top = 40, tall = height - bottom - top, narrow = width < 620;
-    const thin = clamp(state.b * 6, 22, narrow ? 48 : 80), cell = clamp(Math.min((tall - 10) / (state.b - 1), (width * 0.24) / state.b), 5, 24);
+    const thin = clamp(state.b * 6, 22, narrow ? 48 : 80);
+    const cell = clamp(Math.min((tall - 10) / state.b, (width * (narrow ? 0.4 : 0.24)) / state.b), 5, narrow ? 15 : 24);
     const block = { x: thin + (narrow ? 44 : 90), y: top + 4, cell };
-    const q = block.x + cell * state.b + 22, bars = q + cell + (narrow ? 42 : 74);
+    const sphere = state.b === 3 && !narrow ? Math.min(tall, width * 0.33) : 0;
+    const q = block.x + cell * state.b + 22, bars = sphere ? block.x + sphere + 40 : q + cell + (narrow ? 42 : 74);
     return {
-        L: { x: 8, y: top, width: thin, height: tall }, block, q: { x: q, y: block.y },
-        bars: narrow ? { x: 8, y: top + tall * 0.64, width: width - 16, height: tall * 0.34 } : { x: bars, y: top + 26, width: width - bars - 8, height: tall - 80 },
+        L: { x: 8, y: top, width: thin, height: narrow ? tall * 0.56 : tall }, block, q: { x: q, y: block.y },
+        bars: narrow ? { x: 8, y: top + tall * 0.64, width: width - 16, height: tall * 0.3 } : { x: bars, y: top + 26, width: width - bars - 8, height: tall - 80 },
         narrow,
     };
 }
 
 function drawDraw(pen, state, t) {
     const place = placeOf(state, Math.floor(t)), found = drawAt(state, place), at = places(pen, state);
-    const share = pen.calm || state.rush ? 1 : state.share;
+    const share = shareOf(pen, state);
     drawL(pen, state, at, found, share);
     (state.b === 3 ? drawSphere : drawBlock)(pen, state, at, found, share);
     drawBars(pen, state, at, found, share);
@@ -64,9 +66,9 @@ function drawBlock(pen, state, { L, block, q }, { set, q: direction }, share) {
 
 // b = 3: each row is a great circle, and two of them cross in q (and behind, in −q).
 function drawSphere(pen, state, { block, bars, narrow, L }, { set, q }, share) {
-    const radius = narrow ? Math.min(pen.width * 0.24, L.height * 0.28) : Math.min((bars.x - block.x - 60) / 2, L.height / 2 - 6, 150);
-    const x = block.x + radius, y = L.y + (narrow ? radius : L.height / 2), eye = eyeOn(q);
-    const seen = v => eye.map(axis => axis[0] * v[0] + axis[1] * v[1] + axis[2] * v[2]);
+    const radius = narrow ? Math.min(pen.width * 0.26, L.height * 0.46) : (bars.x - block.x - 40) / 2 - 4;
+    const x = block.x + radius, y = L.y + (narrow ? radius : L.height / 2);
+    const seen = v => EYE.map(axis => axis[0] * v[0] + axis[1] * v[1] + axis[2] * v[2]);
     pen.disc(x, y, radius, { fill: pen.tone(0.05), stroke: pen.faint });
     const circle = (row, colour, width, length) => {
         const n = state.L.subarray(3 * row, 3 * row + 3), size = Math.hypot(...n);
@@ -92,12 +94,8 @@ function drawSphere(pen, state, { block, bars, narrow, L }, { set, q }, share) {
 const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
 const unitOf = v => { const size = Math.hypot(...v); return v.map(value => value / size); };
 
-// An eye that sees q to the upper right of the middle.
-function eyeOn(q) {
-    const towards = unitOf([q[0] + 0.45 * q[1], q[1] - 0.45 * q[0] + 0.3 * q[2], q[2] - 0.3 * q[1]]);
-    const right = unitOf(cross(Math.abs(towards[2]) < 0.9 ? [0, 0, 1] : [0, 1, 0], towards));
-    return [right, cross(towards, right), towards];
-}
+// A fixed eye on the sphere: right, up and towards it.
+const EYE = [[0.8, 0.6, 0], [-0.24, 0.32, 0.917], [0.55, -0.733, 0.4]].map(unitOf);
 
 // L q on all rows, small, and the verdict.
 function drawBars(pen, state, { bars, narrow }, { q, zeros, fate, number }, share) {

@@ -1,11 +1,11 @@
 // Scene 3, the filter: L q of a candidate as bars. A wrong one has hardly a zero beyond its own rows; a right one, half.
 import { check, clamp, smooth, times, whole } from "../stage.js";
-import { FATES, FIRST_STAGE, KNOWN, NEW, drawAt, drawPool, drawTimeline, placeOf, poolAt, POOL, TIMELINE } from "./common.js";
+import { FATES, FIRST_STAGE, KNOWN, NEW, drawAt, drawPool, drawTimeline, placeOf, poolAt, shareOf, POOL, TIMELINE } from "./common.js";
 
 const GROWN = 0.5, JUDGED = 0.75; // shares of one draw: bars, verdict
 
 function drawFilter(pen, state, t) {
-    const found = drawAt(state, placeOf(state, Math.floor(t))), share = pen.calm || state.rush ? 1 : state.share;
+    const found = drawAt(state, placeOf(state, Math.floor(t))), share = shareOf(pen, state);
     const bottom = POOL + TIMELINE + 14, narrow = pen.width < 620, side = narrow ? 0 : Math.min(240, pen.width * 0.27);
     const tall = pen.height - bottom - 50;
     const bars = { x: 8, y: 44, width: pen.width - side - 40, height: narrow ? tall * 0.55 : tall };
@@ -22,8 +22,10 @@ function drawEntries(pen, state, box, { q, set, zeros, fate, number }, share) {
     const limit = largest(values), order = Array.from(values, (_, i) => i);
     if (state.sorted) order.sort((i, j) => values[j] - values[i]);
     const grown = smooth(share / GROWN), judged = smooth((share - GROWN) / (JUDGED - GROWN));
-    const title = `draw ${whole(number + 1)}: ${zeros} of ${m} entries of L q are zero; needed: ${Math.ceil(state.least)}`;
-    pen.text(title, box.x, 16, { bold: true, colour: passes && judged ? pen.hot : pen.ink, size: pen.width < 620 ? 12 : 14 });
+    const narrow = pen.width < 620, needed = Math.ceil(state.least);
+    const title = narrow ? `draw ${whole(number + 1)}: ${zeros} zeros, needed ${needed}`
+        : `draw ${whole(number + 1)}: ${zeros} of ${m} entries of L q are zero; needed: ${needed}`;
+    pen.text(title, box.x, 16, { bold: true, colour: passes && judged ? pen.hot : pen.ink, size: 14 });
     // what is dropped sinks
     const sunk = judged && !passes ? 26 * judged : 0, place = { ...box, y: box.y + sunk };
     pen.context.globalAlpha = passes ? 1 : 1 - 0.55 * judged;
@@ -34,8 +36,7 @@ function drawEntries(pen, state, box, { q, set, zeros, fate, number }, share) {
     });
     pen.context.globalAlpha = 1;
     if (judged) {
-        const y = box.y + box.height - 4;
-        pen.text(`${passes ? "✓" : "✗"} ${FATES[fate]}`, box.x, y, { bold: true, size: 14, colour: passes ? pen.good : pen.soft, halo: true });
+        pen.text(`${passes ? "✓" : "✗"} ${FATES[fate]}`, box.x, 35, { bold: true, colour: passes ? pen.good : pen.soft, halo: true });
     }
 }
 

@@ -14,6 +14,7 @@ import { wipe } from "./wipe.js";
 const SCENES = { split, draw, filter, wipe, reconstruct };
 const PACE = 0.62; // draws a second at speed 1
 const LONGEST = 18; // seconds that a whole run may take at 1,000×
+const CAPTION = 40; // pixels below a film's scenes
 const SPEEDS = [["1×", 1], ["10×", 10], ["1,000×", 1000]];
 
 function begin(data) {
@@ -32,7 +33,7 @@ function begin(data) {
         state.kept.R.limit ??= Math.max(...state.R.filter((_, i) => i % 97 === 0).map(Math.abs));
         return tiled(state.kept.R, pen, i => state.R[Math.floor(i / columns) * n + (i % columns) * step] / state.kept.R.limit, b, columns);
     };
-    if (data.film) Object.assign(state, { playing: true, film: 0 });
+    if (data.film) Object.assign(state, isCalm() ? { film: FILM_SECONDS } : { playing: true, film: 0 });
     return state;
 }
 
@@ -98,15 +99,16 @@ function paint(pen, state, time) {
     state.time = time;
     if (state.film !== undefined) film(pen, state, seconds);
     else if (state.playing) advance(state, seconds);
+    pen.height -= state.film === undefined ? 0 : CAPTION;
     scene(state).draw(pen, state, now(state));
+    if (state.film !== undefined) pen.text(state.said, pen.width / 2, pen.height + CAPTION - 14, { size: 17, bold: true, align: "center" });
     return state.playing;
 }
 
 function film(pen, state, seconds) {
-    if (pen.calm && state.film === 0) state.film = FILM_SECONDS;
     if (state.playing) state.film = Math.min(FILM_SECONDS, state.film + seconds);
     const shown = filmAt(state, state.film);
-    Object.assign(state, { scene: shown.scene, rush: shown.rush ?? false });
+    Object.assign(state, { scene: shown.scene, rush: shown.rush ?? false, said: shown.said });
     if (SCENES[shown.scene].draws) setDraw(state, shown.at, shown.share);
     else state.at[shown.scene] = shown.at;
     if (state.film >= FILM_SECONDS) state.playing = false;
@@ -137,10 +139,13 @@ function jump(state, by) {
     if (numbers.length) { state.playing = false; setDraw(state, by > 0 ? Math.min(...numbers) : Math.max(...numbers)); }
 }
 
+const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+// A scene from its tab: one that tells a story in time begins to play, unless the reader wants nothing to move.
 function show(state, name) {
-    Object.assign(state, { scene: name, playing: false, share: 1, rush: false });
-    if (name === "split" || name === "reconstruct") Object.assign(state, { playing: !matchMedia("(prefers-reduced-motion: reduce)").matches }).at[name] = 0;
-    if (!state.playing && (name === "split" || name === "reconstruct")) state.at[name] = 1;
+    const told = Boolean(SCENES[name].seconds), playing = told && !isCalm();
+    Object.assign(state, { scene: name, playing, share: 1, rush: false });
+    if (told) state.at[name] = playing ? 0 : 1;
 }
 
 function scrub(state, value) {
@@ -195,8 +200,8 @@ function key(state, name) {
 
 export default stage({
     name: "machine-stage",
-    label: "SPEAR's run: the gradient, its split, drawn rows and candidates, the filter, mixtures losing one photograph after the other, and the recovered batch.",
-    height: width => (width < 620 ? 540 : clamp(width * 0.47, 430, 500)),
+    label: "The run of SPEAR: the gradient and its split, drawn units and candidates, the filter, mixtures that lose one photograph after the other, and the recovered batch.",
+    height: width => (width < 620 ? 540 : clamp(width * 0.49, 440, 510)),
     begin, controls, grab, key,
     draw: paint,
     hover: (state, at) => !state.refusal && (scene(state).hover?.(state, at) ?? false),

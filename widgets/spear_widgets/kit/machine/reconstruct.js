@@ -31,8 +31,13 @@ function drawReconstruct(pen, state, t) {
     const b = state.b, narrow = pen.width < 620, columns = narrow ? Math.ceil(b / 2) : Math.min(b, 12), bands = Math.ceil(b / columns);
     const side = Math.min((pen.width - 100) / columns - 6, 76), left = 92, line = side + 8;
     const scaled = smooth(t / SCALED), compared = smooth((t - SCALED) / (COMPARED - SCALED));
-    const at = (s, band) => [left + (s % columns) * (side + 6), 24 + (band * bands + Math.floor(s / columns)) * line + band * 16];
+    const words = 14; // below an error map
+    const at = (s, band) => [
+        left + (s % columns) * (side + 6),
+        8 + (band * bands + Math.floor(s / columns)) * line + band * 10 + (band === 2 ? Math.floor(s / columns) * words : 0),
+    ];
     ["private", "recovered", "error"].forEach((name, band) => pen.text(name, 4, at(0, band)[1] + side / 2 + 4, { size: 12, colour: pen.soft }));
+    pen.text("white: rounding", 4, at(0, 2)[1] + side / 2 + 18, { size: 10, colour: pen.soft });
     for (let s = 0; s < b; s++) {
         const k = state.result.order[s];
         pen.picture(bitmap(state.truth, s), ...at(s, 0), side, side);
@@ -41,7 +46,8 @@ function drawReconstruct(pen, state, t) {
         if (compared > 0) pen.picture(errorMap(state, s), ...at(s, 2), side, side, { alpha: compared, frame: pen.faint, line: 1 });
         if (compared > 0.6) {
             const [x, y] = at(s, 2), psnr = state.result.psnr[s];
-            pen.text(`${psnr.toFixed(0)} dB`, x + side / 2, y + side + 13, { size: 11, align: "center", colour: psnr >= 90 ? pen.good : pen.bad, bold: true });
+            const words = psnr < 0 ? "not found" : side < 44 ? psnr.toFixed(0) : `${psnr.toFixed(0)} dB`;
+            pen.text(words, x + side / 2, y + side + 12, { size: 11, align: "center", colour: state.result.rows[k] ? pen.good : psnr >= 90 ? pen.soft : pen.bad, bold: true });
         }
     }
     drawCertificate(pen, state, t, at(b - 1, 2)[1] + side + 30);
@@ -71,19 +77,23 @@ function drawCertificate(pen, state, t, top) {
         const colour = open ? pen.faint : holds === true ? pen.good : holds === false ? pen.bad : pen.soft;
         pen.text(mark, x, y, { bold: true, size: 16, colour });
         const wide = pen.text(name, x + 20, y, { bold: !open, colour: open ? pen.soft : pen.ink });
-        if (!narrow) pen.text(asked, x + 28 + wide, y, { size: 11, colour: pen.soft });
+        if (pen.width >= 900) pen.text(asked, x + 28 + wide, y, { size: 11, colour: pen.soft });
     });
     if (t >= ASKED + 4 * 0.07) {
         const y = top + Math.ceil(parts.length / columns) * step + 8;
-        pen.text(verdict(state), 8, y, { bold: true, size: narrow ? 13 : 16, colour: state.result.certified ? pen.good : pen.bad });
+        const [claim, draws] = verdict(state), colour = state.result.certified ? pen.good : pen.bad;
+        const wide = pen.text(claim, 8, y, { bold: true, size: 16, colour });
+        pen.text(draws, narrow ? 8 : 20 + wide, y + (narrow ? 20 : 0), { colour: pen.soft });
     }
 }
 
-export function verdict({ result, b, expected }) {
-    const draws = `${whole(result.draws)} draws; theory expected ${whole(Math.round(expected))}`;
+// The claim, and what it took.
+export function verdict({ result, b, expected, found }) {
+    const last = Math.max(...found.filter(({ chosen }) => chosen).map(({ number }) => number)) + 1;
+    const draws = `the last one met after ${whole(last)} of ${whole(result.draws)} draws; theory expected ${whole(Math.round(expected))}`;
     const exact = result.rows.filter(Boolean).length;
-    if (result.certified) return `✓ ${exact} of ${b} proven exact, ${draws}`;
-    return exact ? `${exact} of ${b} proven exact, the others are not, ${draws}` : `not certified, ${draws}`;
+    if (result.certified) return [`✓ ${exact} of ${b} proven exact`, draws];
+    return [exact ? `${exact} of ${b} proven exact, the others are not` : "not certified", `${whole(result.draws)} draws`];
 }
 
 export const reconstruct = {
@@ -92,6 +102,6 @@ export const reconstruct = {
         if (t < SCALED) return "Q has the right directions and no lengths yet: the bias gradient g = L Q̄ s gives them by least squares.";
         if (t < ASKED) return "Xᵀ = Q⁻¹ R. Errors are against the private batch, which only we can see: white is rounding.";
         const why = state.result.notes.length && !state.result.certified ? ` ${state.result.notes[0]}.` : "";
-        return `The server has no private batch to compare with. It may say exact only where all four parts hold. ${verdict(state)}.${why}`;
+        return `The server has no private batch to compare with. It may say exact only where all four parts hold. ${verdict(state).join(", ")}.${why}`;
     },
 };

@@ -209,5 +209,5 @@ def result(run: Recorded) -> dict[str, Any]:
         "certified": last.certified,
         "draws": last.samples_drawn,
         "seconds": sum(last.seconds.values()),
-        "notes": [*last.notes, *(notes(certificate) if certificate is not None else ())],
+        "notes": [*(notes(certificate) if certificate is not None else ()), *last.notes],
     }

@@ -5,7 +5,7 @@ import { mixture, tiled } from "./common.js";
 const FADE = [0.12, 0.5, 0.62, 1]; // shares of the scene's time: spectrum from … to, sliding apart from … to
 
 export function splitPlaces({ width, height }, state) {
-    const narrow = width < 620, spectrum = narrow ? 104 : 118, top = 40;
+    const narrow = width < 620, spectrum = narrow ? 112 : 118, top = 40;
     const tall = height - spectrum - top - 30, across = narrow ? width * 0.26 : Math.min(width * 0.26, 250);
     const thin = clamp(state.b * 6, 20, narrow ? 40 : 76);
     const columns = narrow ? 3 : Math.ceil(Math.sqrt(state.b * 1.6)), rows = Math.ceil(state.b / columns);
@@ -14,7 +14,7 @@ export function splitPlaces({ width, height }, state) {
     return {
         G: { x: left, y: top, width: across, height: tall }, L: { x: L, y: top, width: thin, height: tall },
         R: { x: R, y: top, width: Math.min(across, width - R - 4), height: clamp((tall * state.b) / state.L.shape[0], 6, 24) },
-        side, columns, photos: { x: R, y: top + 34 }, spectrum: { x: 44, y: height - spectrum + 6, width: Math.min(width - 54, 420), height: spectrum - 34 },
+        narrow, side, columns, photos: { x: R, y: top + 34 }, spectrum: { x: narrow ? 8 : 44, y: height - spectrum + 6, width: narrow ? width * 0.5 : Math.min(width - 54, 420), height: spectrum - 34 },
         row: { x: Math.min(width - 122, 520), y: height - spectrum - 2, side: spectrum - 12 },
     };
 }
@@ -24,8 +24,8 @@ function drawSplit(pen, state, t) {
     state.places = at;
     const start = (pen.width - at.G.width) / 2, x = mix(start, at.G.x, apart);
     const G = tiled(state.kept.G, pen, i => state.tiles[i] / 127, state.tiles.shape[0], state.tiles.shape[1]);
-    pen.text(`G = ∂L/∂W, ${m} × ${whole(state.columns)}`, x, at.G.y - 22, { bold: true });
-    pen.text("all that the server gets", x, at.G.y - 7, { size: 12, colour: pen.soft });
+    pen.text(at.narrow ? "G = ∂L/∂W" : `G = ∂L/∂W, ${m} × ${whole(state.columns)}`, x, at.G.y - 22, { bold: true });
+    pen.text(at.narrow ? "as sent" : "all that the server gets", x, at.G.y - 7, { size: 12, colour: pen.soft });
     pen.picture(G, x, at.G.y, at.G.width, at.G.height, { frame: pen.faint, line: 1 });
     if (apart > 0) drawFactors(pen, state, at, apart, x);
     drawSpectrum(pen, state, at.spectrum, (t - FADE[0]) / (FADE[1] - FADE[0]));
@@ -38,9 +38,9 @@ function drawFactors(pen, state, at, apart, x) {
     pen.context.globalAlpha = apart;
     pen.text("=", G.x + G.width + 15, G.y + G.height / 2, { size: 20, align: "center" });
     pen.text("·", L.x + L.width + 15, G.y + G.height / 2, { size: 26, align: "center" });
-    pen.text(`L, ${m} × ${b}`, left, G.y - 22, { bold: true });
+    pen.text(at.narrow ? "L" : `L, ${m} × ${b}`, left, G.y - 22, { bold: true });
     pen.text("weights", left, G.y - 7, { size: 12, colour: pen.soft });
-    pen.text(`R, ${b} × ${whole(state.columns)}`, R.x, R.y - 22, { bold: true });
+    pen.text(at.narrow ? "R" : `R, ${b} × ${whole(state.columns)}`, R.x, R.y - 22, { bold: true });
     pen.text("its rows are mixtures", R.x, R.y - 7, { size: 12, colour: pen.soft });
     pen.picture(state.tilesOfL(pen), left, L.y, L.width, L.height, { alpha: apart, frame: pen.faint, line: 1 });
     pen.picture(state.tilesOfR(pen), R.x, top, R.width, R.height, { alpha: apart, frame: pen.faint, line: 1 });
@@ -70,7 +70,7 @@ function drawSpectrum(pen, state, { x, y, width, height }, t) {
     if (shown > state.b) {
         const cliff = x + state.b * step;
         pen.line([[cliff - step * 0.15, y - 4], [cliff - step * 0.15, y + height]], pen.hot, 1.5);
-        pen.text(`${state.b} above the rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
+        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} above the rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
     }
 }
 
