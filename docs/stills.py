@@ -30,6 +30,7 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "film": lambda: live(Machine(film=True)),
     "machine-split": lambda: live(Machine()),
     "machine-draw": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
+    "machine-wipe": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
     "dial": lambda: live(DialExplorer()),
 }
 WIDTH = 900  # CSS pixels

@@ -422,7 +422,7 @@ export class Pen {
         Object.assign(this, { width, height });
         context.setTransform(scale, 0, 0, scale, 0, 0);
         context.clearRect(0, 0, width, height);
-        const ink = rgb(getComputedStyle(node).color), paper = ground(node);
+        const ink = rgb(getComputedStyle(node).color).slice(0, 3), paper = ground(node);
         const tone = (share, alpha = 1) => `rgba(${ink.map((c, i) => Math.round(mix(paper[i], c, share)))}, ${alpha})`;
         this.dark = sum(ink) > sum(paper);
         Object.assign(this, this.dark ? DARK : LIGHT, {
@@ -523,7 +523,11 @@ export class Pen {
 
 const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 
-const rgb = colour => (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
+// Red, green, blue and perhaps alpha of a computed colour, of whichever spelling.
+function rgb(colour) {
+    const [r, g, b, ...alpha] = (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number), full = colour.startsWith("color(") ? 255 : 1;
+    return [r * full, g * full, b * full, ...alpha];
+}
 
 // The colour behind a node: that of the first one around it that has any.
 function ground(node) {

@@ -201,7 +201,7 @@ function key(state, name) {
 export default stage({
     name: "machine-stage",
     label: "The run of SPEAR: the gradient and its split, drawn units and candidates, the filter, mixtures that lose one photograph after the other, and the recovered batch.",
-    height: width => (width < 620 ? 540 : clamp(width * 0.49, 440, 510)),
+    height: width => (width < 620 ? 540 : clamp(width * 0.47, 440, 470)),
     begin, controls, grab, key,
     draw: paint,
     hover: (state, at) => !state.refusal && (scene(state).hover?.(state, at) ?? false),
