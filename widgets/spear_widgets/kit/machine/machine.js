@@ -167,7 +167,7 @@ function controls(state) {
         playing,
         button("◀", s => step(s, -1), { name: "one step back" }), button("▶", s => step(s, 1), { name: "one step on" }),
         slider("position", s => [0, scene(s).end(s), scene(s).draws ? 1 : 0.01], now, scrub, {
-            grow: true, text: s => (scene(s).draws ? `draw ${whole(now(s) + 1)}` : scene(s).pace ? `${Math.round(now(s))} of ${scene(s).end(s)}` : `${Math.round(100 * now(s))} %`),
+            grow: true, hidden: s => scene(s).draws, text: s => (scene(s).draws ? `draw ${whole(now(s) + 1)}` : scene(s).pace ? `${Math.round(now(s))} of ${scene(s).end(s)}` : `${Math.round(100 * now(s))} %`),
         }),
         choice("speed", SPEEDS, s => s.speed, (s, value) => { s.speed = value; }, drawing),
         button("next find", s => jump(s, 1), drawing),
