@@ -1,15 +1,18 @@
 """The explorers of step 3 against arrays: patterns, and what is sent to the pages of the dial and the sphere."""
 
+import io
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from traitlets import TraitError
 
 from spear_core.spear.sampling import live_rows
 from spear_core.spear.zeros import zero_tolerance
 from spear_core.study.patterns import most_alike
+from spear_widgets.kit.drawing import WIDTH
 from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity import directions, patterns
 from spear_widgets.sparsity.dial import DialExplorer, angle_of, at_angle, dial_angles, zero_counts
@@ -79,6 +82,14 @@ def test_the_most_alike_pair_is_the_most_alike(pattern):
     counts = {(i, j): int((silent[i] ^ silent[j]).sum()) for i, j in itertools.combinations(range(6), 2)}
     i, j, units = most_alike(pattern.silent)
     assert units == counts[i, j] == min(counts.values())
+
+
+@pytest.mark.parametrize("b", [2, 4, 24])
+@pytest.mark.parametrize("width", [40, 200])
+def test_the_patterns_are_as_tall_for_every_batch(pattern, b: int, width: int):
+    pattern.set(batch_size=b, width=width)
+    picture = Image.open(io.BytesIO(pattern.picture["picture"].value))
+    assert picture.size == (WIDTH, patterns.SHEET + 26)
 
 
 def test_patterns_out_of_order_and_bad_values(pattern):

@@ -94,11 +94,12 @@ class CollectExplorer(base.Explorer):
         self._canvas = Canvas(drawing.WIDTH, 370)
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
+        self.search_button = self.button(
+            "Run the real search, too", self.search, tooltip="A few seconds; may be stopped"
+        )
         super().__init__(
             {"batch_size": controls.slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
-            buttons=(
-                self.button("Run the real search, too", self.search, tooltip="A few seconds; may be stopped"),
-            ),
+            buttons=(self.search_button,),
         )
         self.job = Job(self)
         self.control["batch_size"].observe(lambda _: self.job.stop(), "value")
@@ -126,7 +127,9 @@ class CollectExplorer(base.Explorer):
         self.state = {kind: collect(kind, b) for kind in KINDS}
         self._draw(b)
         self.show("picture", self._canvas.jpeg())
-        self.say(self._words(b))
+        known = [self.searched.get((kind, b), []) for kind in KINDS]
+        self.search_button.disabled = all(len(runs) == SEARCH_RUNS for runs in known)
+        self.say(f"{self._words(b)} {_search_words(known)}")
 
     def _draw_frame(self) -> None:
         axes = self._canvas.axes(
@@ -190,3 +193,16 @@ class CollectExplorer(base.Explorer):
             + "; ".join(parts)
             + "."
         )
+
+
+def _search_words(known: list[list[int | None]]) -> str:
+    """What the real search took, for each kind of batch so far."""
+    if not any(known):
+        return ""
+    parts = []
+    for kind, runs in zip(KINDS, known):
+        found = [draws for draws in runs if draws is not None]
+        gave_up = f"not within {MOST_SEARCHED:,}" if len(found) < len(runs) else ""
+        mean = f"{np.mean(found):,.0f}" if found else ""
+        parts.append(f"{kind} {' or '.join(filter(None, [mean, gave_up])) or 'not yet run'}")
+    return f"Draws of the real search, mean of {SEARCH_RUNS}: {'; '.join(parts)}."
