@@ -211,7 +211,7 @@ def test_the_real_search_runs_once_for_each_setting(monkeypatch):
     assert collecting.searched[KINDS[0], 4] == [10] * SEARCH_RUNS
     assert not collecting.job.running
     assert collecting.search_button.disabled, "it would do nothing"
-    assert f"{KINDS[0]} 10; " in collecting.caption.value
+    assert f"{KINDS[0]} 10, " in collecting.caption.value
     collecting.set(batch_size=5)
     assert not collecting.search_button.disabled
 
@@ -232,7 +232,7 @@ def test_a_search_stopped_midway_keeps_what_it_has_and_goes_on(monkeypatch):
     assert collecting.searched[KINDS[0], 6] == [10, 10, None]
     assert len(collecting.searched) == len(KINDS)
     assert collecting.status.value == ""
-    assert f"{KINDS[0]} 10 or not within 10,000; {KINDS[1]} not within 10,000;" in collecting.caption.value
+    assert f"{KINDS[0]} 10 or not within 10,000, {KINDS[1]} not within 10,000," in collecting.caption.value
 
 
 def test_a_search_that_fails_is_told_in_words(monkeypatch):

@@ -11,7 +11,7 @@ import torch
 from spear_core import states
 from spear_core.study import collecting, theory
 from spear_widgets.kit import base, controls, drawing
-from spear_widgets.kit.canvas import Canvas
+from spear_widgets.kit.canvas import Canvas, plain_ticks
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.scene import Scene, of_batch, scene
 
@@ -127,9 +127,10 @@ class CollectExplorer(base.Explorer):
         self.state = {kind: collect(kind, b) for kind in KINDS}
         self._draw(b)
         self.show("picture", self._canvas.jpeg())
-        known = [self.searched.get((kind, b), []) for kind in KINDS]
-        self.search_button.disabled = all(len(runs) == SEARCH_RUNS for runs in known)
-        self.say(f"{self._words(b)} {_search_words(known)}")
+        self.search_button.disabled = all(
+            len(self.searched.get((kind, b), ())) == SEARCH_RUNS for kind in KINDS
+        )
+        self.say(self._words(b))
 
     def _draw_frame(self) -> None:
         axes = self._canvas.axes(
@@ -139,6 +140,7 @@ class CollectExplorer(base.Explorer):
             range(len(KINDS)), [kind.replace("two photographs", "two photographs\n") for kind in KINDS]
         )
         axes.set_xlabel("draws until all b directions are met")
+        plain_ticks(axes.xaxis, (1, 10, 100, 1000, 10_000, 100_000))
         lines = [
             axes.plot([], [], "o", color=drawing.BLUE, markersize=4, alpha=0.45, label="one repetition"),
             axes.plot([], [], "D", color=drawing.ORANGE, markersize=10, label="their mean"),
@@ -180,29 +182,28 @@ class CollectExplorer(base.Explorer):
 
     def _words(self, b: int) -> str:
         expected = theory.expected_draws(b)
-        parts = []
-        for kind in KINDS:
-            found = self.state[kind]
-            parts.append(
-                f"{kind} {found.mean / expected:.1f} times"
-                if len(found.draws)
-                else f"{kind}: not all of them in {MOST_DRAWS:,}"
-            )
+        means = [
+            f"{kind} {found.mean / expected:.1f}"
+            if len(found.draws)
+            else f"{kind} not within {MOST_DRAWS:,} draws"
+            for kind, found in self.state.items()
+        ]
+        known = [self.searched.get((kind, b), []) for kind in KINDS]
+        searched = ", ".join(f"{kind} {_mean(runs)}" for kind, runs in zip(KINDS, known))
         return (
-            f"Mean draws, compared with H<sub>b</sub>·2<sup>b−1</sup> = {expected:,.0f}: "
-            + "; ".join(parts)
-            + "."
+            f"Mean draws as multiples of H<sub>b</sub>·2<sup>b−1</sup> = {expected:,.0f}: {', '.join(means)}.<br>"
+            + (
+                f"Draws of the real search: {searched}."
+                if any(known)
+                else f"The real search has not run for b = {b}."
+            )
         )
 
 
-def _search_words(known: list[list[int | None]]) -> str:
-    """What the real search took, for each kind of batch so far."""
-    if not any(known):
-        return ""
-    parts = []
-    for kind, runs in zip(KINDS, known):
-        found = [draws for draws in runs if draws is not None]
-        gave_up = f"not within {MOST_SEARCHED:,}" if len(found) < len(runs) else ""
-        mean = f"{np.mean(found):,.0f}" if found else ""
-        parts.append(f"{kind} {' or '.join(filter(None, [mean, gave_up])) or 'not yet run'}")
-    return f"Draws of the real search, mean of {SEARCH_RUNS}: {'; '.join(parts)}."
+def _mean(runs: list[int | None]) -> str:
+    """What some runs of the real search took, in words."""
+    found = [draws for draws in runs if draws is not None]
+    words = [f"{np.mean(found):,.0f}"] if found else []
+    if len(found) < len(runs):
+        words.append(f"not within {MOST_SEARCHED:,}")
+    return " or ".join(words) or "not yet run"

@@ -166,18 +166,11 @@ class DrawPanels:
 
     def __init__(self, m: int) -> None:
         """Make the axes for m units; all batches share them."""
-        self._canvas = Canvas(drawing.WIDTH, 400)
+        self._canvas = Canvas(drawing.WIDTH, 350)
         self._top = TALLEST * m
+        labels = {"xlabel": f"unit 1 to {m}", "ylabel": "L q"}
         upper = self._canvas.axes(
-            0.06,
-            0.6,
-            0.92,
-            0.33,
-            xlim=(0, m + 1),
-            ylim=(-1.25, 1.1),
-            yticks=[0],
-            xlabel=f"unit 1 to {m}",
-            ylabel="L q",
+            0.06, 0.62, 0.92, 0.31, xlim=(0, m + 1), ylim=(-1.25, 1.1), yticks=[0], **labels
         )
         upper.axhline(0, color=drawing.FAINT, linewidth=0.8)
         (self._nonzero,) = upper.plot([], [], "o", color=drawing.BLUE, markersize=4, label="not zero")
@@ -187,15 +180,8 @@ class DrawPanels:
             loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, borderpad=0
         )
         self._verdict = upper.text(0, 1.18, "", fontsize=12, fontweight="bold", va="bottom")
-        self._lower = lower = self._canvas.axes(
-            0.06,
-            0.12,
-            0.92,
-            0.32,
-            ylim=(0, self._top),
-            xlabel="draw number",
-            ylabel="zeros",
-        )
+        labels = {"xlabel": "draw number", "ylabel": "zeros"}
+        self._lower = lower = self._canvas.axes(0.06, 0.14, 0.92, 0.29, ylim=(0, self._top), **labels)
         (self._cut,) = lower.plot([], [], "--", color=drawing.INK, linewidth=1)
         (self._rejected,) = lower.plot([], [], "x", color=drawing.FAINT, markersize=5)
         (self._kept,) = lower.plot([], [], "o", color=drawing.ORANGE, markersize=6)
