@@ -27,7 +27,7 @@ const STYLE = `
 .spear-bar [hidden] { display: none; }
 .spear-bar label.spear-grow { flex: 1 1 14em; }
 .spear-bar input[type=range] { flex: 1 1 7em; min-width: 4em; accent-color: #2f7fd6; }
-.spear-bar output { min-width: 3.5em; font-variant-numeric: tabular-nums; }
+.spear-bar output { min-width: 3.5em; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .spear-bar :is(button, select) { font: inherit; color: inherit; cursor: pointer; padding: 3px 10px; border-radius: 4px;
     border: 1px solid color-mix(in srgb, currentColor 45%, transparent); background: transparent; }
 .spear-bar select option { color: #111; background: #fff; }
@@ -74,6 +74,7 @@ const ELEMENTS = {
     slider(control, page) {
         const [node, input, out] = [make("label", control.grow ? "spear-grow" : ""), make("input"), make("output")];
         input.type = "range";
+        if (control.basis) node.style.flexBasis = control.basis; // of a row's width, in which it grows
         node.append(control.label, input, ...(control.text ? [out] : []));
         input.addEventListener("input", () => page.change(state => control.set(state, Number(input.value))));
         return [node, state => {
@@ -253,6 +254,7 @@ class Page {
         if (!this.state || !width) return;
         this.guard(() => {
             this.pen.fit(width, Math.min(560, this.scene.height(width)), this.root);
+            this.said.style.minHeight = width < 520 ? "5.8em" : ""; // room for the longest words: nothing below may jump
             const more = this.scene.draw(this.pen, this.state, time);
             this.frames += 1;
             for (const refresh of this.refreshers) refresh(this.state);
