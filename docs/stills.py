@@ -32,9 +32,10 @@ def live(explorer: Explorer) -> Stage:
 
 STILLS: dict[str, Callable[[], Stage]] = {
     "film": lambda: live(Machine(film=True)),
-    "machine-split": lambda: live(Machine()),
-    "machine-draw": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
-    "machine-wipe": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
+    "machine": lambda: live(Machine()),
+    "machine-split": lambda: live(Machine("split")),
+    "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
+    "machine-wipe-reconstruct": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
     "dial": lambda: live(DialExplorer()),
     "sphere": lambda: live(SphereExplorer(marked=True)),
 }

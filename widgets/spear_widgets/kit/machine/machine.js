@@ -23,7 +23,7 @@ function begin(data) {
         kept: { G: {}, L: {}, R: {} }, at: Object.fromEntries(Object.keys(SCENES).map(name => [name, 0])),
     };
     if (data.refusal) return state;
-    state.at.split = 1;
+    state.at.split = isCalm() && state.scenes.length > 1 ? 1 : 0; // alone it poses the riddle and does not solve it
     state.limit = largestRow(state.L);
     state.nearZero = 3e-3 * state.limit;
     state.found = inOrder(data);

@@ -43,7 +43,7 @@ class Machine(base.Explorer):
             if scene not in SCENES:
                 raise ValueError(f"scenes must be among {', '.join(SCENES)}, got {scene!r}")
         self._scenes, self._film = scenes or SCENES, film
-        still = "film" if film else f"machine-{self._scenes[0]}"
+        still = "film" if film else "-".join(("machine", *scenes))
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
