@@ -16,6 +16,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("",
 
 from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
+from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 
 
@@ -26,6 +27,7 @@ def live(explorer: Explorer) -> Stage:
 
 
 STILLS: dict[str, Callable[[], Stage]] = {
+    "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),
 }
 WIDTH = 900  # CSS pixels
