@@ -18,6 +18,7 @@ from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
 from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
+from spear_widgets.start.explore import FullRun, client_stage  # noqa: E402
 
 
 def live(explorer: Explorer) -> Stage:
@@ -27,6 +28,8 @@ def live(explorer: Explorer) -> Stage:
 
 
 STILLS: dict[str, Callable[[], Stage]] = {
+    "client": client_stage,
+    "full_run": lambda: live(FullRun()),
     "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),
 }
