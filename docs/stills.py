@@ -20,8 +20,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("",
 from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
+from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
+from spear_widgets.start.explore import FullRun, client_stage  # noqa: E402
 
 
 def live(explorer: Explorer) -> Stage:
@@ -36,6 +38,9 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "machine-split": lambda: live(Machine("split")),
     "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
     "machine-wipe-reconstruct": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
+    "client": client_stage,
+    "full_run": lambda: live(FullRun()),
+    "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),
     "sphere": lambda: live(SphereExplorer(marked=True)),
 }

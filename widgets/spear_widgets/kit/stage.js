@@ -13,6 +13,7 @@
 //   controls   a list of `button`, `slider`, `check`, `choice`, `tabs`: all that can be done, by keyboard, too; each may
 //              have `disabled` and `hidden`, functions of the state
 //   grab       (state, at) → { move(at), drop(speed) } if there is something to drag at this point; else nothing
+//   pan        which way a finger still scrolls the page where something can be dragged, as in CSS; by default none
 //   hover      (state, at) → the pointer is there, or gone: null; true if that changes the picture
 //   key        (state, key) → true if the canvas knows this key
 //   told       (state) → what Python is told of it, a plain object (optional)
@@ -185,7 +186,7 @@ class Page {
             const box = canvas.getBoundingClientRect();
             return { x: event.clientX - box.left, y: event.clientY - box.top, time: event.timeStamp };
         };
-        canvas.style.touchAction = scene.grab ? "none" : "auto";
+        canvas.style.touchAction = scene.grab ? scene.pan ?? "none" : "auto";
         canvas.addEventListener("pointerdown", event => {
             if (event.button || !this.state) return;
             held = scene.grab?.(this.state, at(event)) ?? null;

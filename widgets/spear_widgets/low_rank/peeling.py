@@ -156,7 +156,16 @@ def peel_picture(stage: Scene, state: Peel, terms: int) -> Image.Image:
     samples = sample_pictures(stage.batch, stage.batch.inputs)
     side = 64
     top = drawing.picture_grid(samples, side=side, labels=labels, frames=frames)
-    return _on_width(drawing.below([top, drawing.beside(panels)]))
+    rows, columns = (
+        min(size, most) for size, most in zip(state.gradient.shape, (UNITS, INPUTS), strict=True)
+    )
+    corner = f"a corner of {rows} × {columns} of the {_size(state.gradient)} numbers: blue below zero, orange above"
+    headings = [drawing.headline(words, 13) for words in ("private samples; framed: in the sum", corner)]
+    return _on_width(drawing.below([headings[0], top, headings[1], drawing.beside(panels)], gap=0))
+
+
+def _size(matrix: Tensor) -> str:
+    return " × ".join(f"{size:,}" for size in matrix.shape)
 
 
 def _matrix(values: Tensor, limit: float, title: str) -> Image.Image:

@@ -1,13 +1,12 @@
 // One direction q, and what it does to the live rows of L: the page's half of `directions.py`.
 import { times } from "../kit/stage.js";
+import { zeroEntries } from "../kit/zero.js";
 
-// Fills state with `entries` of L q, which of them are `zero` to rounding, and how many: `zeros`. For a unit vector q;
-// an entry is zero up to ν ‖S⁻¹ q‖ + 16 ε, as in `spear_core.spear.zeros.zero_tolerance`.
+// Fills state with `entries` of L q, which of them are `zero` to rounding, and how many: `zeros`. For a unit vector q.
 export function look(state, q) {
-    const amplified = Math.hypot(...Array.from(q, (entry, i) => entry / state.singular[i]));
     state.q = q;
     state.entries = times(state.rows, q, state.entries);
-    state.zero = Array.from(state.entries, (entry, i) => Math.abs(entry) <= state.noise[i] * amplified + 16 * Number.EPSILON);
+    state.zero = zeroEntries(state.entries, q, state);
     state.zeros = state.zero.reduce((sum, zero) => sum + zero, 0);
 }
 
