@@ -17,6 +17,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("",
 from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
+from spear_widgets.two_shadows.circle import CircleExplorer  # noqa: E402
+from spear_widgets.two_shadows.wells import WellsExplorer  # noqa: E402
 
 
 def live(explorer: Explorer) -> Stage:
@@ -27,6 +29,8 @@ def live(explorer: Explorer) -> Stage:
 
 STILLS: dict[str, Callable[[], Stage]] = {
     "dial": lambda: live(DialExplorer()),
+    "circle": lambda: live(CircleExplorer()),
+    "wells": lambda: live(WellsExplorer()),
 }
 WIDTH = 900  # CSS pixels
 
