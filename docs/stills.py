@@ -24,6 +24,8 @@ from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
 from spear_widgets.start.explore import FullRun, client_stage  # noqa: E402
+from spear_widgets.two_shadows.circle import CircleExplorer  # noqa: E402
+from spear_widgets.two_shadows.wells import WellsExplorer  # noqa: E402
 
 
 def live(explorer: Explorer) -> Stage:
@@ -43,6 +45,8 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),
     "sphere": lambda: live(SphereExplorer(marked=True)),
+    "circle": lambda: live(CircleExplorer()),
+    "wells": lambda: live(WellsExplorer()),
 }
 WIDTH = 900  # CSS pixels
 

@@ -6,8 +6,8 @@
 //   name       of the stage; its box gets the class spear-<name>
 //   label      what the canvas shows, for those who do not see it
 //   height     (width) → its height in CSS pixels, at most 560
-//   begin      (data, value, ask) → the state, an object of the module's own; data from Python, value as last told.
-//              ask() wants a frame, for what happens outside of the functions below
+//   begin      (data, value, ask, before) → the state, an object of the module's own; data from Python, value as last
+//              told. ask() wants a frame, for what happens outside of the functions below; before: the state until now
 //   draw       (pen, state, time) → draws one frame; true while something moves
 //   words      (state) → a sentence or two that say what is seen now
 //   controls   a list of `button`, `slider`, `check`, `choice`, `tabs`: all that can be done, by keyboard, too; each may
@@ -226,7 +226,7 @@ class Page {
         this.guard(() => {
             const data = this.model.get("data");
             if (!data || !Object.keys(data).length) return;
-            this.state = this.scene.begin(arrays(data), this.model.get("value") ?? {}, this.ask);
+            this.state = this.scene.begin(arrays(data), this.model.get("value") ?? {}, this.ask, this.state);
             this.above.replaceChildren();
             this.bar.replaceChildren();
             this.refreshers = (valueOf(this.scene.controls, this.state) ?? []).map(control => {
