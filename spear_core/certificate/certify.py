@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.record import Certificate, Replay
-from spear_core.search import State, Step, Target
+from spear_core.search import Budget, State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual
 from spear_core.spear.records import Reconstruction
@@ -33,17 +33,15 @@ from spear_core.tolerances import (
 )
 
 
-def certified(
-    target: Target, state: State, *, judged: bool = False, generator: torch.Generator | None = None
-) -> State:
+def certified(target: Target, state: State, budget: Budget, *, judged: bool = False) -> State:
     """The state, which must hold a batch, with its certificate, sharpened where that proves more; see `certify`."""
     began, found = time.perf_counter(), state.reconstruction
     assert found is not None
-    check = partial(certify, target, judged=judged, generator=generator)
+    check = partial(certify, target, judged=judged, generator=budget.generator)
     if target.later is None:
         certificate = check(found)
     else:
-        found, certificate = target.later.sharpen(target, found, check)
+        found, certificate = target.later.sharpen(target, found, check, budget)
     state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
     return state.timed("certificate", began)
 

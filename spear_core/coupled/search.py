@@ -116,7 +116,7 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
     if state.reconstruction is None:
         yield replace(state, step=Step.CERTIFICATE)
     else:
-        yield certified(target, state, generator=budget.generator)
+        yield certified(target, state, budget)
 
 
 def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterator[Found]:
