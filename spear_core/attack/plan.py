@@ -24,7 +24,7 @@ from spear_core.model.activations import name_of
 from spear_core.problem import Problem
 from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
 from spear_core.spear import closed_form
-from spear_core.spear.low_rank import split
+from spear_core.spear.low_rank import LowRank, split
 from spear_core.spear.sampling import FEW_DRAWS, expected_draws
 from spear_core.spear.search import SAMPLING
 from spear_core.tolerances import precision
@@ -69,24 +69,16 @@ def prepared(
 
     Refuses what no method can attack, and a rank that does not tell a batch.
     """
-    began, splits = time.perf_counter(), Splits(problem)
+    began = time.perf_counter()
     differs = training is not None  # what was sent is a difference of weights, with their rounding
     if training is not None and training.is_gradient:
         training = None  # one step on all samples is η times the gradient
     if training is not None:
         _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
-    if reason := clipped_apart(problem.layers):
-        raise InputError(reason)
-    low_rank = split(
-        problem.attacked.weight_grad,
-        batch_size,
-        generator=budget.generator,
-        expected=expected_rank(splits, method, batch_size),
-        even=differs,
+    splits, low_rank = first_split(
+        problem, method, batch_size, budget.generator, differs=differs, moved=training is not None
     )
-    if training is None:  # where weights move, the gradient of the bias is not that of one more input
-        splits, low_rank = augmented(splits, low_rank, batch_size, budget.generator)
     problem = splits.problem
     check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
@@ -97,6 +89,28 @@ def prepared(
     target = Target(problem, low_rank, count.batch_size, splits, later, told)
     state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)
     return target, state, _plan(target, method, batch_size, training, count)
+
+
+def first_split(
+    problem: Problem,
+    method: str = "auto",
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    *,
+    differs: bool = False,
+    moved: bool = False,
+) -> tuple[Splits, LowRank]:
+    """What would be attacked and its split, of a gradient or what `differs` of weights; the later ones may have moved.
+
+    Refuses gradients of which no factor is left.
+    """
+    if reason := clipped_apart(problem.layers):
+        raise InputError(reason)
+    splits, generator = Splits(problem), generator or torch.Generator().manual_seed(0)
+    G, expected = problem.attacked.weight_grad, expected_rank(splits, method, batch_size)
+    low_rank = split(G, batch_size, generator=generator, expected=expected, even=differs)
+    # where weights move, the gradient of the bias is not that of one more input
+    return (splits, low_rank) if moved else augmented(splits, low_rank, batch_size, generator)
 
 
 def _plan(
