@@ -26,12 +26,7 @@ from spear_core.spear.reconstruction import gradient_residual
 from spear_core.spear.records import Reconstruction
 from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import zero_tolerance
-from spear_core.tolerances import (
-    ALLOWED_ERROR,
-    precision,
-    replay_residual,
-    rounding_residual,
-)
+from spear_core.tolerances import ALLOWED_ERROR, precision, replay_residual, rounding_residual
 
 
 def certified(target: Target, state: State, budget: Budget, *, judged: bool = False) -> State:
