@@ -173,7 +173,9 @@ def obstacles(problem: Problem, rank: int = 0, splits: Splits | None = None) -> 
     zeros = "" if layer.has_relu else f"it needs the zeros of ReLU, and {name_of(layer.activation)} follows"
     chain = "" if problem.layers[1:] else "it needs the gradient of a linear layer right after the activation"
     if splits is not None and not chain and (told := splits.of(1, expected=rank).batch_size) < rank:
-        chain = f"the next layer's gradient is of rank {told}, below b = {rank}"
+        outputs = len(problem.layers[1].bias)
+        room = f": {outputs} outputs tell no more samples apart" if outputs <= rank else ""
+        chain = f"the next layer's gradient is of rank {told}, below b = {rank}{room}"
     return direct | {"sampling": zeros, "halfspace": zeros, "consistency": chain}
 
 
