@@ -76,9 +76,8 @@ def prepared(
     if training is not None:
         _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
-    splits, low_rank = first_split(
-        problem, method, batch_size, budget.generator, differs=differs, moved=training is not None
-    )
+    moved = training is not None
+    splits, low_rank = first_split(problem, method, batch_size, budget.generator, differs, moved)
     problem = splits.problem
     check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
@@ -96,14 +95,10 @@ def first_split(
     method: str = "auto",
     batch_size: int | None = None,
     generator: torch.Generator | None = None,
-    *,
-    differs: bool = False,
-    moved: bool = False,
+    differs: bool = False,  # of weights, not a gradient
+    moved: bool = False,  # from step to step
 ) -> tuple[Splits, LowRank]:
-    """What would be attacked and its split, of a gradient or what `differs` of weights; the later ones may have moved.
-
-    Refuses gradients of which no factor is left.
-    """
+    """What would be attacked, and its split; refuses gradients of which no factor is left."""
     if reason := clipped_apart(problem.layers):
         raise InputError(reason)
     splits, generator = Splits(problem), generator or torch.Generator().manual_seed(0)

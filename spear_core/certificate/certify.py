@@ -210,9 +210,8 @@ def expected_error(
     blurred, tiny = torch.zeros_like(found.lengths), torch.finfo(torch.float64).tiny
     for gram, size in zip(masked_products(L, L, zeros[:, by_zeros]), rounding[by_zeros], strict=True):
         values, vectors = torch.linalg.eigh(gram)  # the first is q_k itself
-        blurred += size**2 * (
-            (found.coefficients @ vectors[:, 1:]).square() / values[1:].clamp_min(tiny)
-        ).sum(dim=1)
+        mixed = (found.coefficients @ vectors[:, 1:]).square() / values[1:].clamp_min(tiny)
+        blurred += size**2 * mixed.sum(dim=1)
     if sines is not None and not bool(by_zeros.all()):
         apart = (tolerance.norm(dim=0) * found.lengths)[~by_zeros] / sines[~by_zeros]
         blurred += apart.square().sum() * found.coefficients.square().sum(dim=1)

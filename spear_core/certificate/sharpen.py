@@ -25,11 +25,10 @@ from spear_core.spear.records import Reconstruction
 from spear_core.tolerances import ALLOWED_ERROR
 
 NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth sharpening
-PASSES = 12  # Gauss–Newton steps at most; each brings what the one before has left out
+PASSES = 6  # Gauss–Newton steps at most; each brings what the one before has left out
 STEPS = 24  # of conjugate gradients for each; more of them fit the rounding itself
 SHORTER = (1.0, 0.5, 0.25)
 SETTLED = 1e-3  # of the first residual, at which they end
-ENOUGH = ALLOWED_ERROR / 16  # change of a row at which passes end
 TRIES = 3  # starts from which the sharpened batch is sought again
 MARGIN = 4.0  # times the farthest end of three tries, which the true error may exceed by chance
 NEAR_ENOUGH = 0.8 * ALLOWED_ERROR / MARGIN  # distance at which a try ends
@@ -49,29 +48,24 @@ def sharpened(
         return found, certificate
     unit = float(found.inputs.abs().max()) * found.inputs.shape[1] ** 0.5  # length of a row of error 1
     try:
-        client = _Client.of(target, certificate.labels, budget)
+        client = Client.of(target, certificate.labels, budget)
         start = found.coefficients * client.scale
-        end = client.settled(start, ENOUGH * unit)
+        end = client.settled(start)
     except RuntimeError as missing:
         if "is not implemented" not in str(missing):
             raise
         return found, certificate  # an activation without a second derivative, as the library's hard sigmoid
-
-    def checked(places: Tensor) -> tuple[Reconstruction, Certificate]:
-        sharp = from_coefficients(target.forward, places / client.scale, found.directions, found.errors)
-        return sharp, check(sharp, known=certificate)
-
-    proven, better = certificate.certified_rows.sum(), checked(end)[1]
-    told = better.expected_error.isfinite()
+    sharp = from_coefficients(target.forward, end / client.scale, found.directions, found.errors)
+    better = check(sharp, known=certificate)
+    proven, told = certificate.certified_rows.sum(), better.expected_error.isfinite()
     if replace(better, expected_error=torch.where(told, 0.0, torch.inf)).certified_rows.sum() <= proven:
         return found, certificate
     # as far off as the proof of a row admits, and as it was seen to be
     off = torch.maximum(better.expected_error.masked_fill(~told, 0.0) * unit, (end - start).norm(dim=1))
-    left, passes = client.left(end, off, NEAR_ENOUGH * unit)
-    sharp, better = checked(client.settled(end, passes=passes))
-    outside = sharp.coefficients.norm(dim=1) * target.low_rank.entry_noise / sharp.inputs.abs().max()
-    error = torch.where(told, MARGIN * left / unit + outside, torch.inf)
-    better = replace(better, expected_error=torch.minimum(better.expected_error, error))
+    error = MARGIN / unit * client.left(end, off, NEAR_ENOUGH * unit)
+    error += sharp.coefficients.norm(dim=1) * target.low_rank.entry_noise / sharp.inputs.abs().max()
+    error = torch.minimum(better.expected_error, torch.where(told, error, torch.inf))
+    better = replace(better, expected_error=error)
     return (sharp, better) if better.certified_rows.sum() > proven else (found, certificate)
 
 
@@ -84,35 +78,19 @@ def _worth_it(certificate: Certificate) -> bool:
     return replayed is not None and replayed <= NEARLY and not bool((proven | plural).all())
 
 
-def sharpen(target: Target, coefficients: Tensor, labels: Tensor) -> Tensor:
-    """C, shape (b, b), float64, that explains the gradients of all layers best, from one that nearly does.
-
-    The loss is cross-entropy with these labels, up to a factor. C is the given one if nothing explains them better.
-    """
-    client = _Client.of(target, labels)
-    return client.settled(coefficients * client.scale) / client.scale
-
-
 @dataclass(frozen=True)
-class _Client:
-    """The client's gradients as functions of its batch, whose rows c S are those of X in a basis of the row space.
+class Client:
+    """The client's gradients as functions of its batch, whose rows c S are those of X in a basis of the row space."""
 
-    Attributes:
-        exact: in float64.
-        rough: the same in float32, for the slope.
-        observed: what was sent.
-        scale: S.
-        budget: no pass begins after its deadline.
-    """
-
-    exact: Callable[[Tensor], Gradients]
-    rough: Callable[[Tensor], Gradients]
+    exact: Callable[[Tensor], Gradients]  # in float64
+    rough: Callable[[Tensor], Gradients]  # the same in float32, for the slope
     observed: Gradients
-    scale: Tensor
-    budget: Budget
+    scale: Tensor  # S
+    budget: Budget  # no pass begins after its deadline
 
     @classmethod
-    def of(cls, target: Target, labels: Tensor, budget: Budget | None = None) -> "_Client":
+    def of(cls, target: Target, labels: Tensor, budget: Budget) -> "Client":
+        """Of a client that knows these labels, and whose loss is cross-entropy up to a factor."""
         layers, scale = in_row_space(target)
         parameters = [layer.weight for layer in layers] + [layer.bias for layer in layers]
         observed = [layer.weight_grad for layer in layers] + [layer.bias_grad for layer in layers]
@@ -128,23 +106,23 @@ class _Client:
                     z = y @ weight.T + bias
                     y = z if layer.activation is None else layer.activation(z.clone())
                 loss = F.cross_entropy(y, labels, reduction="sum")
-                sent = torch.autograd.grad(loss, own, create_graph=True)
+                sent = torch.autograd.grad(loss, own, create_graph=dtype == torch.float32)
                 return [g / size.to(dtype) for g, size in zip(sent, sizes, strict=True)]
 
             return gradients
 
         wanted = [g / size for g, size in zip(observed, sizes, strict=True)]
-        return cls(client(torch.float64), client(torch.float32), wanted, scale, budget or Budget())
+        return cls(client(torch.float64), client(torch.float32), wanted, scale, budget)
 
     def missing(self, batch: Tensor) -> Gradients:
         """What a batch leaves of the observed gradients, divided by the one factor that explains most."""
-        sent = [g.detach() for g in self.exact(batch)]
+        sent = self.exact(batch)
         return [w / _factor(sent, self.observed) - s for s, w in zip(sent, self.observed)]
 
-    def settled(self, batch: Tensor, enough: float = 0.0, passes: int = PASSES) -> Tensor:
-        """The batch after steps that explain more each, until all rows move by less than `enough`."""
+    def settled(self, batch: Tensor) -> Tensor:
+        """The batch after steps that explain more each."""
         least = self.missing(batch)
-        for _ in range(passes):
+        for _ in range(PASSES):
             # the slope need not be sharp: what a step leaves out, the next one finds in what is missing
             size, slope = _norm(least), _slope(self.rough, batch)
             step = _least_squares(slope, least)
@@ -155,31 +133,36 @@ class _Client:
                     break
             else:
                 break
-            if self.budget.late or bool((step.norm(dim=1) < enough).all()):
+            if self.budget.late:
                 break
         return batch
 
-    def left(self, batch: Tensor, off: Tensor, enough: float) -> tuple[Tensor, int]:
-        """How far passes end from a batch that is the truth, to first order: lengths of rows, (b,), after how many.
+    def left(self, batch: Tensor, off: Tensor, enough: float) -> Tensor:
+        """How far passes, until all rows are near `enough`, end from a batch that is the truth, to first order, (b,).
 
         Rows start `off` by so much, (b,), in random directions and in those that the try before left most of. What the
         batch leaves of the observed gradients is their rounding, its signs drawn anew.
         """
         slope, rounding, sent = _slope(self.rough, batch), self.missing(batch), self.exact(batch)
-        generator, worst, most = torch.Generator().manual_seed(0), torch.zeros_like(off), 0
-        sent, apart = [g.detach() for g in sent], torch.zeros_like(batch)
+        generator, worst, apart = (
+            torch.Generator().manual_seed(0),
+            torch.zeros_like(off),
+            torch.zeros_like(batch),
+        )
         for _ in range(TRIES):
             noise = [r * torch.randn(r.shape, generator=generator).sign().to(r) for r in rounding]
             random = torch.randn(batch.shape, generator=generator).to(batch)
-            apart, passes = off[:, None] * (F.normalize(random, dim=1) + F.normalize(apart, dim=1)), 0
-            while passes < PASSES and not bool((apart.norm(dim=1) < enough).all()):
+            apart = off[:, None] * (F.normalize(random, dim=1) + F.normalize(apart, dim=1))
+            for _ in range(PASSES):
                 if self.budget.late:
-                    return torch.full_like(off, torch.inf), most
+                    return torch.full_like(off, torch.inf)
+                if bool((apart.norm(dim=1) < enough).all()):
+                    break
                 wanted = [r - c for r, c in zip(noise, slope[0](apart.to(torch.float32)), strict=True)]
-                factor, passes = _factor(sent, wanted), passes + 1
+                factor = _factor(sent, wanted)
                 apart = apart + _least_squares(slope, [w - s * factor for s, w in zip(sent, wanted)])
-            worst, most = torch.maximum(worst, apart.norm(dim=1)), max(most, passes)
-        return worst, most
+            worst = torch.maximum(worst, apart.norm(dim=1))
+        return worst
 
 
 def _factor(sent: Gradients, wanted: Gradients) -> Tensor:
@@ -188,7 +171,7 @@ def _factor(sent: Gradients, wanted: Gradients) -> Tensor:
 
 
 def _norm(tensors: Gradients) -> float:
-    return float(torch.stack([t.norm() for t in tensors]).norm())
+    return float(_inner(tensors, tensors)) ** 0.5
 
 
 Slope = tuple[Callable[[Tensor], Gradients], Callable[[Gradients], Tensor]]  # products with J and Jᵀ

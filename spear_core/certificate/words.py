@@ -60,16 +60,14 @@ def notes(certificate: Certificate) -> tuple[str, ...]:
 
 def small_columns(inputs: Tensor, certificate: Certificate) -> tuple[str, ...]:
     """Which columns of proven inputs, shape (k, n), are so small that an error beside the largest one blurs them."""
-    proven = inputs[certificate.proven_rows]
-    if not proven.numel():
+    rows = certificate.proven_rows
+    if not rows.any():
         return ()
-    sizes, largest = proven.abs().amax(dim=0), inputs.abs().max()
-    own = (certificate.expected_error[certificate.proven_rows].max() * largest / sizes).clamp_max(1)
-    small = ((own > OWN_SIZE) & (sizes > 0)).nonzero().flatten()
-    if not len(small):
-        return ()
-    listed = ", ".join(map(str, small[:LISTED].tolist())) + (", …" if len(small) > LISTED else "")
-    return (
-        f"{len(small)} of {len(sizes)} columns of the inputs are certified to {float(own[small].max()):.0%} of their "
-        f"own size only, since errors are relative to the largest input: {listed}",
+    sizes, error = inputs[rows].abs().amax(dim=0), certificate.expected_error[rows].max() * inputs.abs().max()
+    small = ((error > OWN_SIZE * sizes) & (sizes > 0)).nonzero().flatten().tolist()
+    listed = ", ".join(map(str, small[:LISTED])) + (", …" if len(small) > LISTED else "")
+    note = (
+        f"{len(small)} of {len(sizes)} columns of the inputs are so small beside the largest, of which errors are "
+        f"shares, that they may be off by more than a hundredth of their own size: {listed}"
     )
+    return (note,) if small else ()

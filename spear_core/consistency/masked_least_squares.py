@@ -130,9 +130,8 @@ def amplification(lower: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ‖A⁺‖ (Frobenius) of each factorised A, and 1 / (number of directions that share it evenly), shape (K,) each.
     """
-    regular = (lower.diagonal(dim1=1, dim2=2) > 0).all(
-        dim=1
-    )  # not so of a sample that leaves an unknown open
+    # not so of a sample that leaves an unknown open
+    regular = (lower.diagonal(dim1=1, dim2=2) > 0).all(dim=1)
     inverse = torch.cholesky_inverse(lower.masked_fill(~regular[:, None, None], 1.0))
     size = inverse.diagonal(dim1=1, dim2=2).sum(dim=1).masked_fill(~regular, torch.inf)
     return size.sqrt(), inverse.square().sum(dim=(1, 2)) / size.square()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from spear_core import client
 from spear_core.attack.invert import states
-from spear_core.certificate.sharpen import _Client, sharpen
+from spear_core.certificate.sharpen import Client
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
 from spear_core.model.layers import read_problem
@@ -23,6 +23,11 @@ def attacked(b: int, width: int, depth: int, seed: int, **options) -> tuple[Targ
     target = target_of(read_problem(model, client.gradients(model, batch.inputs, batch.labels)))
     truth = torch.linalg.lstsq(target.low_rank.rows.T, batch.inputs.to(torch.float64).T).solution.T
     return target, truth, batch.labels
+
+
+def sharpen(target: Target, coefficients: Tensor, labels: Tensor) -> Tensor:
+    client = Client.of(target, labels, Budget())
+    return client.settled(coefficients * client.scale) / client.scale
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -69,11 +74,11 @@ def test_what_no_step_moves_is_not_called_known(gap):
     labels = torch.tensor([1, 1, 2, 3, 4, 5])
     model = fully_connected(40, 60, 3, generator=seeded(5), dtype=torch.float64)
     target = target_of(read_problem(model, client.gradients(model, inputs, labels)))
-    known = _Client.of(target, labels)
+    known = Client.of(target, labels, Budget())
     truth = torch.linalg.lstsq(target.low_rank.rows.T, inputs.T).solution.T * known.scale
     off = 1e-6 * truth.norm(dim=1)
-    left, _ = known.left(truth, off, 1e-2 * float(off.min()))
+    left = known.left(truth, off, 1e-2 * float(off.min()))
     # how the first two mix changes no gradient to first order; the others come back
     assert bool((left[:2] > off[:2]).all()) and bool((left[2:] < 0.01 * off[2:]).all())
-    late, _ = _Client.of(target, labels, Budget(deadline=0.0)).left(truth, off, 0.0)
+    late = Client.of(target, labels, Budget(deadline=0.0)).left(truth, off, 0.0)
     assert bool(late.isinf().all())
