@@ -34,6 +34,7 @@ MARGIN = 4.0  # times the farthest end of three tries, which the true error may 
 NEAR_ENOUGH = 0.8 * ALLOWED_ERROR / MARGIN  # distance at which a try ends
 
 Gradients = list[Tensor]  # of weights, then of biases, layer by layer, in units of the observed ones
+Slope = tuple[Callable[[Tensor], Gradients], Callable[[Gradients], Tensor]]  # products with J and Jᵀ
 
 
 def sharpened(
@@ -64,8 +65,7 @@ def sharpened(
     off = torch.maximum(better.expected_error.masked_fill(~told, 0.0) * unit, (end - start).norm(dim=1))
     error = MARGIN / unit * client.left(end, off, NEAR_ENOUGH * unit)
     error += sharp.coefficients.norm(dim=1) * target.low_rank.entry_noise / sharp.inputs.abs().max()
-    error = torch.minimum(better.expected_error, torch.where(told, error, torch.inf))
-    better = replace(better, expected_error=error)
+    better = replace(better, expected_error=better.expected_error.minimum(error.where(told, torch.inf)))
     return (sharp, better) if better.certified_rows.sum() > proven else (found, certificate)
 
 
@@ -117,7 +117,8 @@ class Client:
     def missing(self, batch: Tensor) -> Gradients:
         """What a batch leaves of the observed gradients, divided by the one factor that explains most."""
         sent = self.exact(batch)
-        return [w / _factor(sent, self.observed) - s for s, w in zip(sent, self.observed)]
+        factor = _inner(sent, self.observed) / _inner(sent, sent)
+        return [w / factor - s for s, w in zip(sent, self.observed)]
 
     def settled(self, batch: Tensor) -> Tensor:
         """The batch after steps that explain more each."""
@@ -154,27 +155,13 @@ class Client:
             random = torch.randn(batch.shape, generator=generator).to(batch)
             apart = off[:, None] * (F.normalize(random, dim=1) + F.normalize(apart, dim=1))
             for _ in range(PASSES):
-                if self.budget.late:
-                    return torch.full_like(off, torch.inf)
-                if bool((apart.norm(dim=1) < enough).all()):
+                if self.budget.late or bool((apart.norm(dim=1) < enough).all()):
                     break
                 wanted = [r - c for r, c in zip(noise, slope[0](apart.to(torch.float32)), strict=True)]
-                factor = _factor(sent, wanted)
+                factor = _inner(sent, wanted) / _inner(sent, sent)
                 apart = apart + _least_squares(slope, [w - s * factor for s, w in zip(sent, wanted)])
             worst = torch.maximum(worst, apart.norm(dim=1))
-        return worst
-
-
-def _factor(sent: Gradients, wanted: Gradients) -> Tensor:
-    """How much of the one there is in the other."""
-    return _inner(sent, wanted) / _inner(sent, sent)
-
-
-def _norm(tensors: Gradients) -> float:
-    return float(_inner(tensors, tensors)) ** 0.5
-
-
-Slope = tuple[Callable[[Tensor], Gradients], Callable[[Gradients], Tensor]]  # products with J and Jᵀ
+        return worst + torch.inf if self.budget.late else worst
 
 
 def _slope(function: Callable[[Tensor], Gradients], at: Tensor) -> Slope:
@@ -215,6 +202,10 @@ def _least_squares(slope: Slope, wanted: Gradients) -> Tensor:
             break
         along, size = s + along * (new_size / size), new_size
     return unit * step.to(torch.float64)
+
+
+def _norm(tensors: Gradients) -> float:
+    return float(_inner(tensors, tensors)) ** 0.5
 
 
 def _inner(left: Gradients, right: Gradients) -> Tensor:
