@@ -25,7 +25,7 @@ from spear_core.spear.records import Reconstruction
 from spear_core.tolerances import ALLOWED_ERROR
 
 NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth sharpening
-PASSES = 6  # Gauss–Newton steps at most; each brings what the one before has left out
+PASSES = 9  # Gauss–Newton steps at most; each brings what the one before has left out
 STEPS = 24  # of conjugate gradients for each; more of them fit the rounding itself
 SHORTER = (1.0, 0.5, 0.25)
 SETTLED = 1e-3  # of the first residual, at which they end
