@@ -158,7 +158,7 @@ class Later:
             how far rounding may have moved the inputs of each, root mean square.
         replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
             again, or None where that cannot be.
-        sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
+        sharpen: of (target, batch, check, budget): the batch and its certificate, better where all layers prove more.
         single: of (target, batch, output errors, fewest active units): which rows, if proven, are one sample each.
         scale: of (target, batch, replay, limit of its residual, generator): does anybody object to another scale?
     """
@@ -166,7 +166,7 @@ class Later:
     witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
     replay: Callable[["Target", Tensor, Tensor | None], Replay | None]
     sharpen: Callable[
-        ["Target", Reconstruction, Callable[..., Certificate]], tuple[Reconstruction, Certificate]
+        ["Target", Reconstruction, Callable[..., Certificate], "Budget"], tuple[Reconstruction, Certificate]
     ]
     single: Callable[["Target", Reconstruction, OutputErrors | None, Tensor | None], Tensor]
     scale: Callable[["Target", Reconstruction, Replay | None, float, torch.Generator | None], bool]

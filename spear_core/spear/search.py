@@ -174,7 +174,7 @@ def selected(target: Target, state: State, budget: Budget) -> Iterator[State]:
             certificate=None,
         )
         yield state
-    yield certified(target, state.timed(Step.SELECTION, began), generator=budget.generator)
+    yield certified(target, state.timed(Step.SELECTION, began), budget)
 
 
 SAMPLING = Method("sampling", search, conclude, exchange_every=EXCHANGE)
