@@ -23,7 +23,7 @@ from spear_widgets.kit.stage import Stage  # noqa: E402
 from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
-from spear_widgets.start.explore import FullRun, client_stage  # noqa: E402
+from spear_widgets.start.full_run import FullRun  # noqa: E402
 from spear_widgets.two_shadows.circle import CircleExplorer  # noqa: E402
 from spear_widgets.two_shadows.wells import WellsExplorer  # noqa: E402
 
@@ -37,10 +37,9 @@ def live(explorer: Explorer) -> Stage:
 STILLS: dict[str, Callable[[], Stage]] = {
     "film": lambda: live(Machine(film=True)),
     "machine": lambda: live(Machine()),
-    "machine-split": lambda: live(Machine("split")),
+    "machine-split": lambda: live(Machine("split", batch_size=4)),
     "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
     "machine-wipe-reconstruct": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
-    "client": client_stage,
     "full_run": lambda: live(FullRun()),
     "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),

@@ -18,7 +18,7 @@ from spear_widgets.sampling.collecting import (
     collect,
     search_draws,
 )
-from spear_widgets.sampling.draws import DRAWS, PATIENCE, DrawExplorer, page, title_picture
+from spear_widgets.sampling.draws import DRAWS, PATIENCE, DrawExplorer, page
 
 
 @pytest.fixture(scope="module")
@@ -244,12 +244,6 @@ def test_a_search_that_fails_is_told_in_words(monkeypatch):
     collecting.guard(collecting.search)
     assert collecting.status.value == "Error: no kernel"
     assert not collecting.job.running
-
-
-def test_the_title_picture_is_described():
-    data, metadata = title_picture()._repr_mimebundle_()
-    assert metadata["image/png"]["alt"] == data["text/plain"]
-    assert data["image/png"].startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------- questions and exercises

@@ -186,25 +186,3 @@ def _on_width(image: Image.Image) -> Image.Image:
 
 
 # ---------------------------------------------------------------- still pictures
-def title_picture() -> base.Picture:
-    """Private photographs, and rows of the gradient shown as if they were photographs."""
-    stage = scene("photos", 4)
-    photos = drawing.picture_grid(sample_pictures(stage.batch, stage.batch.inputs), side=100)
-    G = stage.layer.weight_grad
-    rows = G[G.norm(dim=1).argsort(descending=True)[:8]]
-    rows = rows / rows.std(dim=1, keepdim=True)
-    mixed = drawing.picture_grid(sample_pictures(stage.batch, rows), side=100)
-    sheet = drawing.below(
-        [
-            drawing.headline("a private batch of four photographs"),
-            photos,
-            drawing.headline("eight of the 200 rows of the gradient, drawn as pictures"),
-            mixed,
-        ],
-        gap=0,
-    )
-    return base.Picture(
-        drawing.encode(sheet),
-        "Four private photographs, and below them eight rows of the gradient drawn as pictures: "
-        "each is a mixture of the four photographs, some of them as negatives.",
-    )

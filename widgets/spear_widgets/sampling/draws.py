@@ -222,14 +222,3 @@ class DrawPanels:
         self._here.set_data([number, number], [0, self._top])
         self._verdict.set_text(f"draw {number:,}: {zeros[-1]} zeros, {'kept' if kept[-1] else 'rejected'}")
         return self._canvas.image()
-
-
-def title_picture() -> base.Picture:
-    """Two hundred draws: most rejected, a few with half of their entries zero."""
-    explorer = DrawExplorer()
-    explorer.set(batch_size=6, draw=DRAWS)
-    return base.Picture(
-        explorer.static_picture(),
-        "Two hundred random draws for a batch of six: crosses for candidates with few zeros, dots for those that "
-        "pass the threshold, and below them the six photographs with the draw that first met each direction.",
-    )

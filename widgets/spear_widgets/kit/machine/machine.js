@@ -33,7 +33,7 @@ function begin(data) {
         state.kept.R.limit ??= Math.max(...state.R.filter((_, i) => i % 97 === 0).map(Math.abs));
         return tiled(state.kept.R, pen, i => state.R[Math.floor(i / columns) * n + (i % columns) * step] / state.kept.R.limit, b, columns);
     };
-    if (data.film) Object.assign(state, isCalm() ? { film: FILM_SECONDS } : { playing: true, film: 0 });
+    if (data.film) Object.assign(state, { film: 0 });
     return state;
 }
 
