@@ -46,7 +46,7 @@ class DrawExplorer(base.Explorer):
     title = "Draw b − 1 rows, take their null vector, count zeros"
     description = (
         "The entries of L q for one random draw, with the b − 1 rows it was made from marked; below, the number "
-        "of zeros of every draw so far against the threshold, and the samples whose directions were met."
+        "of zeros of the draws up to it against the threshold, and the samples whose directions were met."
     )
 
     def __init__(self) -> None:
