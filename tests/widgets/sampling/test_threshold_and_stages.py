@@ -14,7 +14,6 @@ from spear_widgets.sampling.threshold import (
     WIDTHS,
     ThresholdExplorer,
     fresh_shares,
-    share,
 )
 
 
@@ -106,11 +105,6 @@ def test_stage_explorer_everywhere():
     stages.reset()
     assert stages.values == {"rows": 24, "zeros": 4}
     assert stages.state.lost < 0.01 < stages.candidates.zero.shape[1] / stages.state.entries - 3
-
-
-@pytest.mark.parametrize(("value", "words"), [(0, "none"), (0.25, "25.0 %"), (1e-6, "1e-06")])
-def test_shares_in_words(value: float, words: str):
-    assert share(value) == words
 
 
 def test_torch_threads_are_left_alone(threshold):

@@ -140,7 +140,6 @@ def test_the_trace_counts_swaps_and_leaves_out_the_certificate(swapper, monkeypa
         return picture
 
     monkeypatch.setattr(swapping, "state_picture", watch)
-    swapper._frames.clear()
     swapper.refresh()
     ((label, first, options, height),) = drawn
     assert (label, first, options) == ("swaps made", 0, {"whole": False})

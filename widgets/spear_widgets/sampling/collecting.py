@@ -125,7 +125,7 @@ class CollectExplorer(base.Explorer):
         b = self.values["batch_size"]
         self.state = {kind: collect(kind, b) for kind in KINDS}
         self._draw(b)
-        self.show("picture", self._canvas.jpeg())
+        self.show("picture", self._canvas.image())
         self.say(self._words(b))
 
     def _draw_frame(self) -> None:

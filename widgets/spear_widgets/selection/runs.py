@@ -64,7 +64,6 @@ class Run:
         done: whether the generator has ended.
         refusal: why the attack refused the gradient, in words.
         error: what the generator raised, other than a refusal; it has then ended.
-        frames: pictures that were drawn already, by position.
     """
 
     def __init__(self, stage: Scene) -> None:
@@ -73,7 +72,6 @@ class Run:
         self.done = False
         self.refusal = ""
         self.error: Exception | None = None
-        self.frames: dict[int, bytes] = {}
         self._generator = spear_core.states(stage.problem, method="sampling", max_samples=MOST_SAMPLES)
         self._worker: threading.Thread | None = None
 

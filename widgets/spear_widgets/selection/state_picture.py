@@ -113,7 +113,7 @@ def state_picture(
     wrong, there = np.full(private.shape, 235, dtype=np.uint8), seen.places >= 0
     wrong[there.numpy()] = error_pictures(batch, seen.inputs[seen.places[there]] - batch.inputs[there])
     labels = ["none yet" if not np.isfinite(e) else f"off by {_power(e)}" for e in seen.errors.tolist()]
-    side = min(84, (drawing.WIDTH - 8) // b - 8)
+    side = min(52 if whole else 64, (drawing.WIDTH - 8) // b - 8)
     pictures = [
         drawing.headline("the private batch, for comparison", 13, drawing.WIDTH),
         drawing.picture_grid(private, side=side),
@@ -147,12 +147,13 @@ def lamps(state: State) -> list[tuple[str, str]]:
 def _boxes(items: list[tuple[str, str]]) -> Image.Image:
     """Texts in boxes side by side over the whole width."""
     fills = {"filled": drawing.BLUE, "empty": drawing.PAPER, "good": drawing.GREEN, "bad": drawing.ORANGE}
-    sheet = Image.new("RGB", (drawing.WIDTH, 34), drawing.PAPER)
-    draw = ImageDraw.Draw(sheet)
+    sheet = drawing.sheet(drawing.WIDTH, 34)
+    draw, scale = ImageDraw.Draw(sheet), drawing.SCALE
     wide = (drawing.WIDTH - 8) / len(items)
     for k, (text, tint) in enumerate(items):
         left = 8 + k * wide
-        draw.rectangle((left, 4, left + wide - 8, 30), fill=fills[tint], outline=drawing.INK)
+        box = [scale * end for end in (left, 4, left + wide - 8, 30)]
+        draw.rectangle(box, drawing.tint(fills[tint]), drawing.tint(drawing.INK), scale)
         ink = drawing.INK if tint == "empty" else drawing.PAPER
-        draw.text((left + wide / 2 - 4, 17), text, fill=ink, font=drawing.font(13), anchor="mm")
+        drawing.write(sheet, (left + wide / 2 - 4, 17), text, 13, anchor="mm", ink=ink)
     return sheet

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
+from PIL import Image
+
 from spear_core.certificate.words import notes
 from spear_core.search import State
 from spear_core.spear.selection import greedy
 from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit import words as wording
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.samples import in_places
 from spear_widgets.kit.scene import DATA
@@ -198,14 +201,10 @@ class Stepper(base.Explorer):
             self.control["position"].value = position
         if not run.states:
             self.show("picture", drawing.headline("refused", 14, drawing.WIDTH))
-            self.say(f"<b>Refused</b>, before any search: {html.escape(run.refusal)}")
+            self.say(f"<b>Refused</b>, before any search: {wording.folded(run.refusal)}")
             return
         position = self.position
-        if position not in run.frames:
-            run.frames[position] = drawing.encode(
-                state_picture(run.stage, run.states[: position + 1], self._plot), "jpeg"
-            )
-        self.show("picture", run.frames[position])
+        self.show("picture", state_picture(run.stage, run.states[: position + 1], self._plot))
         self.say(words(run, position))
 
     def reset(self) -> None:
@@ -215,7 +214,7 @@ class Stepper(base.Explorer):
         self._key = ()
         super().reset()
 
-    def static_picture(self) -> bytes:
+    def static_picture(self) -> Image.Image:
         """The first, a middle and the last state of this setting's attack, run apart from the one on show."""
         values = self.values
         values.pop("position")
@@ -228,18 +227,18 @@ def _share(run: Run) -> float:
 
 
 @lru_cache(maxsize=8)
-def film(name: str, batch_size: int, width: int, seed: int, twins: str) -> bytes:
-    """The first state, one with half of the directions and the last state of a run, below each other, as PNG."""
+def film(name: str, batch_size: int, width: int, seed: int, twins: str) -> Image.Image:
+    """The first state, one with half of the directions and the last state of a run, below each other."""
     run = Run(client_with(name, batch_size, width, seed, twins))
     while not run.done:
         run.advance()
     if run.error is not None:
         raise run.error
     if not run.states:
-        return drawing.encode(drawing.headline(f"refused: {run.refusal}", 14, drawing.WIDTH))
+        return drawing.headline(f"refused: {run.refusal}", 14, drawing.WIDTH)
     plot, stage = PlotPanels(), run.stage
     pictures = [state_picture(stage, run.states[: k + 1], plot) for k in film_positions(run.states)]
-    return drawing.stack_pictures([drawing.encode(picture) for picture in pictures])
+    return drawing.below(pictures, gap=0)
 
 
 def film_positions(states: list[State]) -> list[int]:
@@ -262,7 +261,8 @@ def words(run: Run, position: int) -> str:
         )
     elif state.step == "sampling":
         text = (
-            f"<b>{state.samples_drawn:,} draws</b> so far. {len(pool)} directions passed the filter, and the zeros of "
+            f"<b>{state.samples_drawn:,} draws</b> so far. {wording.count(len(pool), 'direction')} passed the "
+            f"filter, and the zeros of "
             f"<b>{int(pool.unique.sum())}</b> leave no other direction; the batch has {b}."
         )
     elif state.step == "selection":
@@ -272,7 +272,7 @@ def words(run: Run, position: int) -> str:
             if before.step == "selection"
             else "The sparsest independent directions are chosen"
         )
-        text = f"{how}: {chosen} of {b} directions, <b>λ = {state.sparsity_match:.4f}</b>."
+        text = f"{how}: {chosen} of {b} directions, <b>{wording.match(state.sparsity_match)}</b>."
     else:
         text = _verdict(state)
     notes = f" {html.escape('; '.join(state.notes))}." if any(state.notes) else ""
@@ -302,6 +302,6 @@ def title_picture() -> base.Picture:
         made = in_places(stage.batch, seen.inputs, seen.places)
         bands += [drawing.headline(seen.title, 14, drawing.WIDTH), drawing.picture_grid(made, side=side)]
     return base.Picture(
-        drawing.encode(drawing.below(bands, gap=2)),
+        drawing.below(bands, gap=2),
         "Twelve photographs in three states of the attack: as mixtures, as ghosts while directions are missing, sharp.",
     )

@@ -15,6 +15,7 @@ from spear_core.certificate.record import Claim
 from spear_core.search import State
 from spear_core.study.metrics import Score, compare
 from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit import words as wording
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.samples import in_places, sample_pictures
@@ -174,9 +175,7 @@ def client_picture(stage: Scene) -> Image.Image:
     G = stage.layer.weight_grad
     corner = G[: MATRIX[0], : MATRIX[1]].numpy()
     spread = float(np.abs(corner).mean()) * 4
-    noise = Image.fromarray(drawing.signed_colours(corner, spread)).resize(
-        (900, 120), Image.Resampling.NEAREST
-    )
+    noise = drawing.enlarged(drawing.signed_colours(corner, spread), 900, 120)
     return drawing.below(
         [
             drawing.headline("private: the batch never leaves the client", 14, drawing.WIDTH),
@@ -220,7 +219,7 @@ def words(stage: Scene, outcome: Outcome | None) -> str:
     if outcome is None:
         return f"A client with {stage.batch_size} samples has sent its gradient. <b>Run the attack</b> on it."
     if outcome.inversion is None or outcome.score is None:
-        return f"<b>Refused</b>, before any search: {html.escape(outcome.refusal)}"
+        return f"<b>Refused</b>, before any search: {wording.folded(outcome.refusal)}"
     inversion, b = outcome.inversion, stage.batch_size
     proven, means = (inversion.claims.count(claim) for claim in (Claim.SAMPLE, Claim.MEAN))
     more = f", {means} a sample or a mean of several" if means else ""
@@ -232,7 +231,7 @@ def words(stage: Scene, outcome: Outcome | None) -> str:
     labels = "not identified" if inversion.labels is None else "identified"
     notes = f" Notes: {html.escape('; '.join(inversion.notes))}." if inversion.notes else ""
     return (
-        f"{len(inversion.inputs)} of {b} samples came back in {outcome.seconds:.2f} s: {state}. λ = "
-        f"{inversion.sparsity_match:.4f}, labels {labels}. Compared with the private batch, which the server cannot "
-        f"do: {int(outcome.score.exact.sum())} of {b} are equal to 90 dB or more.{notes}"
+        f"{len(inversion.inputs)} of {b} samples came back in {outcome.seconds:.2f} s: {state}. "
+        f"{wording.match(inversion.sparsity_match)}, labels {labels}. Compared with the private batch, "
+        f"which the server cannot do: {int(outcome.score.exact.sum())} of {b} are equal to 90 dB or more.{notes}"
     )
