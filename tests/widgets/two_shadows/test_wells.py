@@ -108,7 +108,7 @@ def test_the_circle_runs_the_search(circle: CircleExplorer, activation: str, sta
     assert circle.state.arrived and circle.state.misfit[-1] < 1e-5
     assert f"at sample {circle.state.sample + 1}" in circle.caption.value
     assert circle.status.value == ""
-    assert pixels(circle.picture["picture"].value).size == (960, 500)
+    assert pixels(circle.picture["picture"].value).size == (2 * 960, 2 * 500)
 
 
 @pytest.mark.parametrize("seen", [0, 2])
@@ -269,7 +269,7 @@ def test_the_search_opens_with_a_proven_batch():
     assert metrics.compare(search.inversion.inputs, search.batch.inputs).exact.all()
     assert "24 of 24 proven" in search.caption.value
     assert search.seconds > 0 and not search.job.running
-    assert pixels(search.static_picture()).width >= 900
+    assert search.static_picture().width >= 900
 
 
 def test_a_new_setting_forgets_the_old_result(search: SearchExplorer):

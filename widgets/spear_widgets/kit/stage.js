@@ -494,10 +494,10 @@ export class Pen {
 
 const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 
-const rgb = colour => (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
+export const rgb = colour => (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
 
 // The colour behind a node: that of the first one around it that has any.
-function ground(node) {
+export function ground(node) {
     for (let at = node; at; at = at.parentElement) {
         const [r, g, b, alpha = 1] = rgb(getComputedStyle(at).backgroundColor);
         if (alpha > 0.5) return [r, g, b];

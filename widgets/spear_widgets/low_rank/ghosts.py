@@ -9,7 +9,6 @@ from spear_core.study.ghosts import STEPS, ghosts
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, scene
-from spear_widgets.low_rank.peeling import _on_width
 
 
 class GhostExplorer(base.Explorer):
@@ -69,7 +68,7 @@ def ghost_picture(stage: Scene, found: Reconstruction) -> Image.Image:
     exact = np.where(stage.zero(found.directions).T.numpy(), 0, entries)
     tiles = np.stack([zero_tiles(column) for column in exact])
     labels = [f"L q{i + 1}: {(column == 0).sum()} zeros" for i, column in enumerate(exact)]
-    return _on_width(drawing.below([top, drawing.picture_grid(tiles, side=side, labels=labels)], gap=2))
+    return drawing.below([top, drawing.picture_grid(tiles, side=side, labels=labels)], gap=2)
 
 
 def zero_tiles(column: np.ndarray) -> np.ndarray:

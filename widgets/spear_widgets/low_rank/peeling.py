@@ -156,24 +156,14 @@ def peel_picture(stage: Scene, state: Peel, terms: int) -> Image.Image:
     samples = sample_pictures(stage.batch, stage.batch.inputs)
     side = 64
     top = drawing.picture_grid(samples, side=side, labels=labels, frames=frames)
-    return _on_width(drawing.below([top, drawing.beside(panels)]))
+    return drawing.below([top, drawing.beside(panels)])
 
 
 def _matrix(values: Tensor, limit: float, title: str) -> Image.Image:
     corner = values[:UNITS, :INPUTS].numpy()
-    picture = Image.fromarray(drawing.signed_colours(corner, limit)).resize(
-        (300, 125), Image.Resampling.NEAREST
-    )
-    framed = Image.new("RGB", (302, 127), drawing.FAINT)
-    framed.paste(picture, (1, 1))
+    framed = Image.new("RGB", (302 * drawing.SCALE, 127 * drawing.SCALE), drawing.tint(drawing.FAINT))
+    framed.paste(drawing.enlarged(drawing.signed_colours(corner, limit), 300, 125), (drawing.SCALE,) * 2)
     return drawing.below([drawing.headline(title, 13, 302), framed], gap=0)
-
-
-def _on_width(image: Image.Image) -> Image.Image:
-    """On a sheet of the usual width, so that the page does not jump when a picture is narrower."""
-    sheet = Image.new("RGB", (max(drawing.WIDTH, image.width), image.height), drawing.PAPER)
-    sheet.paste(image, (0, 0))
-    return sheet
 
 
 # ---------------------------------------------------------------- still pictures
@@ -195,7 +185,7 @@ def title_picture() -> base.Picture:
         gap=0,
     )
     return base.Picture(
-        drawing.encode(sheet),
+        sheet,
         "Four private photographs, and below them eight rows of the gradient drawn as pictures: "
         "each is a mixture of the four photographs, some of them as negatives.",
     )

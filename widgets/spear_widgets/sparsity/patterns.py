@@ -75,25 +75,24 @@ def pattern_picture(stage: Scene, zero: torch.Tensor, shares: list[float]) -> Im
     """Thumbnails, patterns as cells, and the share of zeros as bars with a mark at one half."""
     b, m = zero.shape
     height = 44 if b <= 8 else 22
-    cell, left, bars = 760 // m, height + 14, 130
+    cell, left, bars = 760 // m, height + 14, 120
     right = left + cell * m + 12
-    sheet = Image.new("RGB", (right + bars + 44, b * height + 26), drawing.PAPER)
+    sheet, scale = drawing.sheet(drawing.WIDTH, b * height + 26), drawing.SCALE
     draw = ImageDraw.Draw(sheet)
-    small = drawing.font(12)
-    draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
-    draw.text((right, 4), "zeros; line: 50 %", fill=drawing.INK, font=small)
+    drawing.write(sheet, (left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", 12, anchor="la")
+    drawing.write(sheet, (right, 4), "zeros; line: 50 %", 12, anchor="la")
     cells = np.where(zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
+
+    def box(x0: float, y0: float, x1: float, y1: float, fill: str | None, edge: str | None = None) -> None:
+        draw.rectangle([scale * end for end in (x0, y0, x1, y1)], fill, edge, scale)
+
     for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):
-        top = 22 + i * height
-        pixels = np.asarray(255 * picture if picture.dtype != np.uint8 else picture, dtype=np.uint8)
-        side = height - 4
-        sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST), (4, top))
-        line = Image.fromarray(cells[i : i + 1]).resize((cell * m, side), Image.Resampling.NEAREST)
-        sheet.paste(line, (left, top))
-        draw.rectangle((left - 1, top - 1, left + cell * m, top + side), outline=drawing.FAINT)
-        draw.rectangle((right, top + 3, right + shares[i] * bars, top + side - 3), fill=drawing.BLUE)
-        at = right + bars + 6, top + side / 2
-        draw.text(at, f"{100 * shares[i]:.0f} %", fill=drawing.INK, font=small, anchor="lm")
+        top, side = 22 + i * height, height - 4
+        sheet.paste(drawing.enlarged(picture, side, side), (4 * scale, top * scale))
+        box(left - 1, top - 1, left + cell * m + 1, top + side + 1, None, drawing.tint(drawing.FAINT))
+        sheet.paste(drawing.enlarged(cells[i : i + 1], cell * m, side), (left * scale, top * scale))
+        box(right, top + 3, right + shares[i] * bars, top + side - 3, drawing.tint(drawing.BLUE))
+        drawing.write(sheet, (right + bars + 6, top + side / 2), f"{100 * shares[i]:.0f} %", 12, anchor="lm")
     half = right + bars / 2
-    draw.line((half, 20, half, 20 + b * height), fill=drawing.ORANGE, width=3)
+    box(half - 1, 20, half + 1, 20 + b * height, drawing.tint(drawing.ORANGE))
     return sheet

@@ -1,6 +1,5 @@
 """b = 3: twenty searches that run down into the wells of the sphere."""
 
-import io
 from functools import lru_cache
 from typing import Any
 
@@ -141,12 +140,6 @@ class WellsExplorer(base.Explorer):
         figure.text(0.6, 0.545, "the private photographs", fontsize=10)
         self._canvas.moving(self._ball, rim, self._tracks, self._walkers, *self._marks)
 
-    def static_picture(self) -> bytes:
-        """PNG in full colour: a palette of 256 spoils the scale of the misfit."""
-        buffer = io.BytesIO()
-        self._image().save(buffer, "png", optimize=True)
-        return buffer.getvalue()
-
     def update(self) -> None:
         """Draw the present setting."""
         values = self.values
@@ -188,7 +181,7 @@ class WellsExplorer(base.Explorer):
         step = self.control["steps"].index
         label = self.control["steps"].options[step][0]
         when = "after the finish" if label == "finish" else f"after {label} step{'' if label == '1' else 's'}"
-        at = (0.6 * picture.width, 0.13 * picture.height)
+        at = (0.6 * drawing.WIDTH, 0.13 * 520)
         drawing.write(picture, at, f"what three of the walkers stand for, {when}")
         return picture
 
