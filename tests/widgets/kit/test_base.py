@@ -366,6 +366,15 @@ def test_paragraphs_break_between_words_and_fit():
     assert (np.asarray(many)[:, -8:] == 255).all()
 
 
+def test_what_is_stored_is_in_full_colour_and_not_large():
+    many = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)  # 2,000 colours
+    stored = Image.open(io.BytesIO(drawing.stored(drawing.enlarged(many, 100, 80))))
+    assert stored.size == (100 * drawing.SCALE, 80 * drawing.SCALE)
+    assert len(np.unique(np.asarray(stored).reshape(-1, 3), axis=0)) > 1900
+    lines = np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)
+    assert Image.open(io.BytesIO(drawing.stored(Image.fromarray(lines)))).size == (400, 300)
+
+
 def test_a_caption_stands_below_its_picture():
     shown = drawing.captioned(Image.new("RGB", (30, 40), drawing.BLUE), "A blue rectangle.")
     assert shown.getpixel((5, 5)) == (0, 0x72, 0xB2)

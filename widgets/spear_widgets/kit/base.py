@@ -48,7 +48,7 @@ class Explorer(Kept, W.VBox):
     name = "explorer"
     title = ""
     description = ""
-    caption_height = "2.6em"  # of its longest sentences, so that the page does not jump
+    caption_height = "5em"  # two lines, so that the page does not jump
 
     def __init__(
         self,

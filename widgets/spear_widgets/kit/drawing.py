@@ -23,6 +23,7 @@ COLOURS = (BLUE, ORANGE, GREEN, PURPLE, YELLOW, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p", "h")
 WIDTH = 960  # page pixels of a whole-width picture
 SCALE = 2  # picture pixels of a page pixel
+MOST_BYTES = 300_000  # of a stored picture, as far as it can be helped
 # Turns each colour's hue by half a circle and keeps its lightness; rows of red, green and blue.
 TURN = np.array([[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]])
 
@@ -134,7 +135,12 @@ def encode(picture: Image.Image) -> bytes:
 
 
 def stored(picture: Image.Image) -> bytes:
-    """A picture as a PNG in full colour, as small as it gets."""
+    """A picture as a PNG in full colour; half as fine where hundreds of thin lines would make it large."""
+    fine = _png(picture)
+    return fine if len(fine) <= MOST_BYTES else min(fine, _png(picture.reduce(SCALE)), key=len)
+
+
+def _png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "png", optimize=True)
     return buffer.getvalue()
