@@ -5,10 +5,10 @@ import torch
 from traitlets import TraitError
 
 from spear_core.study import metrics
-from spear_widgets.kit import stored
+from spear_widgets.kit import stored, words
 from spear_widgets.scale import questions
 from spear_widgets.scale.races import BATCHES, FRAMES, RaceExplorer
-from spear_widgets.scale.reach import WIDTHS, ReachExplorer
+from spear_widgets.scale.reach import WIDTHS, ReachExplorer, whole_up_to
 
 each_batch = pytest.mark.parametrize(
     "b",
@@ -64,7 +64,9 @@ def test_frames_of_a_race_lead_from_start_to_end(race, b: int):
     _, n = state.stage.batch.inputs.shape
     for guess in state.guesses.values():
         assert guess.shape == (FRAMES + 1, b, n)
-        first, last = (metrics.compare(guess[i], state.stage.batch.inputs).psnr.median() for i in (0, FRAMES))
+        first, last = (
+            words.middle(metrics.compare(guess[i], state.stage.batch.inputs).psnr) for i in (0, FRAMES)
+        )
         assert first < 20 < last
 
 
@@ -75,7 +77,7 @@ def test_exact_inversion_is_exact_and_shown_as_such(race, b: int):
     assert race.state.certified
     assert bool((psnr["exact inversion"] >= metrics.EXACT_DB).all())
     assert set(psnr) == {"DLG, L-BFGS", "cosine + TV, Adam", "exact inversion"}
-    assert f"exact inversion {float(psnr['exact inversion'].median()):.0f} dB" in race.caption.value
+    assert f"exact inversion {words.decibels(words.middle(psnr['exact inversion']))}" in race.caption.value
 
 
 def test_every_part_of_the_run_first_last_and_reset(race):
@@ -108,10 +110,9 @@ def test_a_failing_attack_is_shown_and_raised(race, monkeypatch):
 
 
 # ---------------------------------------------------------------- success
-@pytest.mark.parametrize("width", range(4))
-def test_shares_are_counted_from_the_stored_runs(reach, width: int):
-    reach.set(width=width)
-    m = WIDTHS[width]
+@pytest.mark.parametrize("m", WIDTHS)
+def test_shares_are_counted_from_the_stored_runs(reach, m: int):
+    reach.set(width=m)
     assert reach.status.value == ""
     assert f"m = {m}:" in reach.caption.value
     sampling = [row for row in stored.results("scale", "grid") if row["m"] == m]
@@ -125,7 +126,7 @@ def test_shares_are_counted_from_the_stored_runs(reach, width: int):
 
 def test_consistency_reaches_further_with_the_width_and_sampling_does_not(reach):
     ends = {}
-    for width in range(4):
+    for width in WIDTHS:
         reach.set(width=width)
         for method, counts in reach.state.items():
             ends.setdefault(method, []).append(max(b for b, (found, of) in counts.items() if found == of))
@@ -134,13 +135,20 @@ def test_consistency_reaches_further_with_the_width_and_sampling_does_not(reach)
     assert ends["sampling"][3] < 2 * ends["sampling"][0]
 
 
+def test_whole_means_that_no_smaller_batch_had_a_gap(reach):
+    assert whole_up_to({160: (320, 320), 180: (356, 360), 200: (400, 400)}) == 160
+    assert whole_up_to({4: (11, 12)}) == 0
+    reach.set(width=400)
+    assert "b = <b>160</b> with consistency, of 220 tried" in reach.caption.value
+
+
 def test_reach_out_of_order_and_reset(reach):
     first = reach.picture["success"].value
-    for width in (0, 3, 1):
+    for width in (50, 400, 200):
         reach.control["width"].value = width
         assert reach.status.value == ""
     reach.reset()
-    assert reach.values == {"width": 3}
+    assert reach.values == {"width": 100}
     assert reach.picture["success"].value == first
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 import spear_core
 from spear_core.client import data
 from spear_core.study import approximate, metrics
-from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit import base, controls, drawing, words
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import Scene, of_batch
 
 SMALL_SIDE, SMALL_WIDTH = 16, 100  # photographs and layer of the race
 FRAMES = 20  # guesses that can be looked at
+PARTS = [(f"{100 * frame // FRAMES} %", frame) for frame in range(FRAMES + 1)]
 DLG_STEPS, ADAM_STEPS = 40, 400
 BATCHES = (1, 2, 4)
 SEED = 2  # every run gets near its batch in the first steps, in which rounding has not grown yet
@@ -77,7 +78,7 @@ class RaceExplorer(base.Explorer):
         super().__init__(
             {
                 "batch_size": controls.dropdown("batch size b", BATCHES, 4),
-                "progress": controls.slider("part of the run (of 20)", FRAMES, 0, FRAMES, track=16),
+                "progress": controls.stops("part of the run", PARTS, FRAMES, track=16),
             },
         )
         self.refresh()
@@ -95,7 +96,7 @@ class RaceExplorer(base.Explorer):
         self.state = race(values["batch_size"], SEED)
         found = self.psnr()
         self.show("picture", race_picture(self.state, values["progress"]))
-        medians = [f"{name} {float(psnr.median()):.0f} dB" for name, psnr in found.items()]
+        medians = [f"{name} {words.decibels(words.middle(psnr))}" for name, psnr in found.items()]
         proof = (
             "It is proven, from the gradient and b alone"
             if self.state.certified
@@ -115,7 +116,7 @@ def race_picture(state: Race, frame: int) -> Image.Image:
     for name, inputs in rows:
         score = metrics.compare(inputs, truth)
         place = score.order.clamp_min(0)
-        labels = [""] * len(truth) if name == "private" else [f"{p:.0f} dB" for p in score.psnr.tolist()]
+        labels = [""] * len(truth) if name == "private" else [words.decibels(p) for p in score.psnr.tolist()]
         grid = drawing.picture_grid(
             sample_pictures(state.stage.batch, inputs[place]),
             side=72,
