@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, sync_playwright
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("", "widgets")]
 
 from spear_widgets.kit.base import Explorer  # noqa: E402
+from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 from spear_widgets.two_shadows.circle import CircleExplorer  # noqa: E402
@@ -28,6 +29,10 @@ def live(explorer: Explorer) -> Stage:
 
 
 STILLS: dict[str, Callable[[], Stage]] = {
+    "film": lambda: live(Machine(film=True)),
+    "machine-split": lambda: live(Machine()),
+    "machine-draw": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
+    "machine-wipe": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
     "dial": lambda: live(DialExplorer()),
     "circle": lambda: live(CircleExplorer()),
     "wells": lambda: live(WellsExplorer()),

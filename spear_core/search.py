@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -234,11 +234,14 @@ class Budget:
         generator: CPU generator, source of all randomness.
         max_samples: candidates or random starts after which to give up; None leaves it to the method.
         deadline: `time.monotonic()` after which to stop.
+        listen: told by a search that samples of every chunk: what was drawn (`sampling.Draw`), which candidates
+            passed the first stage, and the pool then; see `study.trace`.
     """
 
     generator: torch.Generator | None = None
     max_samples: int | None = None
     deadline: float = float("inf")
+    listen: Callable[[Any, Tensor, Pool], None] | None = None
 
     @property
     def late(self) -> bool:

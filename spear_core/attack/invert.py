@@ -24,6 +24,8 @@ from spear_core.model.checks import check_layer
 from spear_core.model.reading import read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
+from spear_core.spear.records import Pool
+from spear_core.spear.sampling import Draw
 
 Progress = bool | Callable[[State], None]
 Example = Tensor | tuple[Any, ...] | dict[str, Any] | None
@@ -133,13 +135,15 @@ def states(
     max_samples: int | None = None,
     deadline: float = float("inf"),
     training: LocalTraining | None = None,
+    listen: Callable[[Draw, Tensor, Pool], None] | None = None,
 ) -> Generator[State, None, None]:
     """The attack, step by step: what `invert` drains. The last state is the result.
 
     Takes what the server sees, as `spear_core.model.layers.read_problem` makes it from a model; the options of
-    `invert`; the `time.monotonic()` after which to stop; and what the client did, if the "gradients" are an update.
+    `invert`; the `time.monotonic()` after which to stop; what the client did, if the "gradients" are an update; and
+    who wants to hear of every draw, as a `study.trace.Trace` does.
     """
-    budget = Budget(generator or torch.Generator().manual_seed(0), max_samples, deadline)
+    budget = Budget(generator or torch.Generator().manual_seed(0), max_samples, deadline, listen)
     target, state, plan = prepared(problem, method, batch_size, training, budget)
     yield state
     last = yield from run(plan, target, state, budget)

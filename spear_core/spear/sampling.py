@@ -51,11 +51,11 @@ def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | 
     Args:
         factor: L, shape (m, b), m > b; rows of any scale but none zero. Its dtype is that of the result:
             float32 is enough here, since what survives the filter is polished in float64.
-        count: how many candidates to draw at least; they come in whole sets of b.
+        count: how many candidates to draw; they come in whole sets of b.
         generator: CPU generator, the source of all randomness.
 
     Returns:
-        At least `count` candidates.
+        `count` candidates, rounded up to whole sets.
 
     Raises:
         ValueError: if L has fewer than b rows.
@@ -63,7 +63,8 @@ def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | 
     m, b = factor.shape
     if m < b:
         raise ValueError(f"factor must have at least as many rows as columns, got {m} × {b}")
-    sets = draw_row_sets(m, b, -(-count // b), generator=generator).to(factor.device)
+    whole = -(-count // b)
+    sets = draw_row_sets(m, b, whole, generator=generator)[:whole].to(factor.device)
     # rows of the inverse of Sᵀ are columns of S⁻¹, so that a candidate is contiguous
     return Draw(torch.linalg.inv_ex(factor[sets].mT)[0].reshape(-1, b), sets)
 

@@ -83,15 +83,18 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         began = time.perf_counter()
         size = min(size, limit - drawn)
         draw = draw_directions(rows, size, generator=generator)
-        candidates = draw.directions
+        passed = torch.ones_like(draw.directions[:, 0], dtype=torch.bool)
         if space.shape[1] > 1:  # in one dimension every row is the direction, and none is left to test it on
-            candidates = candidates[passes_first_stage(draw, rows, generator=generator)]
-        candidates = candidates @ space.T.to(candidates.dtype)
+            passed = passes_first_stage(draw, rows, generator=generator)
+        candidates = draw.directions[passed] @ space.T.to(rows.dtype)
+        size = len(draw.directions)
         drawn += size
         tau = default_threshold(low_rank)
         sampled = filter_directions(
             candidates, low_rank, state.pool, threshold=tau, generator=generator, deadline=budget.deadline
         )
+        if budget.listen is not None:
+            budget.listen(draw, passed, sampled)
         pool = completion.advance(sampled, drawn, generator=generator, deadline=budget.deadline)
         grown = int(pool.unique.sum()) > int(state.pool.unique.sum()) or len(pool) > len(sampled)
         state = replace(state, step=Step.SAMPLING, pool=pool, samples_drawn=state.samples_drawn + size)

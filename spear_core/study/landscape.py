@@ -165,9 +165,8 @@ def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Te
     z = ground.hidden(start)[ground.units]
     z = before.project(z * (FARTHEST * before.offset.norm() / z.norm(dim=0)).clamp_max(1))
     walked, seen = reflections(pair, z, MEMORY), []
-    for before, count in pairwise((-1, *counts)):
-        for z in islice(walked, count - before):
-            pass  # to the last of them
+    for done, count in pairwise((-1, *counts)):
+        *_, z = z, *islice(walked, count - done)
         seen.append(start if count == 0 else point(z))
     u = gauss_newton(pair, before.coordinates(z), passes=FINISH_PASSES, dense=True)
     return torch.stack([*seen, point(before.at(u))])

@@ -10,7 +10,8 @@
 //              told. ask() wants a frame, for what happens outside of the functions below; before: the state until now
 //   draw       (pen, state, time) → draws one frame; true while something moves
 //   words      (state) → a sentence or two that say what is seen now
-//   controls   a list of `button`, `slider`, `check`, `choice`: all that can be done, by keyboard, too
+//   controls   a list of `button`, `slider`, `check`, `choice`, `tabs`: all that can be done, by keyboard, too; each may
+//              have `disabled` and `hidden`, functions of the state
 //   grab       (state, at) → { move(at), drop(speed) } if there is something to drag at this point; else nothing
 //   hover      (state, at) → the pointer is there, or gone: null; true if that changes the picture
 //   key        (state, key) → true if the canvas knows this key
@@ -23,6 +24,7 @@ const STYLE = `
     { outline: 2px solid #2f7fd6; outline-offset: 2px; }
 .spear-bar { display: flex; flex-wrap: wrap; align-items: center; gap: 6px 14px; margin: 8px 0 4px; }
 .spear-bar label { display: inline-flex; align-items: center; gap: 6px; min-width: 0; }
+.spear-bar [hidden] { display: none; }
 .spear-bar label.spear-grow { flex: 1 1 14em; }
 .spear-bar input[type=range] { flex: 1 1 7em; min-width: 4em; accent-color: #2f7fd6; }
 .spear-bar output { min-width: 3.5em; font-variant-numeric: tabular-nums; }
@@ -31,6 +33,11 @@ const STYLE = `
 .spear-bar select option { color: #111; background: #fff; }
 .spear-bar button:hover:enabled { background: color-mix(in srgb, currentColor 12%, transparent); }
 .spear-bar :disabled { opacity: .45; cursor: default; }
+.spear-tabs { display: flex; flex-wrap: wrap; gap: 4px; margin: 2px 0 8px; }
+.spear-tabs button { font: inherit; color: inherit; cursor: pointer; padding: 4px 12px; border-radius: 14px;
+    border: 1px solid color-mix(in srgb, currentColor 30%, transparent); background: transparent; }
+.spear-tabs button:hover { background: color-mix(in srgb, currentColor 12%, transparent); }
+.spear-tabs button[aria-pressed=true] { background: #1f6fc0; border-color: #1f6fc0; color: #fff; font-weight: 600; }
 .spear-said { margin: 4px 0 2px; min-height: 2.9em; }
 .spear-heard { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 `;
@@ -50,6 +57,7 @@ export const button = (label, press, more = {}) => ({ kind: "button", label, pre
 export const slider = (label, range, get, set, more = {}) => ({ kind: "slider", label, range, get, set, ...more });
 export const check = (label, get, set, more = {}) => ({ kind: "check", label, get, set, ...more });
 export const choice = (label, options, get, set, more = {}) => ({ kind: "choice", label, options, get, set, ...more });
+export const tabs = (label, options, get, set) => ({ kind: "tabs", label, options, get, set, above: true });
 
 const valueOf = (thing, state) => (typeof thing === "function" ? thing(state) : thing);
 
@@ -61,7 +69,6 @@ const ELEMENTS = {
         node.addEventListener("click", () => page.change(state => control.press(state)));
         return [node, state => {
             setText(node, valueOf(control.label, state));
-            node.disabled = control.disabled ? control.disabled(state) : false;
         }];
     },
     slider(control, page) {
@@ -98,6 +105,21 @@ const ELEMENTS = {
             select.selectedIndex = control.options.findIndex(([, value]) => value === control.get(state));
         }];
     },
+    tabs(control, page) {
+        const node = make("div", "spear-tabs"), buttons = control.options.map(([text, value]) => {
+            const tab = make("button");
+            tab.type = "button";
+            tab.textContent = text;
+            tab.addEventListener("click", () => page.change(state => control.set(state, value)));
+            node.append(tab);
+            return [tab, value];
+        });
+        node.setAttribute("role", "group");
+        node.setAttribute("aria-label", control.label);
+        return [node, state => {
+            for (const [tab, value] of buttons) tab.setAttribute("aria-pressed", String(value === control.get(state)));
+        }];
+    },
 };
 
 // ---------------------------------------------------------------- the page's side of a stage
@@ -108,6 +130,7 @@ class Page {
         this.root.setAttribute("data-lm-suppress-shortcuts", "true"); // arrows move what is here, not the notebook
         this.root.stage = this; // for tests, and for whoever is curious
         this.canvas = make("canvas");
+        this.above = make("div");
         this.bar = make("div", "spear-bar");
         this.said = make("p", "spear-said");
         this.heard = make("p", "spear-heard");
@@ -115,7 +138,7 @@ class Page {
         this.status = make("p", "spear-status");
         const style = make("style");
         style.textContent = STYLE;
-        this.root.append(style, this.canvas, this.bar, this.said, this.heard, this.status);
+        this.root.append(style, this.above, this.canvas, this.bar, this.said, this.heard, this.status);
         el.append(this.root);
         this.pen = new Pen(this.canvas);
         this.ask = () => { this.wanted ||= requestAnimationFrame(time => this.paint(time)); };
@@ -202,11 +225,17 @@ class Page {
             const data = this.model.get("data");
             if (!data || !Object.keys(data).length) return;
             this.state = this.scene.begin(arrays(data), this.model.get("value") ?? {}, this.ask, this.state);
+            this.above.replaceChildren();
             this.bar.replaceChildren();
             this.refreshers = (valueOf(this.scene.controls, this.state) ?? []).map(control => {
                 const [node, refresh] = ELEMENTS[control.kind](control, this);
-                this.bar.append(node);
-                return refresh;
+                (control.above ? this.above : this.bar).append(node);
+                const input = node.querySelector("input, select") ?? node;
+                return state => {
+                    refresh(state);
+                    node.hidden = control.hidden?.(state) ?? false;
+                    input.disabled = control.disabled?.(state) ?? false;
+                };
             });
             this.ask();
         });
@@ -393,7 +422,7 @@ export class Pen {
         Object.assign(this, { width, height });
         context.setTransform(scale, 0, 0, scale, 0, 0);
         context.clearRect(0, 0, width, height);
-        const ink = rgb(getComputedStyle(node).color), paper = ground(node);
+        const ink = rgb(getComputedStyle(node).color).slice(0, 3), paper = ground(node);
         const tone = (share, alpha = 1) => `rgba(${ink.map((c, i) => Math.round(mix(paper[i], c, share)))}, ${alpha})`;
         this.dark = sum(ink) > sum(paper);
         Object.assign(this, this.dark ? DARK : LIGHT, {
@@ -494,7 +523,11 @@ export class Pen {
 
 const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 
-const rgb = colour => (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number);
+// Red, green, blue and perhaps alpha of a computed colour, of whichever spelling.
+function rgb(colour) {
+    const [r, g, b, ...alpha] = (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number), full = colour.startsWith("color(") ? 255 : 1;
+    return [r * full, g * full, b * full, ...alpha];
+}
 
 // The colour behind a node: that of the first one around it that has any.
 function ground(node) {

@@ -22,7 +22,8 @@ PLAIN = {
     "int64": "int32",
     "float16": "float32",
 }  # kinds of numbers that the page does not have
-IMPORT = re.compile(r'^import \{[^}]*\} from "(\..+)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^(import (\{[^}]*\}) from "(\..+)";)$', re.MULTILINE)
+EXPORT = re.compile(r"^export (?:const|let|class|function) (\w+)", re.MULTILINE)
 
 
 class Stage(anywidget.AnyWidget):
@@ -81,22 +82,25 @@ def packed(value: Any) -> Any:
 
 @cache
 def bundled(module: Path) -> str:
-    """A module with the files that it imports put in front of it, each once: notebooks load single modules."""
-    found: dict[Path, str] = {}
+    """A module with the files that it imports, each once, in front of it: a notebook loads one module at a time."""
+    parts: dict[Path, str] = {}
+    names: dict[Path, str] = {}
 
-    def visit(path: Path) -> None:
+    def visit(path: Path) -> str:
         source = path.read_text(encoding="utf-8")
-        for name in IMPORT.findall(source):
-            needed = (path.parent / name).resolve()
-            if needed not in found:
-                visit(needed)
-        found[path] = IMPORT.sub("", source)
+        for line, what, where in IMPORT.findall(source):
+            needed = (path.parent / where).resolve()
+            if needed not in parts:
+                body = visit(needed)
+                names[needed] = f"module_{len(names)}"
+                given = ", ".join(EXPORT.findall(body))
+                body = EXPORT.sub(lambda found: found[0].removeprefix("export "), body)
+                parts[needed] = f"const {names[needed]} = (() => {{\n{body}\nreturn {{ {given} }};\n}})();"
+            source = source.replace(line, f"const {what} = {names[needed]};")
+        return source
 
-    visit(module.resolve())
-    *needed, own = found.values()
-    return "\n".join(
-        [*(re.sub(r"^export (?!default)", "", text, flags=re.MULTILINE) for text in needed), own]
-    )
+    own = visit(module.resolve())
+    return "\n".join([*parts.values(), own])
 
 
 def _in_text(value: Any) -> Any:

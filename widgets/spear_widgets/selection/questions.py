@@ -6,7 +6,7 @@ from spear_core.spear.reconstruction import reconstruct
 from spear_core.study.metrics import compare
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import scene
-from spear_widgets.selection.runs import client_with
+from spear_widgets.kit.twins import client_with
 from spear_widgets.selection.swapping import SEED, swaps
 
 TWIN_BATCH = ("photos", 4, 200, 3, "same")

@@ -1,13 +1,12 @@
-"""One state of the attack as a picture: what it makes of the batch, its error, the certificate, the pool and λ."""
+"""One state of the attack as a picture: what it makes of the batch, its error, the pool and λ."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
-from spear_core.certificate.record import Part
 from spear_core.client.data import Batch
 from spear_core.search import State
 from spear_core.spear.reconstruction import reconstruct
@@ -19,15 +18,6 @@ from spear_widgets.kit.scene import Scene
 from spear_widgets.selection.panels import PlotPanels
 
 WORST, BEST = 0.0, -7.0  # powers of ten of the error map, black and white
-PARTS = (Part.GRADIENT, Part.ZEROS, Part.UNIQUE, Part.REPLAY)
-TRACK = (
-    ("1 low rank", "low rank"),
-    ("2 sampling", "sampling"),
-    ("3 filter", "sampling"),
-    ("4 selection", "selection"),
-    ("5 reconstruction", "selection"),
-    ("certificate", "certificate"),
-)
 
 
 # ---------------------------------------------------------------- what a state shows
@@ -95,16 +85,13 @@ def error_pictures(batch: Batch, errors: Tensor) -> np.ndarray:
 
 
 # ---------------------------------------------------------------- the picture
-def state_picture(
-    stage: Scene, states: list[State], plot: "PlotPanels", *, whole: bool = True
-) -> Image.Image:
-    """One state: stages, private batch, what is made of it, its error, certificate, pool and λ.
+def state_picture(stage: Scene, states: list[State], plot: PlotPanels) -> Image.Image:
+    """One state: private batch, what is made of it, its error, pool and λ.
 
     Args:
         stage: the client.
         states: all up to the one to be drawn.
         plot: draws pool and λ.
-        whole: whether to draw stages and certificate; without them, only what step 4 changes.
     """
     state = states[-1]
     seen = look(stage, state)
@@ -122,37 +109,8 @@ def state_picture(
         drawing.headline("error: white is rounding, black is an error of one standard deviation or more", 13),
         drawing.picture_grid(wrong, side=side, labels=labels, frames=[drawing.FAINT] * b),
     ]
-    bands = [drawing.below(pictures, gap=0), plot.image(states)]
-    if whole:
-        track = [(name, "filled" if step == state.step else "empty") for name, step in TRACK]
-        bands = [_boxes(track), bands[0], _boxes(lamps(state)), bands[1]]
-    return drawing.below(bands, gap=4)
+    return drawing.below([drawing.below(pictures, gap=0), plot.image(states)], gap=4)
 
 
 def _power(error: float) -> str:
     return "1e-7" if error < 1e-7 else f"{error:.0e}".replace("e-0", "e-").replace("e+00", "")
-
-
-def lamps(state: State) -> list[tuple[str, str]]:
-    """The certificate's parts with how they look: dark before the certificate, then lit or refused."""
-    parts = {} if state.certificate is None else state.certificate.parts
-    looks = {True: ("✓ ", "good"), False: ("✗ ", "bad"), None: ("– ", "empty")}
-    found = []
-    for name in PARTS:
-        mark, tint = looks[parts[name]] if name in parts else ("… ", "empty")
-        found.append((mark + name, tint))
-    return found
-
-
-def _boxes(items: list[tuple[str, str]]) -> Image.Image:
-    """Texts in boxes side by side over the whole width."""
-    fills = {"filled": drawing.BLUE, "empty": drawing.PAPER, "good": drawing.GREEN, "bad": drawing.ORANGE}
-    sheet = Image.new("RGB", (drawing.WIDTH, 34), drawing.PAPER)
-    draw = ImageDraw.Draw(sheet)
-    wide = (drawing.WIDTH - 8) / len(items)
-    for k, (text, tint) in enumerate(items):
-        left = 8 + k * wide
-        draw.rectangle((left, 4, left + wide - 8, 30), fill=fills[tint], outline=drawing.INK)
-        ink = drawing.INK if tint == "empty" else drawing.PAPER
-        draw.text((left + wide / 2 - 4, 17), text, fill=ink, font=drawing.font(13), anchor="mm")
-    return sheet

@@ -101,7 +101,7 @@ class SwapExplorer(base.Explorer):
         self._key = key
         position = self.control["position"].value
         if (key, position) not in self._frames:
-            picture = state_picture(self.stage, list(self.states[: position + 1]), self._plot, whole=False)
+            picture = state_picture(self.stage, list(self.states[: position + 1]), self._plot)
             self._frames[key, position] = drawing.encode(picture, "jpeg")
         self.show("picture", self._frames[key, position])
         state, last = self.states[position], len(self.states) - 1
@@ -115,8 +115,5 @@ class SwapExplorer(base.Explorer):
         """The start and the end."""
         ends = dict.fromkeys([0, len(self.states) - 1])
         return drawing.stack_pictures(
-            [
-                drawing.encode(state_picture(self.stage, list(self.states[: k + 1]), self._plot, whole=False))
-                for k in ends
-            ]
+            [drawing.encode(state_picture(self.stage, list(self.states[: k + 1]), self._plot)) for k in ends]
         )

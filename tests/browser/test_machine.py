@@ -1,0 +1,238 @@
+"""The machine: every number is the trace's, every hand moves it, and it is fast enough to be watched."""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import Browser
+
+import spear_core
+from spear_core.spear.sampling import expected_draws
+from spear_core.study.trace import Fate
+from spear_widgets.kit.machine.machine import SCENES, Machine
+from tests.browser.stages import StagePage, on_page
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def machine() -> Machine:
+    return Machine()
+
+
+@pytest.fixture
+def page(browser: Browser, machine: Machine) -> Iterator[StagePage]:
+    with on_page(browser, machine.live, touch=True) as shown:
+        yield shown
+
+
+def show(page: StagePage, scene: str, at: float | None = None) -> None:
+    """A scene at rest."""
+    page.click(f"{SCENES.index(scene) + 1} {scene.capitalize()}")
+    if at is not None:
+        page.slide("position", at)
+    elif page.page.get_by_role("button", name="Pause").count():
+        page.click("Pause")
+    page.settle()
+
+
+# ---------------------------------------------------------------- the numbers
+def test_every_number_is_the_traces(page: StagePage, machine: Machine):
+    run, low_rank = machine.run, machine.run.last.low_rank
+    draws = run.draws
+    hits = (draws.fates == Fate.NEW).nonzero().flatten().tolist()
+    for number in [0, 7, *hits[:2], hits[-1], draws.count - 1]:
+        show(page, "filter", number)
+        assert page.told == {"scene": "filter", "at": number}
+        said, fate = page.said, Fate(int(draws.fates[number]))
+        zeros = int(machine.live.data["draws"]["zeros"]["shape"][0] == draws.count) and page.js(
+            "state.draws.zeros[argument]", number
+        )
+        assert f"Draw {number + 1:,}: L q has {zeros} zeros of 200" in said
+        assert ("into the pool" in said) == (fate is Fate.NEW)
+        if fate is Fate.NEW:
+            q = run.directions[:, int(draws.members[number])][:, None]
+            exact = int(run.stage.zero(q).sum())
+            drawn = abs(float(draws.directions[number].double() @ q[:, 0])) > 1 - 1e-6
+            assert zeros == exact or not drawn
+    assert page.js("state.b") == low_rank.batch_size
+    assert page.js("state.expected") == pytest.approx(expected_draws(12))
+    L = np.array(page.numbers("state.L")).reshape(200, 12)
+    assert np.allclose(L, low_rank.factor, atol=1e-7)
+
+
+def test_the_result_is_that_of_invert(page: StagePage, machine: Machine):
+    stage = machine.run.stage
+    found = spear_core.invert(stage.model, stage.gradients, method="sampling")
+    assert found.certified and torch.equal(found.inputs, machine.run.last.reconstruction.inputs.float())
+    show(page, "reconstruct", 1)
+    assert f"12 of 12 proven exact, the last one met after 9,325 of {found.samples_drawn:,}" in page.said
+
+
+def test_a_photograph_is_wiped_and_no_other(page: StagePage, machine: Machine):
+    """After k directions exactly k photographs have weight zero in all mixtures, and the last one is alone."""
+    show(page, "wipe", 3)
+    steps = page.js("state.wiping.map(step => step.weights.map(weights => Array.from(weights)))")
+    samples = page.js("state.found.map(({ sample }) => sample)")
+    Q = machine.run.stage.true_q
+    for k, mixtures in enumerate(steps):
+        shares = np.abs(np.array(mixtures))
+        gone = (shares < 1e-6 * shares.max(axis=1, keepdims=True)).all(axis=0)
+        assert set(gone.nonzero()[0].tolist()) == set(samples[:k])
+    rows = torch.tensor(page.js("state.wiping.at(-1).rows"), dtype=torch.float64)
+    X = rows @ machine.run.last.low_rank.rows
+    last = machine.run.stage.batch.inputs[samples[-1]].double()
+    assert torch.allclose(X, (rows @ Q[:, samples[-1]])[:, None] * last, atol=1e-4 * float(X.abs().max()))
+    assert "3 found directions, and 3 of 12 photographs" in page.said
+
+
+def test_twins_leave_a_part_open(browser: Browser):
+    machine = Machine(batch_size=4, twins="same")
+    with on_page(browser, machine.live) as page:
+        show(page, "reconstruct", 1)
+        parts = {name: holds for name, holds, _ in page.js("state.result.parts")}
+        assert parts["samples unique"] is False
+        assert "not certified" in page.said and "2 of 4 samples are not unique" in page.said
+        assert "proven exact" not in page.said
+        show(page, "wipe", 0)
+        assert page.js("state.found.some(({ sample }) => sample < 0)")
+
+
+def test_a_refused_gradient_is_told_in_words(browser: Browser, machine: Machine, monkeypatch):
+    from spear_core.errors import NotLowRank
+    from spear_widgets.kit.machine import recorded as module
+
+    def refuse(*arguments, **options):
+        raise NotLowRank("the gradient must be of low rank, got <full>")
+        yield
+
+    module._recorded.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(spear_core, "states", refuse)
+        refused = Machine(seed=9)
+    module._recorded.cache_clear()
+    assert "<b>Refused</b>" in refused.caption.value and "&lt;full&gt;" in refused.caption.value
+    with on_page(browser, refused.live) as page:
+        assert "got <full>" in page.said
+
+
+# ---------------------------------------------------------------- hands
+def test_tabs_keys_and_timeline(page: StagePage, machine: Machine):
+    count = machine.run.draws.count
+    show(page, "draw")
+    page.press("ArrowRight", "ArrowRight", "ArrowLeft")
+    assert page.told == {"scene": "draw", "at": 1}
+    page.press("PageDown")
+    first = int(machine.run.draws.numbers[machine.run.draws.fates == Fate.NEW][0])
+    assert page.told["at"] == first
+    page.press("End")
+    assert page.told["at"] == count - 1
+    page.press("Home")
+    assert page.told["at"] == 0
+    line = page.js("state.timeline")
+    middle = ((line["left"] + line["right"]) / 2, line["y"])
+    for hand in (page.drag, page.swipe):
+        hand((line["left"], line["y"]), middle)
+        assert page.told["at"] == pytest.approx((count - 1) / 2, abs=count / 100)
+        page.press("Home")
+    page.click("next find")
+    assert page.told["at"] == first
+    show(page, "filter")
+    assert page.told == {"scene": "filter", "at": first}, "two looks at one draw"
+
+
+def test_a_row_is_pointed_at(page: StagePage, machine: Machine):
+    show(page, "split", 1)
+    G = page.js("state.places.G")
+    page.page.mouse.move(*page.at(G["x"] + 20, G["y"] + G["height"] * 0.5))
+    assert page.js("state.row") == pytest.approx(100, abs=1)
+    page.slide("row", 57)
+    assert page.js("state.row") == 56
+
+
+def test_space_plays_and_each_phase_of_a_draw_is_seen(page: StagePage):
+    show(page, "draw", 0)
+    page.press("Space")
+    shares = []
+    for _ in range(12):
+        page.page.wait_for_timeout(120)
+        shares.append(
+            page.page.evaluate(
+                "(({ at, share }) => at.draw + share)(document.querySelector('.spear-stage').stage.state)"
+            )
+        )
+    assert shares == sorted(shares) and shares[-1] < 2
+    assert sum(0 < share % 1 < 0.9 for share in shares) >= 6
+    page.press("Space")
+    page.settle()
+    assert page.js("state.share") == 1, "at rest a draw is complete"
+
+
+# ---------------------------------------------------------------- time
+def test_it_opens_within_a_second():
+    from spear_widgets.kit.machine import recorded as module
+
+    module._recorded.cache_clear()
+    began = time.process_time()
+    Machine()
+    assert time.process_time() - began < 1.0
+
+
+def test_it_moves_at_fifty_frames_a_second(page: StagePage):
+    for scene, speed in (("draw", "1×"), ("filter", "10×"), ("filter", "1,000×")):
+        show(page, scene, 0)
+        page.page.get_by_label("speed").select_option(label=speed)
+        page.click("Play")
+        assert page.frames_per_second() >= 50, (scene, speed)
+        page.click("Pause")
+
+
+def test_a_whole_run_takes_twenty_seconds_at_most(page: StagePage):
+    show(page, "filter", 0)
+    page.page.get_by_label("speed").select_option(label="1,000×")
+    began = time.monotonic()
+    page.click("Play")
+    page.page.wait_for_function(
+        "document.querySelector('.spear-stage').stage.state.scene !== 'filter'", timeout=30_000
+    )
+    assert time.monotonic() - began <= 20.0
+
+
+def test_scrubbing_anywhere_takes_fifty_milliseconds(page: StagePage, machine: Machine):
+    for scene in ("draw", "filter", "wipe"):
+        show(page, scene, 0)
+        times = page.page.evaluate(
+            """() => {
+                const stage = document.querySelector('.spear-stage').stage, taken = [];
+                const input = document.querySelector('input[type=range]');
+                for (let k = 0; k < 21; k++) {
+                    const began = performance.now();
+                    input.value = Number(input.min) + ((k * 7) % 21) / 20 * (input.max - input.min);
+                    input.dispatchEvent(new Event('input'));
+                    stage.paint(performance.now());
+                    stage.canvas.getContext('2d').getImageData(0, 0, 1, 1);
+                    taken.push(performance.now() - began);
+                }
+                return taken.sort((a, b) => a - b);
+            }"""
+        )
+        assert times[-2] <= 50, (scene, times)
+
+
+def test_the_film_is_fifteen_seconds_and_shows_every_scene(browser: Browser):
+    with on_page(browser, Machine(film=True).live, calm=True) as page:
+        assert page.told["scene"] == "reconstruct", "without motion it stands at its end"
+        seen = []
+        for second in range(16):
+            page.slide("film", second)
+            seen.append(page.told["scene"])
+        assert list(dict.fromkeys(seen)) == list(SCENES)
+
+
+def test_other_scenes_are_refused():
+    with pytest.raises(
+        ValueError, match="scenes must be among split, draw, filter, wipe, reconstruct, got 'cut'"
+    ):
+        Machine("cut")
