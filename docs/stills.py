@@ -6,10 +6,13 @@
 They stand beside the modules, and are shown where there is no kernel. Needs Chromium or Chrome and the extra [dev].
 """
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("", "widgets")]
@@ -17,7 +20,10 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("",
 from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
+from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
+from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
+from spear_widgets.start.full_run import FullRun  # noqa: E402
 from spear_widgets.two_shadows.circle import CircleExplorer  # noqa: E402
 from spear_widgets.two_shadows.wells import WellsExplorer  # noqa: E402
 
@@ -30,10 +36,14 @@ def live(explorer: Explorer) -> Stage:
 
 STILLS: dict[str, Callable[[], Stage]] = {
     "film": lambda: live(Machine(film=True)),
-    "machine-split": lambda: live(Machine()),
-    "machine-draw": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
-    "machine-wipe": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
+    "machine": lambda: live(Machine()),
+    "machine-split": lambda: live(Machine("split", batch_size=4)),
+    "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
+    "machine-wipe-reconstruct": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
+    "full_run": lambda: live(FullRun()),
+    "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),
+    "sphere": lambda: live(SphereExplorer(marked=True)),
     "circle": lambda: live(CircleExplorer()),
     "wells": lambda: live(WellsExplorer()),
 }
@@ -41,14 +51,17 @@ WIDTH = 900  # CSS pixels
 
 
 def make_still(browser: Browser, stage: Stage) -> bytes:
-    """PNG of a stage's canvas, at rest."""
+    """PNG of a stage's canvas, at rest; colours in steps of 3 of 255, which nobody sees, make it a quarter smaller."""
     context = browser.new_context(viewport={"width": WIDTH + 24, "height": 768}, reduced_motion="reduce")
     try:
         page = context.new_page()
         page.set_content(stage.page())
         page.wait_for_function("document.querySelector('.spear-stage')?.stage.frames > 0")
         page.wait_for_timeout(300)
-        return page.locator("canvas").screenshot()
+        shot = np.asarray(Image.open(io.BytesIO(page.locator("canvas").screenshot())).convert("RGB"))
+        png = io.BytesIO()
+        Image.fromarray(np.round(shot / 3).astype(np.uint8) * np.uint8(3)).save(png, "png", optimize=True)
+        return png.getvalue()
     finally:
         context.close()
 

@@ -165,8 +165,8 @@ def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Te
     z = ground.hidden(start)[ground.units]
     z = before.project(z * (FARTHEST * before.offset.norm() / z.norm(dim=0)).clamp_max(1))
     walked, seen = reflections(pair, z, MEMORY), []
-    for done, count in pairwise((-1, *counts)):
-        *_, z = z, *islice(walked, count - done)
+    for earlier, count in pairwise((-1, *counts)):
+        *_, z = islice(walked, count - earlier)
         seen.append(start if count == 0 else point(z))
     u = gauss_newton(pair, before.coordinates(z), passes=FINISH_PASSES, dense=True)
     return torch.stack([*seen, point(before.at(u))])

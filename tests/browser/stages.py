@@ -92,7 +92,7 @@ class StagePage:
 
     def slide(self, label: str, value: float) -> None:
         """A slider of the page to a value, as a reader's input does."""
-        self.page.get_by_label(label, exact=True).evaluate(
+        self.page.get_by_role("slider", name=label, exact=True).evaluate(
             """(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }""", value
         )
 

@@ -164,7 +164,9 @@ def test_the_ball_and_the_number_of_walkers(page: StagePage):
 
 def test_the_view_stays_while_python_sends_another_relief(page: StagePage, wells: WellsExplorer):
     page.slide("turn", 77)
-    page.js("(stage.model.set('data', { ...stage.model.get('data'), keep: true }), stage.begin())")
+    put = """(stage.model.set('value', {}),
+        stage.model.set('data', { ...stage.model.get('data'), keep: argument }), stage.begin())"""
+    page.js(put, True)
     assert page.told["spin"] == 77
     page.js(
         "(stage.model.set('value', {}), stage.model.set('data', { ...stage.model.get('data'), keep: false }), stage.begin())"

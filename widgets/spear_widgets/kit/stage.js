@@ -13,6 +13,7 @@
 //   controls   a list of `button`, `slider`, `check`, `choice`, `tabs`: all that can be done, by keyboard, too; each may
 //              have `disabled` and `hidden`, functions of the state
 //   grab       (state, at) → { move(at), drop(speed) } if there is something to drag at this point; else nothing
+//   pan        which way a finger still scrolls the page where something can be dragged, as in CSS; by default none
 //   hover      (state, at) → the pointer is there, or gone: null; true if that changes the picture
 //   key        (state, key) → true if the canvas knows this key
 //   told       (state) → what Python is told of it, a plain object (optional)
@@ -27,7 +28,7 @@ const STYLE = `
 .spear-bar [hidden] { display: none; }
 .spear-bar label.spear-grow { flex: 1 1 14em; }
 .spear-bar input[type=range] { flex: 1 1 7em; min-width: 4em; accent-color: #2f7fd6; }
-.spear-bar output { min-width: 3.5em; font-variant-numeric: tabular-nums; }
+.spear-bar output { min-width: 3.5em; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .spear-bar :is(button, select) { font: inherit; color: inherit; cursor: pointer; padding: 3px 10px; border-radius: 4px;
     border: 1px solid color-mix(in srgb, currentColor 45%, transparent); background: transparent; }
 .spear-bar select option { color: #111; background: #fff; }
@@ -74,6 +75,7 @@ const ELEMENTS = {
     slider(control, page) {
         const [node, input, out] = [make("label", control.grow ? "spear-grow" : ""), make("input"), make("output")];
         input.type = "range";
+        if (control.basis) node.style.flexBasis = control.basis; // of a row's width, in which it grows
         node.append(control.label, input, ...(control.text ? [out] : []));
         input.addEventListener("input", () => page.change(state => control.set(state, Number(input.value))));
         return [node, state => {
@@ -127,7 +129,6 @@ class Page {
     constructor(scene, model, el) {
         Object.assign(this, { scene, model, frames: 0, wanted: 0, heardSoon: 0, told: "" });
         this.root = make("div", `spear-stage spear-${scene.name}`);
-        this.root.setAttribute("data-lm-suppress-shortcuts", "true"); // arrows move what is here, not the notebook
         this.root.stage = this; // for tests, and for whoever is curious
         this.canvas = make("canvas");
         this.above = make("div");
@@ -169,6 +170,7 @@ class Page {
         canvas.setAttribute("role", scene.key ? "application" : "img");
         if (scene.key) {
             canvas.tabIndex = 0;
+            canvas.addEventListener("click", () => canvas.focus({ preventScroll: true })); // a notebook took it away
             canvas.addEventListener("keydown", event => {
                 if (event.altKey || event.ctrlKey || event.metaKey) return;
                 if (this.change(state => scene.key(state, event.key))) event.preventDefault();
@@ -184,7 +186,7 @@ class Page {
             const box = canvas.getBoundingClientRect();
             return { x: event.clientX - box.left, y: event.clientY - box.top, time: event.timeStamp };
         };
-        canvas.style.touchAction = scene.grab ? "none" : "auto";
+        canvas.style.touchAction = scene.grab ? scene.pan ?? "none" : "auto";
         canvas.addEventListener("pointerdown", event => {
             if (event.button || !this.state) return;
             held = scene.grab?.(this.state, at(event)) ?? null;
@@ -237,6 +239,8 @@ class Page {
                     input.disabled = control.disabled?.(state) ?? false;
                 };
             });
+            // arrows move what is here, not the notebook; JupyterLab looks for this on the very node that has the focus
+            for (const node of this.root.querySelectorAll("canvas, input, select, button")) node.dataset.lmSuppressShortcuts = "true";
             this.ask();
         });
     }
@@ -253,6 +257,7 @@ class Page {
         if (!this.state || !width) return;
         this.guard(() => {
             this.pen.fit(width, Math.min(560, this.scene.height(width)), this.root);
+            this.said.style.minHeight = width < 520 ? "5.8em" : ""; // room for the longest words: nothing below may jump
             const more = this.scene.draw(this.pen, this.state, time);
             this.frames += 1;
             for (const refresh of this.refreshers) refresh(this.state);
