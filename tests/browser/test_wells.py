@@ -162,15 +162,13 @@ def test_the_ball_and_the_number_of_walkers(page: StagePage):
     assert page.js("state.seen.length") == 40
 
 
-def test_the_view_stays_while_python_sends_another_relief(page: StagePage, wells: WellsExplorer):
-    page.slide("turn", 77)
+def test_the_view_stays_while_python_sends_another_relief(page: StagePage):
     put = """(stage.model.set('value', {}),
         stage.model.set('data', { ...stage.model.get('data'), keep: argument }), stage.begin())"""
+    page.slide("turn", 77)
     page.js(put, True)
     assert page.told["spin"] == 77
-    page.js(
-        "(stage.model.set('value', {}), stage.model.set('data', { ...stage.model.get('data'), keep: false }), stage.begin())"
-    )
+    page.js(put, False)
     assert page.told["spin"] == 0, "after a reset all is as at first"
 
 
@@ -185,15 +183,29 @@ def test_without_equations_it_is_flat(browser: Browser):
 
 
 # ---------------------------------------------------------------- time
-def test_it_turns_at_fifty_frames_a_second(page: StagePage):
+def busy(page: StagePage, begin: str) -> float:
+    """Seconds of the page's processor that a frame takes while it moves, whatever else the machine does."""
+    client = page.page.context.new_cdp_session(page.page)
+    client.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def now() -> tuple[float, int]:
+        found = {entry["name"]: entry["value"] for entry in client.send("Performance.getMetrics")["metrics"]}
+        return found["TaskDuration"], page.page.evaluate(
+            "document.querySelector('.spear-stage').stage.frames"
+        )
+
+    page.settle(20)
     page.page.evaluate(
-        """() => {
-            const { stage } = document.querySelector('.spear-stage');
-            stage.state.speed = [3, 0];
-            stage.ask();
-        }"""
+        f"(() => {{ const {{ stage }} = document.querySelector('.spear-stage'); {begin}; stage.ask(); }})()"
     )
-    assert page.frames_per_second(1.0) >= 50
-    page.settle()
-    page.click("Play")
-    assert page.frames_per_second(1.0) >= 50
+    before, drawn = now()
+    page.page.wait_for_timeout(900)
+    after, frames = now()
+    return (after - before) / (frames - drawn)
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_it_moves_at_fifty_frames_a_second(browser: Browser, wells: WellsExplorer, scale: float):
+    with on_page(browser, wells.live, scale=scale) as page:
+        for begin in ("stage.state.speed = [2, 0]", "stage.scene.key(stage.state, ' ')"):
+            assert busy(page, begin) <= 1 / 50, begin
