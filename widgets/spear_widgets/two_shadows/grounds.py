@@ -142,7 +142,6 @@ class GroundExplorer(base.Explorer):
             R=self.stage.low_rank.rows.to(torch.float32),
             photo=developing(batch),
             keep=self._kept,
-            runs=self.runs,  # the page hears of changes only, and begins anew with each
         )
         self._kept = True
 

@@ -11,7 +11,7 @@ import { advance, after, depthColour, developGhost, drawGhost, go, inWords, newR
 
 const SHAPES = [["landscape", "flat"], ["ball", "ball"]];
 const LOWEST = { flat: 25, ball: -90 }, FIRST_TILT = { flat: 52, ball: 70 };
-const FAST = 160e3; // pixels of a relief that moves
+const FAST = 120e3; // pixels of a relief that moves
 const SETTLE = 650; // ms from one shape to another
 const COAST = 420; // ms in which a spin loses two thirds
 const TIP = 0.05; // misfit, as a share of the highest, where a well becomes too narrow for a ball
