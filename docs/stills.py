@@ -6,10 +6,12 @@
 They stand beside the modules, and are shown where there is no kernel. Needs Chromium or Chrome and the extra [dev].
 """
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("", "widgets")]
@@ -17,6 +19,8 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("",
 from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
+from spear_widgets.scale.races import RaceExplorer  # noqa: E402
+from spear_widgets.scale.wall import WallExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 
 
@@ -32,8 +36,11 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "machine-draw": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
     "machine-wipe": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
     "dial": lambda: live(DialExplorer()),
+    "race": lambda: live(RaceExplorer(at=0.03)),  # before the guesses are anything
+    "wall": lambda: live(WallExplorer(at=11.5)),  # half of them found
 }
 WIDTH = 900  # CSS pixels
+LARGEST = 300 * 1024  # bytes of a stored picture in full colour
 
 
 def make_still(browser: Browser, stage: Stage) -> bytes:
@@ -43,10 +50,20 @@ def make_still(browser: Browser, stage: Stage) -> bytes:
         page = context.new_page()
         page.set_content(stage.page())
         page.wait_for_function("document.querySelector('.spear-stage')?.stage.frames > 0")
+        page.wait_for_function("!document.querySelector('.spear-stage').stage.wanted")
         page.wait_for_timeout(300)
         return page.locator("canvas").screenshot()
     finally:
         context.close()
+
+
+def compact(still: bytes) -> bytes:
+    """As it is; if it is large, as a mosaic of photographs, in 256 colours of its own."""
+    if len(still) <= LARGEST:
+        return still
+    made = io.BytesIO()
+    Image.open(io.BytesIO(still)).convert("RGB").quantize(256, kmeans=2).save(made, "png", optimize=True)
+    return made.getvalue()
 
 
 def main() -> None:
@@ -57,7 +74,7 @@ def main() -> None:
         browser = launch(playwright)
         for name in sys.argv[1:] or STILLS:
             stage = STILLS[name]()
-            stage.still_path.write_bytes(make_still(browser, stage))
+            stage.still_path.write_bytes(compact(make_still(browser, stage)))
             print(f"{stage.still_path.name}: {stage.still_path.stat().st_size / 1024:.0f} KiB")
 
 
