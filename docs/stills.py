@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
@@ -19,9 +20,14 @@ sys.path[:0] = [str(Path(__file__).resolve().parents[1] / part) for part in ("",
 from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
+from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.scale.races import RaceExplorer  # noqa: E402
 from spear_widgets.scale.wall import WallExplorer  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
+from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
+from spear_widgets.start.full_run import FullRun  # noqa: E402
+from spear_widgets.two_shadows.circle import CircleExplorer  # noqa: E402
+from spear_widgets.two_shadows.wells import WellsExplorer  # noqa: E402
 
 
 def live(explorer: Explorer) -> Stage:
@@ -32,10 +38,16 @@ def live(explorer: Explorer) -> Stage:
 
 STILLS: dict[str, Callable[[], Stage]] = {
     "film": lambda: live(Machine(film=True)),
-    "machine-split": lambda: live(Machine()),
-    "machine-draw": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
-    "machine-wipe": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
+    "machine": lambda: live(Machine()),
+    "machine-split": lambda: live(Machine("split", batch_size=4)),
+    "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
+    "machine-wipe-reconstruct": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
+    "full_run": lambda: live(FullRun()),
+    "ghosts": lambda: live(GhostExplorer()),
     "dial": lambda: live(DialExplorer()),
+    "sphere": lambda: live(SphereExplorer(marked=True)),
+    "circle": lambda: live(CircleExplorer()),
+    "wells": lambda: live(WellsExplorer()),
     "race": lambda: live(RaceExplorer(at=0.03)),  # before the guesses are anything
     "wall": lambda: live(WallExplorer(at=11.5)),  # half of them found
 }
@@ -44,7 +56,7 @@ LARGEST = 300 * 1024  # bytes of a stored picture in full colour
 
 
 def make_still(browser: Browser, stage: Stage) -> bytes:
-    """PNG of a stage's canvas, at rest."""
+    """PNG of a stage's canvas, at rest; colours in steps of 3 of 255, which nobody sees, make it a quarter smaller."""
     context = browser.new_context(viewport={"width": WIDTH + 24, "height": 768}, reduced_motion="reduce")
     try:
         page = context.new_page()
@@ -52,7 +64,10 @@ def make_still(browser: Browser, stage: Stage) -> bytes:
         page.wait_for_function("document.querySelector('.spear-stage')?.stage.frames > 0")
         page.wait_for_function("!document.querySelector('.spear-stage').stage.wanted")
         page.wait_for_timeout(300)
-        return page.locator("canvas").screenshot()
+        shot = np.asarray(Image.open(io.BytesIO(page.locator("canvas").screenshot())).convert("RGB"))
+        png = io.BytesIO()
+        Image.fromarray(np.round(shot / 3).astype(np.uint8) * np.uint8(3)).save(png, "png", optimize=True)
+        return png.getvalue()
     finally:
         context.close()
 

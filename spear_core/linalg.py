@@ -5,6 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# products of two columns up to which one product for all masks is cheaper than one each
+PAIRS_PER_MASK, LARGEST_PAIRS = 64, 64**2
+
 
 def units(columns: Tensor) -> Tensor:
     """Columns of length one."""
@@ -44,6 +47,26 @@ def independent(columns: Tensor, apart: float) -> list[int]:
             basis = torch.cat([basis, units(q)], dim=1)
             taken.append(number)
     return taken
+
+
+def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
+    """Aᵀ diag(w_k) B for every column w_k, weights or a mask: (m, p), (m, r) and (m, K) give (K, p, r).
+
+    While p r is small, one product of the weights with all pairs of columns does it for all k at once; later writing
+    down the pairs costs more than a product each.
+    """
+    p, r, count = left.shape[1], right.shape[1], weights.shape[1]
+    weights = weights.to(left.dtype)
+    if p * r <= min(LARGEST_PAIRS, PAIRS_PER_MASK * count):
+        pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
+        return (weights.T @ pairs).reshape(count, p, r)
+    products = left.new_empty(count, p, r)
+    for product, w in zip(products, weights.T, strict=True):
+        rows = w.nonzero().flatten()  # half of them, where w is an activation pattern
+        chosen = right.index_select(0, rows)
+        weighted = (chosen if left is right else left.index_select(0, rows)) * w[rows, None]
+        torch.mm(weighted.T, chosen, out=product)
+    return products
 
 
 def misfit(space: Tensor, vectors: Tensor) -> Tensor:

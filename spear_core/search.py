@@ -154,11 +154,10 @@ class Later:
     """What the layers behind the attacked one say, as functions of rooms further up, which a target brings along.
 
     Attributes:
-        witness: of (target, coefficients as rows, generator): which samples the next layer proves, each on its own, and
-            how far rounding may have moved the inputs of each, root mean square.
+        witness: of (target, coefficients, generator): samples that the next layer proves, and errors, root mean square.
         replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
             again, or None where that cannot be.
-        sharpen: of (target, batch, check): the batch and its certificate, better where all layers together prove more.
+        sharpen: of (target, batch, check, budget): the batch and its certificate, better where all layers prove more.
         single: of (target, batch, output errors, fewest active units): which rows, if proven, are one sample each.
         scale: of (target, batch, replay, limit of its residual, generator): does anybody object to another scale?
     """
@@ -166,7 +165,7 @@ class Later:
     witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
     replay: Callable[["Target", Tensor, Tensor | None], Replay | None]
     sharpen: Callable[
-        ["Target", Reconstruction, Callable[..., Certificate]], tuple[Reconstruction, Certificate]
+        ["Target", Reconstruction, Callable[..., Certificate], "Budget"], tuple[Reconstruction, Certificate]
     ]
     single: Callable[["Target", Reconstruction, OutputErrors | None, Tensor | None], Tensor]
     scale: Callable[["Target", Reconstruction, Replay | None, float, torch.Generator | None], bool]
@@ -228,14 +227,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a search may go on, and its randomness.
+    """How long a search may go on, its randomness, and who listens.
 
     Attributes:
         generator: CPU generator, source of all randomness.
-        max_samples: candidates or random starts after which to give up; None leaves it to the method.
+        max_samples: candidates or starts after which to give up; None leaves it to the method.
         deadline: `time.monotonic()` after which to stop.
-        listen: told by a search that samples of every chunk: what was drawn (`sampling.Draw`), which candidates
-            passed the first stage, and the pool then; see `study.trace`.
+        listen: told of every chunk of draws, which passed the first stage, and the pool; see `study.trace`.
     """
 
     generator: torch.Generator | None = None

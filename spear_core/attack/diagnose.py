@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from spear_core.attack.augmented import augmented
-from spear_core.attack.causes import clipped_apart
-from spear_core.attack.counting import count_samples, expected_rank
+from spear_core.attack.counting import count_samples
 from spear_core.attack.inversion import table
 from spear_core.attack.options import METHODS
-from spear_core.attack.plan import check_method, in_words, obstacles, prepared
+from spear_core.attack.plan import check_method, first_split, in_words, obstacles, prepared
 from spear_core.errors import InputError
 from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
@@ -19,8 +17,7 @@ from spear_core.model.layers import problem_of
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, choose, read
 from spear_core.problem import Problem
-from spear_core.search import Budget, Splits
-from spear_core.spear.low_rank import LowRank, split
+from spear_core.search import Budget
 from spear_core.spear.sampling import expected_draws
 
 SAMPLING_RATE = 1e6  # candidates a second on two cores, for the hint below
@@ -126,7 +123,7 @@ def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
         met = f" ({_follows(reading, call)} follows)"
         check_method(method, problem)
     except InputError as error:
-        if problem is not None and method == "auto" and _split(problem)[1].batch_size == 1:
+        if problem is not None and method == "auto" and first_split(problem)[1].batch_size == 1:
             return problem  # of one sample, whatever follows
         others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
         raise type(error)(f"{error}{met}{_instead(others)}") from None
@@ -142,16 +139,6 @@ def _instead(layers: Iterable[LayerDiagnosis]) -> str:
     ways = [(layer.name, layer.follows, " or ".join(layer.methods)) for layer in layers if layer.methods]
     listed = ", ".join(f"layer={name!r} ({follows} follows; {methods})" for name, follows, methods in ways)
     return f"; try {listed}" if ways else ""
-
-
-def _split(problem: Problem) -> tuple[Splits, LowRank]:
-    """What would be attacked, and its split; refuses gradients of which no factor is left."""
-    if reason := clipped_apart(problem.layers):
-        raise InputError(reason)
-    splits, generator = Splits(problem), torch.Generator().manual_seed(0)
-    expected = expected_rank(splits, "auto", None)  # asked first, as `prepared` does: both see one spectrum
-    low_rank = split(problem.attacked.weight_grad, generator=generator, expected=expected)
-    return augmented(splits, low_rank, None, generator)
 
 
 def _refused(problem: Problem, method: str) -> str:
@@ -171,7 +158,7 @@ def _diagnose_layer(reading: Reading, call: LinearCall) -> LayerDiagnosis:
     follows = _follows(reading, call)
     try:
         problem = problem_of(reading, call)
-        splits, low_rank = _split(problem)
+        splits, low_rank = first_split(problem)
         rank, notes = low_rank.batch_size, problem.notes
         ways = obstacles(problem, rank, splits)
         # a rank that tells no batch stands in the way of every method

@@ -112,14 +112,16 @@ def as_inversion(state: State, problem: Problem) -> Inversion:
     guesses = "; the others are guesses" if not certificate.proven_rows.all() else ""
     if missing:
         notes = (*notes, f"{missing} of {b} samples are missing{guesses}")
+    inputs = found.inputs[:, :n]  # without that of the bias, where it was one more
+    notes = (*notes, *words.notes(certificate), *words.small_columns(inputs, certificate))
     return replace(
         nothing,
-        inputs=found.inputs[:, :n].to(like.dtype),  # without that of the bias, where it was one more
+        inputs=inputs.to(like.dtype),
         output_grads=certificate.output_grads.to(like.dtype),
         labels=certificate.labels,
         certified_rows=certificate.certified_rows,
         claims=certificate.claims,
         sparsity_match=found.sparsity_match,
         gradient_residual=certificate.gradient_residual,
-        notes=(*notes, *words.notes(certificate)),
+        notes=notes,
     )

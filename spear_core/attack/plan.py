@@ -24,7 +24,7 @@ from spear_core.model.activations import name_of
 from spear_core.problem import Problem
 from spear_core.search import Budget, Later, Method, Splits, State, Step, Target
 from spear_core.spear import closed_form
-from spear_core.spear.low_rank import split
+from spear_core.spear.low_rank import LowRank, split
 from spear_core.spear.sampling import FEW_DRAWS, expected_draws
 from spear_core.spear.search import SAMPLING
 from spear_core.tolerances import precision
@@ -69,24 +69,15 @@ def prepared(
 
     Refuses what no method can attack, and a rank that does not tell a batch.
     """
-    began, splits = time.perf_counter(), Splits(problem)
+    began = time.perf_counter()
     differs = training is not None  # what was sent is a difference of weights, with their rounding
     if training is not None and training.is_gradient:
         training = None  # one step on all samples is η times the gradient
     if training is not None:
         _check_zeros(problem)
         method = "halfspace"  # what moved from step to step are the later layers: only the first one tells b
-    if reason := clipped_apart(problem.layers):
-        raise InputError(reason)
-    low_rank = split(
-        problem.attacked.weight_grad,
-        batch_size,
-        generator=budget.generator,
-        expected=expected_rank(splits, method, batch_size),
-        even=differs,
-    )
-    if training is None:  # where weights move, the gradient of the bias is not that of one more input
-        splits, low_rank = augmented(splits, low_rank, batch_size, budget.generator)
+    moved = training is not None
+    splits, low_rank = first_split(problem, method, batch_size, budget.generator, differs, moved)
     problem = splits.problem
     check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
@@ -97,6 +88,24 @@ def prepared(
     target = Target(problem, low_rank, count.batch_size, splits, later, told)
     state = replace(State.beginning(low_rank, count.batch_size), method=method).timed(Step.LOW_RANK, began)
     return target, state, _plan(target, method, batch_size, training, count)
+
+
+def first_split(
+    problem: Problem,
+    method: str = "auto",
+    batch_size: int | None = None,
+    generator: torch.Generator | None = None,
+    differs: bool = False,  # of weights, not a gradient
+    moved: bool = False,  # from step to step
+) -> tuple[Splits, LowRank]:
+    """What would be attacked, and its split; refuses gradients of which no factor is left."""
+    if reason := clipped_apart(problem.layers):
+        raise InputError(reason)
+    splits, generator = Splits(problem), generator or torch.Generator().manual_seed(0)
+    G, expected = problem.attacked.weight_grad, expected_rank(splits, method, batch_size)
+    low_rank = split(G, batch_size, generator=generator, expected=expected, even=differs)
+    # where weights move, the gradient of the bias is not that of one more input
+    return (splits, low_rank) if moved else augmented(splits, low_rank, batch_size, generator)
 
 
 def _plan(
@@ -159,7 +168,9 @@ def obstacles(problem: Problem, rank: int = 0, splits: Splits | None = None) -> 
     zeros = "" if layer.has_relu else f"it needs the zeros of ReLU, and {name_of(layer.activation)} follows"
     chain = "" if problem.layers[1:] else "it needs the gradient of a linear layer right after the activation"
     if splits is not None and not chain and (told := splits.of(1, expected=rank).batch_size) < rank:
-        chain = f"the next layer's gradient is of rank {told}, below b = {rank}"
+        outputs = len(problem.layers[1].bias)
+        room = f": {outputs} outputs tell no more samples apart" if outputs <= rank else ""
+        chain = f"the next layer's gradient is of rank {told}, below b = {rank}{room}"
     return direct | {"sampling": zeros, "halfspace": zeros, "consistency": chain}
 
 

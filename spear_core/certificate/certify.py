@@ -19,31 +19,25 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.record import Certificate, Replay
-from spear_core.search import State, Step, Target
+from spear_core.linalg import masked_products
+from spear_core.search import Budget, State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual
 from spear_core.spear.records import Reconstruction
 from spear_core.spear.uniqueness import weigh
-from spear_core.spear.zeros import masked_grams, zero_tolerance, zeros_of
-from spear_core.tolerances import (
-    ALLOWED_ERROR,
-    precision,
-    replay_residual,
-    rounding_residual,
-)
+from spear_core.spear.zeros import zero_tolerance
+from spear_core.tolerances import ALLOWED_ERROR, precision, replay_residual, rounding_residual
 
 
-def certified(
-    target: Target, state: State, *, judged: bool = False, generator: torch.Generator | None = None
-) -> State:
+def certified(target: Target, state: State, budget: Budget, *, judged: bool = False) -> State:
     """The state, which must hold a batch, with its certificate, sharpened where that proves more; see `certify`."""
     began, found = time.perf_counter(), state.reconstruction
     assert found is not None
-    check = partial(certify, target, judged=judged, generator=generator)
+    check = partial(certify, target, judged=judged, generator=budget.generator)
     if target.later is None:
         certificate = check(found)
     else:
-        found, certificate = target.later.sharpen(target, found, check)
+        found, certificate = target.later.sharpen(target, found, check, budget)
     state = replace(state, step=Step.CERTIFICATE, reconstruction=found, certificate=certificate)
     return state.timed("certificate", began)
 
@@ -126,16 +120,13 @@ def _told_apart(
         return ~nobody, nobody, expected_error(low_rank, found, None)
     unique, error = nobody, nothing
     if found.agreement is not None:
-        unique, sines = weigh(low_rank, found.directions, generator=generator).firm, None
+        zeros, sines = weigh(low_rank, found.directions, generator=generator), None
+        unique = zeros.firm
         if played is not None and not unique[played.loss.named].all():
             sines = torch.where(unique | ~played.loss.named, 0.0, played.only())
             unique = unique | (sines > 0)
         if k == target.batch_size and found.separated and bool(unique.all()):
-            return (
-                unique,
-                nobody,
-                expected_error(low_rank, found, zeros_of(low_rank, found.directions), sines),
-            )
+            return unique, nobody, expected_error(low_rank, found, zeros.rows, sines)
     if not k or target.later is None:
         return unique, nobody, error
     independent, own_error = target.later.witness(target, found.coefficients, generator)
@@ -213,15 +204,14 @@ def expected_error(
     from_rows = found.coefficients.norm(dim=1) * low_rank.entry_noise / largest
     if low_rank.batch_size == 1 or zeros is None:
         return from_rows
-    tolerance = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin
+    tolerance, L = zero_tolerance(low_rank, found.directions) / low_rank.zero_margin, low_rank.factor
     rounding = torch.where(zeros, tolerance, 0.0).norm(dim=0) * found.lengths
     by_zeros = torch.ones_like(zeros[0]) if sines is None else sines == 0
     blurred, tiny = torch.zeros_like(found.lengths), torch.finfo(torch.float64).tiny
-    for gram, size in zip(masked_grams(low_rank.factor, zeros[:, by_zeros]), rounding[by_zeros], strict=True):
+    for gram, size in zip(masked_products(L, L, zeros[:, by_zeros]), rounding[by_zeros], strict=True):
         values, vectors = torch.linalg.eigh(gram)  # the first is q_k itself
-        blurred += size**2 * (
-            (found.coefficients @ vectors[:, 1:]).square() / values[1:].clamp_min(tiny)
-        ).sum(dim=1)
+        mixed = (found.coefficients @ vectors[:, 1:]).square() / values[1:].clamp_min(tiny)
+        blurred += size**2 * mixed.sum(dim=1)
     if sines is not None and not bool(by_zeros.all()):
         apart = (tolerance.norm(dim=0) * found.lengths)[~by_zeros] / sines[~by_zeros]
         blurred += apart.square().sum() * found.coefficients.square().sum(dim=1)

@@ -65,9 +65,8 @@ def told_by_patterns(passed: Pass, low_rank: LowRank) -> Tensor:
     lower = torch.linalg.cholesky_ex(whole)[0]
     turned = torch.linalg.solve_triangular(lower, outside.mT, upper=False)
     grams = turned @ turned.mT
-    told = (
-        grams.isfinite().all(dim=2).all(dim=1)
-    )  # patterns without a way back to the layer leave nothing finite
+    # patterns without a way back to the layer leave nothing finite
+    told = grams.isfinite().all(dim=2).all(dim=1)
     sines = torch.linalg.eigvalsh(torch.where(told[:, None, None], grams, 0.0)).clamp_min(0).sqrt()
     alone = (sines[:, 0] < OTHER_ANGLE * sines[:, 1]) & (sines[:, 1] > OTHER_ANGLE)
     return torch.where(alone, sines[:, 1], 0.0)

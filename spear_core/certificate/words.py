@@ -1,6 +1,13 @@
 """What a certificate says to a reader."""
 
+from torch import Tensor
+
 from spear_core.certificate.record import Certificate, Claim, Part
+
+OWN_SIZE = (
+    0.01  # share of a column's own size up to which an error relative to the largest input may be silent
+)
+LISTED = 8  # columns at most
 
 
 def notes(certificate: Certificate) -> tuple[str, ...]:
@@ -20,7 +27,7 @@ def notes(certificate: Certificate) -> tuple[str, ...]:
         Part.ZEROS: f"λ < 1 in {disagree} of {k} samples: "
         "wrong directions, weights that do not match this gradient, or noise on it",
         Part.UNIQUE: f"{int((~certificate.unique_rows).sum())} of {k} samples are not unique: "
-        "too similar to others to tell apart by their zeros",
+        "too similar to others to tell apart",
         Part.REPLAY: f"replaying the client misses the other layers by {certificate.replay_residual or 0:.1e}",
     }
     told = [*said, *(reasons[part] for part, holds in certificate.parts.items() if holds is False)]
@@ -49,3 +56,18 @@ def notes(certificate: Certificate) -> tuple[str, ...]:
     if odd:
         told.append(f"the loss of {odd} of {k} samples is not that of one label")
     return tuple(told)
+
+
+def small_columns(inputs: Tensor, certificate: Certificate) -> tuple[str, ...]:
+    """Which columns of proven inputs, shape (k, n), are so small that an error beside the largest one blurs them."""
+    rows = certificate.proven_rows
+    if not rows.any():
+        return ()
+    sizes, error = inputs[rows].abs().amax(dim=0), certificate.expected_error[rows].max() * inputs.abs().max()
+    small = ((error > OWN_SIZE * sizes) & (sizes > 0)).nonzero().flatten().tolist()
+    listed = ", ".join(map(str, small[:LISTED])) + (", …" if len(small) > LISTED else "")
+    note = (
+        f"{len(small)} of {len(sizes)} columns of the inputs are so small beside the largest, of which errors are "
+        f"shares, that they may be off by more than a hundredth of their own size: {listed}"
+    )
+    return (note,) if small else ()

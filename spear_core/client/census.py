@@ -68,9 +68,8 @@ def read(path: Path) -> tuple[Tensor, Tensor]:
 def _number(person: dict[str, str], name: str, category: str | None = None) -> float:
     if category is None:
         return float(person[name])
-    return float(
-        person[name].startswith(category)
-    )  # "Married" stands for all the kinds of it that the file knows
+    # "Married" stands for all the kinds of it that the file knows
+    return float(person[name].startswith(category))
 
 
 def categories(rows: Tensor) -> list[dict[str, str]]:

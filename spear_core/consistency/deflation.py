@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from spear_core.consistency.masked_least_squares import DENSE_SIZE, masked_products, solved
+from spear_core.consistency.masked_least_squares import DENSE_SIZE, solved
 from spear_core.consistency.relation import Relation
-from spear_core.linalg import units, value_and_slope
+from spear_core.linalg import masked_products, units, value_and_slope
 
 REFINEMENTS = 4  # with float32 factors, where w is long
 # smallest pivot of normal equations that still determines their unknowns, relative to the largest: their matrix is a

@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from spear_core.linalg import beside, random_units, units
+from spear_core.linalg import beside, masked_products, random_units, units
 
 DENSE_SIZE = 192  # unknowns up to which an r × r factor a candidate is cheaper than many steps
 DENSE_STEPS = 3  # of conjugate gradients that suffice with Cholesky factors, however ill-conditioned A is
 INVERSE_STEPS = 4
 NARROW = 16  # columns up to which matrix products take longer with fewer of them, up to four times
-LARGEST_PAIRS = 64**2  # columns of pair products up to which they are worth writing down
 
 
 def null_vectors(
@@ -131,28 +130,8 @@ def amplification(lower: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         ‖A⁺‖ (Frobenius) of each factorised A, and 1 / (number of directions that share it evenly), shape (K,) each.
     """
-    regular = (lower.diagonal(dim1=1, dim2=2) > 0).all(
-        dim=1
-    )  # not so of a sample that leaves an unknown open
+    # not so of a sample that leaves an unknown open
+    regular = (lower.diagonal(dim1=1, dim2=2) > 0).all(dim=1)
     inverse = torch.cholesky_inverse(lower.masked_fill(~regular[:, None, None], 1.0))
     size = inverse.diagonal(dim1=1, dim2=2).sum(dim=1).masked_fill(~regular, torch.inf)
     return size.sqrt(), inverse.square().sum(dim=(1, 2)) / size.square()
-
-
-def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
-    """Aᵀ diag(w_k) B for every column w_k: (m, p), (m, r) and (m, K) give (K, p, r).
-
-    While p r is small, one product of the weights with all pairs of columns does it for all k at once; later
-    writing down the pairs costs more than a product each.
-    """
-    p, r = left.shape[1], right.shape[1]
-    if p * r > LARGEST_PAIRS:
-        products = weights.new_empty(weights.shape[1], p, r)
-        for product, w in zip(products, weights.T, strict=True):
-            rows = w.nonzero().flatten()  # half of them, where w is an activation pattern
-            chosen = right.index_select(0, rows)
-            weighted = (chosen if left is right else left.index_select(0, rows)) * w[rows, None]
-            torch.mm(weighted.T, chosen, out=product)
-        return products
-    pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
-    return (weights.T @ pairs).reshape(weights.shape[1], p, r)

@@ -178,7 +178,7 @@ def _with_twins(target: Target, state: State, result: State, budget: Budget) -> 
     together = from_coefficients(target.forward, torch.cat([found.coefficients, rest]), found.directions)
     # not a state of its own before its certificate: the next layer has not judged these samples, as it has the others
     whole = replace(state, reconstruction=together).timed("consistency", began)
-    whole = certified(target, whole, generator=budget.generator)
+    whole = certified(target, whole, budget)
     # of samples too alike for rounding, guesses would spoil what is proven of the others
     return whole if whole.proven >= result.proven else result
 
@@ -196,7 +196,7 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         # where layer 1 is sharper than the next one, as of one-hot inputs, directions are as sharp as their zeros
         fitted = reconstruct(target.forward, fit(target.low_rank, batch.directions))
         if fitted.sparsity_match == 1:
-            yield certified(target, replace(state, reconstruction=fitted), generator=budget.generator)
+            yield certified(target, replace(state, reconstruction=fitted), budget)
             return
     # samples that stand only with the help of others are judged by their zeros as well
     relation = relate(target, target.batch_size)
@@ -205,7 +205,7 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         or bool(stands_alone(batch.preactivations.T, target.low_rank.batch_size).all())
     )
     alone = alone and bool(well_counted(relation, relation.to_sources(batch.coefficients)).all())
-    yield certified(target, state, judged=alone, generator=budget.generator)
+    yield certified(target, state, budget, judged=alone)
 
 
 CONSISTENCY = Method("consistency", search, conclude, finds_samples=True)

@@ -114,13 +114,22 @@ def nearest_on_relu(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def reflect_affine(pair: Pair, start: Tensor, steps: int, memory: float, deadline: float = NEVER) -> Tensor:
     """RAAR as in `reflect` for any σ, between (z₀ + span Φ) × (y₀ + span Y) and the graph of σ; z as columns."""
-    z, y = start, pair.sigma(start)
+    walked = reflections(pair, start, memory)
+    z = next(walked)
     for _ in _until(deadline, steps):
+        z = next(walked)
+    return z
+
+
+def reflections(pair: Pair, start: Tensor, memory: float) -> Iterator[Tensor]:
+    """Where the walkers of `reflect_affine` are after 0, 1, 2, … steps."""
+    z, y = start, pair.sigma(start)
+    while True:
         z_affine, y_affine = pair.before.project(z), pair.after.project(y)
+        yield z_affine
         z_graph, y_graph = nearest_on_graph(pair.sigma, 2 * z_affine - z, 2 * y_affine - y, z_affine)
         z = torch.lerp(z_affine, z + z_graph - z_affine, memory)
         y = torch.lerp(y_affine, y + y_graph - y_affine, memory)
-    return pair.before.project(z)
 
 
 def nearest_on_graph(

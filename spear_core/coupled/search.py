@@ -22,11 +22,11 @@ from torch.nn.functional import normalize
 
 from spear_core.certificate.certify import certified
 from spear_core.consistency.deflation import well_determined
-from spear_core.consistency.masked_least_squares import masked_products, solved
+from spear_core.consistency.masked_least_squares import solved
 from spear_core.coupled.chain import Chain
 from spear_core.coupled.finish import Sample, sample_of, settle
 from spear_core.coupled.walk import random_starts, walk
-from spear_core.linalg import first_apart
+from spear_core.linalg import first_apart, masked_products
 from spear_core.problem import Problem
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
 from spear_core.spear.reconstruction import from_coefficients
@@ -116,7 +116,7 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
     if state.reconstruction is None:
         yield replace(state, step=Step.CERTIFICATE)
     else:
-        yield certified(target, state, generator=budget.generator)
+        yield certified(target, state, budget)
 
 
 def rounds(chain: Chain, budget: Budget, known: Tensor | None = None) -> Iterator[Found]:

@@ -37,10 +37,8 @@ from spear_core.tolerances import replay_residual, rounding_residual
 
 REACH = 4.0  # times the expected error of the samples; a z so near to its kink may lie on either side
 ATTEMPTS = 6  # searches from other random starts, while the replay does not give the update
-LAST_REPLAY = (
-    4.0,
-    0.3,
-)  # seconds for the order of minibatches and the kinks, after Ctrl-C and past a time limit
+# seconds for the order of minibatches and the kinks, after Ctrl-C and past a time limit
+LAST_REPLAY = (4.0, 0.3)
 
 TURNED = "the labels fit weights after − before: taken with the other sign"
 

@@ -32,7 +32,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         target = replace(target, problem=replace(target.problem, layers=(layer,)))
         found = replace(found, agreement=None)
     state = replace(state, reconstruction=found).timed(NAME, began)
-    state = certified(target, state, generator=budget.generator)
+    state = certified(target, state, budget)
     if layer.activation is None and state.certificate is not None:
         labels = _label(layer, found.preactivations)
         state = replace(state, certificate=replace(state.certificate, labels=labels))

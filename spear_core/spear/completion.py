@@ -16,11 +16,12 @@ from math import comb
 import torch
 from torch import Tensor
 
+from spear_core.linalg import masked_products
 from spear_core.spear.records import Forward, Pool
 from spear_core.spear.sampling import draw_row_sets
 from spear_core.spear.selection import greedy
 from spear_core.spear.sparsity import join
-from spear_core.spear.zeros import SPARE_ROWS, default_threshold, masked_grams, null_space, zeros_of
+from spear_core.spear.zeros import SPARE_ROWS, default_threshold, null_space, zeros_of
 
 CORNER_COST = 64  # draws that take as long as one corner
 MOST_CORNERS = 2**15  # of one turn: a second or two
@@ -139,7 +140,7 @@ def _inactive_units(
 
 def _is_singular(factor: Tensor, rows: Tensor) -> Tensor:
     """Whether the marked rows of L have a null vector, as far as a Gram matrix can tell, for each mask (K, m)."""
-    gram, b = masked_grams(factor, rows.T), factor.shape[1]
+    gram, b = masked_products(factor, factor, rows.T), factor.shape[1]
     gram.diagonal(dim1=1, dim2=2).sub_(SINGULAR)
     indefinite = torch.linalg.cholesky_ex(gram)[1] > 0  # the least eigenvalue was below SINGULAR
     return (rows.sum(dim=1) >= b - 1 + SPARE_ROWS) & indefinite

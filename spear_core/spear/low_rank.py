@@ -129,9 +129,8 @@ def _range(G: Tensor, width: int | None, generator: torch.Generator | None) -> T
     if width is None and m <= n:
         return torch.eye(m, dtype=torch.float64, device=G.device)
     if width is None:
-        live = (G != 0).any(
-            dim=1, keepdim=True
-        )  # reflections leave rounding in rows of units that nobody activates
+        # reflections leave rounding in rows of units that nobody activates
+        live = (G != 0).any(dim=1, keepdim=True)
         return torch.linalg.qr(G.to(torch.float64))[0] * live
     sketch = torch.zeros(width, m, dtype=torch.float64, device=G.device)
     for columns in _column_chunks(G):

@@ -81,8 +81,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     drawn, settled_at, completion = 0, limit, Completion(target.forward)
     for size in chunk_sizes(space.shape[1]):
         began = time.perf_counter()
-        size = min(size, limit - drawn)
-        draw = draw_directions(rows, size, generator=generator)
+        draw = draw_directions(rows, min(size, limit - drawn), generator=generator)
         passed = torch.ones_like(draw.directions[:, 0], dtype=torch.bool)
         if space.shape[1] > 1:  # in one dimension every row is the direction, and none is left to test it on
             passed = passes_first_stage(draw, rows, generator=generator)
@@ -174,7 +173,7 @@ def selected(target: Target, state: State, budget: Budget) -> Iterator[State]:
             certificate=None,
         )
         yield state
-    yield certified(target, state.timed(Step.SELECTION, began), generator=budget.generator)
+    yield certified(target, state.timed(Step.SELECTION, began), budget)
 
 
 SAMPLING = Method("sampling", search, conclude, exchange_every=EXCHANGE)

@@ -11,12 +11,12 @@ from math import comb
 import torch
 from torch import Tensor
 
+from spear_core.linalg import masked_products
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.zeros import (
     SPARE_ROWS,
     chunk,
     default_threshold,
-    masked_grams,
     null_space,
     smallest_vectors,
     zero_tolerance,
@@ -116,7 +116,7 @@ def weigh(low_rank: LowRank, q: Tensor, *, generator: torch.Generator | None = N
     q, unique, firm = q.clone(), enough.clone(), enough.clone()
     for part in enough.nonzero().flatten().split(chunk(L)):
         mask = zeros[:, part]
-        grams = masked_grams(L, mask)
+        grams = masked_products(L, L, mask)
         vectors, values = smallest_vectors(grams, q[:, part], generator)
         first, rival = vectors[:, :, 0].T, vectors[:, :, 1].T
         # a rival remains if no row says more than rounding about it

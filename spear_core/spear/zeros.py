@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from spear_core.linalg import masked_products
 from spear_core.spear.low_rank import LowRank
 
 FIT_TOLERANCES = (4e-3, 2e-4, 1e-5, 5e-7, 2e-8, 1e-9, 5e-11, 2e-12, 0.0)  # of the mean |entry|, or rounding
 SPARE_ROWS = 2  # zeros that a direction must be able to lose and stay unique
 INVERSE_STEPS = 4
 BLOCK = 4  # smallest eigenvectors that are looked at: a direction's own and its closest rivals
-# products of two columns: for more of them, one product for all masks takes longer than one each
-PAIRS_PER_MASK = 64
 CHUNK_NUMBERS = 2**22  # entries of the batched products held at a time
 
 
@@ -73,20 +72,10 @@ def fit(low_rank: LowRank, q: Tensor, tolerances: Sequence[float] = FIT_TOLERANC
         zeros = entries <= torch.maximum(tolerance * entries.mean(dim=0), zero_tolerance(low_rank, q))
         changed = (zeros != last).any(dim=0).nonzero().flatten()
         for part in changed.split(chunk(L)):
-            lower = regular_cholesky(masked_grams(L, zeros[:, part]))
+            lower = regular_cholesky(masked_products(L, L, zeros[:, part]))
             q[:, part] = inverse_iteration(lower, q[:, part].T[:, :, None])[:, :, 0].T
         last = zeros
     return q
-
-
-def masked_grams(factor: Tensor, masks: Tensor) -> Tensor:
-    """AᵀA for the rows A of each mask: (m, b) and (m, K) give (K, b, b)."""
-    (m, b), count = factor.shape, masks.shape[1]
-    if b * b > PAIRS_PER_MASK * count:
-        rows = [factor[mask] for mask in masks.T]
-        return torch.stack([A.T @ A for A in rows]) if rows else factor.new_zeros(0, b, b)
-    pairs = (factor[:, :, None] * factor[:, None, :]).reshape(m, b * b)
-    return (masks.T.to(factor.dtype) @ pairs).reshape(count, b, b)
 
 
 def smallest_vectors(

@@ -10,6 +10,7 @@ v = T c / ‖T c‖ stands for z = Φ v / |s|, s = μ · T⁻¹ v, and its heigh
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from spear_core.consistency.affine import Pair, Space, allowed
 from spear_core.consistency.finish import gauss_newton, pattern_newton
 from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.smooth import MEMORY
-from spear_core.consistency.walk import alternate, reflect_affine
+from spear_core.consistency.walk import alternate, reflections
 from spear_core.linalg import misfit, orthonormal, units
 from spear_core.problem import Problem
 from spear_core.search import Target
@@ -77,14 +78,17 @@ class Landscape:
         """Coefficients c as rows, (k, b) → points v as unit columns, (b, k)."""
         return units(self._chart[1] @ coefficients.T)
 
+    def unscaled(self, v: Tensor) -> Tensor:
+        """T⁻¹ v, shape (b, k): the c of points v up to their lengths."""
+        return torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+
     def shares(self, v: Tensor) -> Tensor:
         """s = μ · T⁻¹ v, shape (k,): positive where there is an input."""
-        return self.relation.means[0] @ torch.linalg.solve_triangular(self._chart[1], v, upper=True)
+        return self.relation.means[0] @ self.unscaled(v)
 
     def coefficients(self, v: Tensor) -> Tensor:
         """Points v as columns → c as rows with c · μ = 1, shape (k, b); NaN where there is no input."""
-        c = torch.linalg.solve_triangular(self._chart[1], v, upper=True)
-        s = self.relation.means[0] @ c
+        c, s = self.unscaled(v), self.shares(v)
         return torch.where(s > TINY, c / s, torch.nan).T
 
     def hidden(self, v: Tensor) -> Tensor:
@@ -121,7 +125,7 @@ def paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Tensor:
     """Where walkers stand after so many steps of the search's own iteration, and after its finish.
 
     ReLU: `walk.alternate`, then `finish.pattern_newton`; any other activation:
-    `walk.reflect_affine`, then `finish.gauss_newton`, both of `consistency`; all on the seen units and with
+    `walk.reflections`, then `finish.gauss_newton`, both of `consistency`; all on the seen units and with
     c · μ = 1. With no more than b units seen there is no 𝒴 to walk to, and all stay.
 
     They start at points v, unit columns (b, K), and are seen after `counts` steps, ascending, and after the finish:
@@ -160,10 +164,11 @@ def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Te
 
     z = ground.hidden(start)[ground.units]
     z = before.project(z * (FARTHEST * before.offset.norm() / z.norm(dim=0)).clamp_max(1))
-    # the iteration keeps a memory, so each count starts afresh
-    ends = [reflect_affine(pair, z, count, MEMORY) for count in counts]
-    u = gauss_newton(pair, before.coordinates(ends[-1]), passes=FINISH_PASSES, dense=True)
-    seen = [start if count == 0 else point(end) for count, end in zip(counts, ends, strict=True)]
+    walked, seen = reflections(pair, z, MEMORY), []
+    for earlier, count in pairwise((-1, *counts)):
+        *_, z = islice(walked, count - earlier)
+        seen.append(start if count == 0 else point(z))
+    u = gauss_newton(pair, before.coordinates(z), passes=FINISH_PASSES, dense=True)
     return torch.stack([*seen, point(before.at(u))])
 
 

@@ -39,13 +39,17 @@ class StagePage:
 
     def settle(self, timeout: float = 5.0) -> None:
         """Until nothing moves any more."""
-        self.page.wait_for_function(
-            """() => new Promise(resolve => {
-                const stage = document.querySelector('.spear-stage').stage;
-                requestAnimationFrame(() => requestAnimationFrame(() => resolve(!stage.wanted)));
-            })""",
-            timeout=1000 * timeout,
+        moves = self.page.evaluate(
+            """async limit => {
+                const stage = document.querySelector('.spear-stage').stage, began = performance.now();
+                do {
+                    for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+                } while (stage.wanted && performance.now() - began < limit);
+                return Boolean(stage.wanted);
+            }""",
+            1000 * timeout,
         )
+        assert not moves, f"still moving after {timeout} s"
 
     def numbers(self, expression: str) -> list[float]:
         """An array of the state as a list."""
@@ -88,7 +92,7 @@ class StagePage:
 
     def slide(self, label: str, value: float) -> None:
         """A slider of the page to a value, as a reader's input does."""
-        self.page.get_by_label(label, exact=True).evaluate(
+        self.page.get_by_role("slider", name=label, exact=True).evaluate(
             """(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }""", value
         )
 

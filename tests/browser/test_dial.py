@@ -7,6 +7,8 @@ import pytest
 import torch
 from playwright.sync_api import Browser
 
+from spear_core.spear.reconstruction import reconstruct
+from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.sparsity.dial import DialExplorer, at_angle
 from spear_widgets.sparsity.directions import look
 from tests.browser.stages import StagePage, on_page
@@ -74,3 +76,33 @@ def test_keys_and_slider_do_the_same(page: StagePage, dial: DialExplorer):
 def test_angles_are_those_of_the_core(page: StagePage, dial: DialExplorer):
     for q, degrees in zip(dial.stage.true_directions.T, page.js("state.angles"), strict=True):
         assert abs(float(q @ at_angle(degrees))) > 1 - 1e-12
+
+
+def test_the_picture_is_what_spear_core_makes_of_q(page: StagePage, dial: DialExplorer):
+    batch = dial.stage.batch
+    for place in (25, 140.5, *page.js("state.angles")):
+        page.js("stage.change(() => stage.scene.controls[0].set(state, argument))", place)
+        q = torch.tensor(page.numbers("state.q"), dtype=torch.float64)
+        both = torch.stack([q, torch.stack([-q[1], q[0]])], dim=1)
+        wanted = reconstruct(dial.stage.forward, both).inputs[1]
+        got = torch.tensor(page.numbers("state.other"), dtype=torch.float64)
+        assert torch.allclose(got, wanted, atol=1e-4 * float(wanted.abs().max()))
+        shown = page.numbers("state.ghost.getContext('2d').getImageData(0, 0, 32, 32).data")
+        pixels = torch.tensor(shown).reshape(32, 32, 4)[..., :3] / 255
+        drawn = torch.from_numpy(sample_pictures(batch, wanted[None].float()))[0].clamp(0, 1)
+        assert float((pixels - drawn).abs().max()) < 2 / 255
+        if page.told["sample"] >= 0:
+            other = batch.inputs[1 - page.told["sample"]]
+            assert float((got - other).abs().max()) < 1e-4
+
+
+def test_arrow_keys_on_the_slider_come_to_a_sample_and_leave_it(page: StagePage, dial: DialExplorer):
+    exact = page.js("state.angles")[0]
+    page.slide("turn q", round(exact - 2))
+    page.page.get_by_role("slider", name="turn q").focus()
+    seen = []
+    for _ in range(8):
+        page.page.keyboard.press("ArrowRight")
+        agrees(page, dial)
+        seen.append(page.told["sample"])
+    assert seen[0] == seen[-1] == -1 and 0 in seen

@@ -9,10 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from spear_core import client, diagnose, invert
+from spear_core.certificate.record import Claim
 from spear_core.consistency.masked_least_squares import amplification, factorise
 from spear_core.errors import InputError
 from spear_core.linalg import orthonormal
 from spear_core.spear.zeros import smallest_vectors
+from spear_core.study.metrics import compare
 from tests.core.zoo import seeded
 
 
@@ -52,7 +54,50 @@ def test_more_samples_than_the_next_layer_has_outputs(act):
     if act is nn.ReLU:
         assert invert(model, gradients).certified
     else:
-        assert "the next layer's gradient is of rank 2, below b = 8" in found.obstacle
+        assert "is of rank 2, below b = 8: 3 outputs tell no more samples apart" in found.obstacle
+
+
+@pytest.mark.parametrize("act", [nn.Hardtanh, nn.Hardsigmoid])
+def test_hard_activations_are_inverted_where_some_units_saturate(act):
+    torch.manual_seed(0)
+    model, x = network(40, 100, 100, 10, act=act), 3 * torch.randn(6, 40)
+    found = invert(model, client.gradients(model, x, torch.arange(6)))
+    assert found.certified and bool(compare(found.inputs, x).exact.all())
+
+
+@pytest.mark.parametrize(("act", "scale"), [(nn.Hardsigmoid, 1.0), (nn.Tanh, 1e-3), (nn.ReLU, 1e-3)])
+def test_samples_that_see_an_affine_network_are_mixtures_by_name(act, scale):
+    torch.manual_seed(0)
+    model, x = network(40, 100, 100, 10, act=act), scale * torch.randn(6, 40)
+    found = invert(model, client.gradients(model, x, torch.arange(6)))
+    assert not found.certified_rows.any() and "where every unit is affine" in str(found.notes)
+
+
+def test_inputs_a_million_times_larger_are_exact():
+    """Softmax is saturated then: a sample without a loss leaves nothing, and the others may be means."""
+    torch.manual_seed(0)
+    model, x = network(40, 100, 100, 10), 1e6 * torch.randn(4, 40)
+    gradients = client.gradients(model, x, torch.arange(4))
+    first = invert(model, gradients)
+    assert len(first.inputs) >= 3 and set(first.claims) == {Claim.MEAN}
+    found = invert(model, gradients, batch_size=first.batch_size)
+    off = torch.cdist(found.inputs, x, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=1)
+    assert found.certified and bool((off < 1e-5 * x.norm(dim=1).min()).all())
+
+
+def test_columns_that_are_small_beside_the_largest_are_named():
+    """An update rounds all columns alike: those of a millionth are lost, and rows are exact all the same."""
+    torch.manual_seed(0)
+    model, x = network(40, 100, 100, 10), torch.rand(2, 40)
+    x[:, 3:] *= 1e-6
+    gradients = client.gradients(model, x, torch.arange(2))
+    weights = dict(model.named_parameters())
+    sent = {name: (weights[name] - (weights[name] - g)).detach() for name, g in gradients.items()}
+    found = invert(model, sent)
+    off = (found.inputs[:, None] - x).abs().amin(dim=0).amax(dim=0) / x.amax(dim=0)
+    assert found.certified and bool((off[3:] > 0.01).any())
+    assert "37 of 40 columns of the inputs are so small" in str(found.notes)
+    assert not invert(model, client.gradients(model, torch.rand(2, 40), torch.arange(2))).notes
 
 
 def test_equations_that_say_nothing_leave_the_error_open():

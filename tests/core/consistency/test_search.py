@@ -16,17 +16,12 @@ from spear_core.consistency.affine import Pair, Space
 from spear_core.consistency.deflation import coupled_directions, dual_directions, found_directions
 from spear_core.consistency.exact import refined
 from spear_core.consistency.finish import gauss_newton
-from spear_core.consistency.masked_least_squares import (
-    amplification,
-    factorise,
-    masked_products,
-    null_vectors,
-)
+from spear_core.consistency.masked_least_squares import amplification, factorise, null_vectors
 from spear_core.consistency.relation import relate
 from spear_core.consistency.relu import starts
 from spear_core.consistency.search import Found, rounds
 from spear_core.consistency.walk import nearest_on_graph, nearest_on_relu, walk
-from spear_core.linalg import orthogonal_complement, value_and_slope
+from spear_core.linalg import masked_products, orthogonal_complement, value_and_slope
 from spear_core.problem import LinearLayer, Problem
 from spear_core.search import Budget, Splits, Target
 from spear_core.spear.low_rank import LowRank, split
@@ -376,9 +371,15 @@ def test_nearest_points_of_the_graphs():
 def test_masked_products_and_complement():
     generator = seeded(2)
     A, B = (torch.randn(30, k, generator=generator, dtype=F64) for k in (4, 3))
-    weights = torch.rand(30, 5, generator=generator, dtype=F64)
-    naive = torch.stack([A.T @ torch.diag(w) @ B for w in weights.T])
-    assert torch.allclose(masked_products(A, B, weights), naive)
+    for count, left, right in (
+        (5, A, B),
+        (1, A.repeat(1, 3), A.repeat(1, 3)),
+        (1, A.repeat(1, 3), B.repeat(1, 4)),
+    ):
+        weights = torch.rand(30, count, generator=generator, dtype=F64)
+        for w in (weights, weights > 0.5):  # numbers, and masks
+            naive = torch.stack([left.T @ torch.diag(column.to(F64)) @ right for column in w.T])
+            assert torch.allclose(masked_products(left, right, w), naive)
     rest = orthogonal_complement(A[:8])
     assert torch.allclose(rest.T @ rest, torch.eye(4, dtype=F64)) and (A[:8].T @ rest).abs().max() < 1e-12
 

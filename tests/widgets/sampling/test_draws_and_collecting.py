@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from traitlets import TraitError
 
 from spear_core.spear.zeros import default_threshold
@@ -17,7 +18,7 @@ from spear_widgets.sampling.collecting import (
     collect,
     search_draws,
 )
-from spear_widgets.sampling.draws import DRAWS, DrawExplorer, title_picture
+from spear_widgets.sampling.draws import DRAWS, PATIENCE, DrawExplorer, page
 
 
 @pytest.fixture(scope="module")
@@ -43,24 +44,71 @@ def test_every_draw_says_what_it_is(draw):
         assert ("<b>kept</b>" in draw.caption.value) == (zeros >= draw.threshold)
 
 
-def test_drawing_again_ends_at_the_last_draw(draw):
-    draw.move("draw", 1)
-    assert draw.values["draw"] == 2
-    draw.set(draw=DRAWS)
-    draw.move("draw", 1)
-    assert draw.values["draw"] == DRAWS
+@pytest.mark.parametrize("b", [4, 5, 6, 7, 8])
+@pytest.mark.parametrize("data", ["photos", "breast_cancer"])
+def test_the_first_draws_are_like_the_rest(draw, data: str, b: int):
+    draw.set(data=data, batch_size=b)
+    many = candidates(draw.stage, 4000)
+    kept, kept_of_many = draw.state.zeros >= draw.threshold, many.zeros >= draw.threshold
+    for values, wanted in [(kept, kept_of_many), (draw.state.right, many.right)]:
+        share = float(wanted.double().mean())
+        for count in (20, DRAWS):
+            measured = float(values[:count].double().mean())
+            assert abs(measured - share) < 3 * (share * (1 - share) / count) ** 0.5 + 1 / count
+    assert not bool(kept[0]), "the first is no hit"
+
+
+def test_drawing_goes_on_as_long_as_one_likes(draw):
+    for _ in range(3):
+        draw.set(draw=draw.control["draw"].max)
+        last = draw.values["draw"]
+        draw.again()
+        assert draw.values["draw"] == last + 1
+        assert draw.control["draw"].max == last + DRAWS
+        assert f"Draw {last + 1:,}:" in draw.caption.value
+    assert draw.values["draw"] == 3 * DRAWS + 1
+    assert page.cache_info().currsize <= page.cache_info().maxsize == 4, "memory does not grow with the draws"
+    draw.reset()
+    assert draw.values["draw"] == 1
 
 
 def test_next_kept_goes_from_one_to_the_next(draw):
-    draw.set(batch_size=6)
-    wanted = [int(k) + 1 for k in (draw.state.zeros >= draw.threshold).nonzero().flatten() if k > 0]
+    draw.set(batch_size=8)
+    zeros = torch.cat([page(draw.stage, number).zeros for number in range(4)])
+    wanted = [int(k) + 1 for k in (zeros >= draw.threshold).nonzero().flatten() if k > 0]
+    assert wanted[-1] > 2 * DRAWS
     visited = []
-    for _ in range(len(wanted)):
+    for _ in wanted:
         draw.next_kept()
         visited.append(draw.values["draw"])
+        assert "<b>kept</b>" in draw.caption.value
     assert visited == wanted
+
+
+@pytest.mark.parametrize(("data", "b"), [("photos", 4), ("photos", 8), ("digits", 8)])
+def test_all_directions_are_met_in_the_end(draw, data: str, b: int):
+    draw.set(data=data, batch_size=b)
+    met = 0
+    while not draw.new_button.disabled:
+        draw.next_new()
+        number = draw.values["draw"]
+        found = page(draw.stage, (number - 1) // DRAWS)
+        assert bool(found.right[(number - 1) % DRAWS])
+        assert draw.met[int(found.sample[(number - 1) % DRAWS])] == number
+        met += 1
+        assert (f"so far: {met} of {b}." if met < b else f"All {b} directions are met.") in draw.caption.value
+    assert met == b and None not in draw.met
+    draw.set(draw=1)
+    assert not draw.new_button.disabled
+
+
+def test_a_search_for_a_draw_in_vain_says_so(draw, monkeypatch):
+    monkeypatch.setattr("spear_widgets.sampling.draws.PATIENCE", 2)
+    draw.threshold = 10_000
     draw.next_kept()
-    assert draw.values["draw"] == DRAWS
+    assert draw.values["draw"] == 2 * DRAWS
+    assert draw.status.value == f"No draw with enough zeros in {2 * DRAWS - 1} draws. Press again to draw on."
+    assert PATIENCE * DRAWS >= 10_000
 
 
 @pytest.mark.parametrize("data", ["photos", "digits", "breast_cancer"])
@@ -85,7 +133,7 @@ def test_a_failing_draw_is_told_in_words(draw, monkeypatch):
     def fail(*arguments):
         raise RuntimeError("no rows left")
 
-    monkeypatch.setattr("spear_widgets.sampling.draws.candidates", fail)
+    monkeypatch.setattr("spear_widgets.sampling.draws.page", fail)
     draw.control["batch_size"].value = 7
     assert draw.status.value == "Error: no rows left"
     with pytest.raises(RuntimeError, match="no rows left"):
@@ -162,6 +210,10 @@ def test_the_real_search_runs_once_for_each_setting(monkeypatch):
     assert len(calls) == len(KINDS) * SEARCH_RUNS
     assert collecting.searched[KINDS[0], 4] == [10] * SEARCH_RUNS
     assert not collecting.job.running
+    assert collecting.search_button.disabled, "it would do nothing"
+    assert f"{KINDS[0]} 10, " in collecting.caption.value
+    collecting.set(batch_size=5)
+    assert not collecting.search_button.disabled
 
 
 def test_a_search_stopped_midway_keeps_what_it_has_and_goes_on(monkeypatch):
@@ -180,6 +232,7 @@ def test_a_search_stopped_midway_keeps_what_it_has_and_goes_on(monkeypatch):
     assert collecting.searched[KINDS[0], 6] == [10, 10, None]
     assert len(collecting.searched) == len(KINDS)
     assert collecting.status.value == ""
+    assert f"{KINDS[0]} 10 or not within 10,000, {KINDS[1]} not within 10,000," in collecting.caption.value
 
 
 def test_a_search_that_fails_is_told_in_words(monkeypatch):
@@ -191,12 +244,6 @@ def test_a_search_that_fails_is_told_in_words(monkeypatch):
     collecting.guard(collecting.search)
     assert collecting.status.value == "Error: no kernel"
     assert not collecting.job.running
-
-
-def test_the_title_picture_is_described():
-    data, metadata = title_picture()._repr_mimebundle_()
-    assert metadata["image/png"]["alt"] == data["text/plain"]
-    assert data["image/png"].startswith(b"\x89PNG")
 
 
 # ---------------------------------------------------------------- questions and exercises

@@ -108,7 +108,10 @@ def test_stage_explorer_everywhere():
     assert stages.state.lost < 0.01 < stages.candidates.zero.shape[1] / stages.state.entries - 3
 
 
-@pytest.mark.parametrize(("value", "words"), [(0, "none"), (0.25, "25.0 %"), (1e-6, "1e-06")])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(0, "none"), (0.25, "25.0 %"), (0.0002, "1 in 5,000"), (4e-19, "less than one in a million")],
+)
 def test_shares_in_words(value: float, words: str):
     assert share(value) == words
 

@@ -1,30 +1,33 @@
-"""The explorers of step 3 against arrays: patterns, the dial, the sphere."""
+"""The explorers of step 3 against arrays: patterns, and what is sent to the pages of the dial and the sphere."""
 
+import io
 import itertools
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from traitlets import TraitError
 
 from spear_core.spear.sampling import live_rows
-from spear_core.spear.zeros import null_space
+from spear_core.spear.zeros import zero_tolerance
 from spear_core.study.patterns import most_alike
-from spear_widgets.kit.eye import view
+from spear_widgets.kit.drawing import WIDTH
 from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity import directions, patterns
-from spear_widgets.sparsity.dial import DialExplorer, angle_of, dial_ghost
-from spear_widgets.sparsity.sphere import (
-    CIRCLE_POINTS,
-    SphereExplorer,
-    facing,
-    great_circles,
-)
+from spear_widgets.sparsity.dial import DialExplorer, angle_of, at_angle, dial_angles, zero_counts
+from spear_widgets.sparsity.sphere import SphereExplorer
 
 
 @pytest.fixture(scope="module")
-def pattern() -> patterns.PatternExplorer:
+def shared_pattern() -> patterns.PatternExplorer:
     return patterns.PatternExplorer()
+
+
+@pytest.fixture
+def pattern(shared_pattern: patterns.PatternExplorer) -> patterns.PatternExplorer:
+    shared_pattern.reset()
+    return shared_pattern
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +40,10 @@ def sphere() -> SphereExplorer:
     return SphereExplorer()
 
 
-@pytest.fixture(autouse=True)
-def from_the_start(request: pytest.FixtureRequest):
-    for name in ("pattern", "dial", "sphere"):
-        if name in request.fixturenames:
-            request.getfixturevalue(name).reset()
+def array(sent: object) -> torch.Tensor:
+    """An array as the page gets it."""
+    assert isinstance(sent, dict)
+    return torch.from_numpy(np.frombuffer(sent["bytes"], sent["dtype"]).reshape(sent["shape"]).copy())
 
 
 # ---------------------------------------------------------------- patterns
@@ -80,6 +82,14 @@ def test_the_most_alike_pair_is_the_most_alike(pattern):
     counts = {(i, j): int((silent[i] ^ silent[j]).sum()) for i, j in itertools.combinations(range(6), 2)}
     i, j, units = most_alike(pattern.silent)
     assert units == counts[i, j] == min(counts.values())
+
+
+@pytest.mark.parametrize("b", [2, 4, 24])
+@pytest.mark.parametrize("width", [40, 200])
+def test_the_patterns_are_as_tall_for_every_batch(pattern, b: int, width: int):
+    pattern.set(batch_size=b, width=width)
+    picture = Image.open(io.BytesIO(pattern.picture["picture"].value))
+    assert picture.size == (WIDTH, patterns.SHEET + 26)
 
 
 def test_patterns_out_of_order_and_bad_values(pattern):
@@ -122,120 +132,65 @@ def test_what_is_no_direction_is_refused(direction):
         directions.look(scene("photos", 3, 80), direction.double())
 
 
-# ---------------------------------------------------------------- the dial
-def test_zeros_jump_at_exactly_two_angles(dial):
-    spikes = [angle for angle, count in zip(dial.angles, dial.counts.tolist(), strict=True) if count > 2]
-    exact = sorted(angle_of(q) for q in dial.stage.true_directions.T)
-    assert spikes == exact
-    assert dial.angles == sorted(dial.angles)
-    assert len(dial.angles) == 182
-
-
-def test_every_position_of_the_dial(dial):
-    live = live_rows(dial.stage.low_rank.factor)
-    for position in [0, *range(1, 182, 9), 181]:
-        dial.control["position"].value = position
-        assert dial.status.value == ""
-        angle = np.deg2rad(dial.angles[position])
-        entries = dial.stage.low_rank.factor[live].numpy() @ [np.cos(angle), np.sin(angle)]
-        assert np.allclose(dial.state.entries.numpy(), entries)
-        assert dial.state.zeros == int(dial.counts[position])
-
-
-def test_jumping_goes_round_the_two_spikes(dial):
-    visited = []
-    for _ in range(4):
-        dial.jump()
-        visited.append(dial.state.sample)
-    assert visited[:2] == visited[2:]
-    assert sorted(visited[:2]) == [0, 1]
+# ---------------------------------------------------------------- what the pages get
+@pytest.mark.parametrize("b", [2, 3, 5])
+@pytest.mark.parametrize("name", ["photos", "digits"])
+def test_what_is_sent_decides_zeros_as_spear_core_does(name: str, b: int):
+    stage = scene(name, b, 80)
+    sent = directions.sent(stage)
+    assert torch.equal(sent["exact"], stage.true_directions.T)
+    generator = torch.Generator().manual_seed(b)
+    for q in [*sent["exact"], *torch.randn(5, b, generator=generator, dtype=torch.float64)]:
+        q = q / q.norm()
+        amplified = (q / sent["singular"]).norm()  # as entries.js does
+        bound = sent["noise"] * amplified + 16 * torch.finfo(torch.float64).eps
+        live = live_rows(stage.low_rank.factor)
+        assert torch.allclose(bound, zero_tolerance(stage.low_rank, q[:, None])[live, 0], rtol=1e-12)
+        wanted = directions.look(stage, q)
+        assert torch.equal((sent["rows"] @ q).abs() <= bound, wanted.zero)
+        assert float((sent["rows"] @ q).abs().max()) <= sent["limit"]
 
 
 @pytest.mark.parametrize("data", ["photos", "digits"])
-def test_at_a_spike_the_other_sample_appears(dial, data: str):
+def test_the_dial_gets_zeros_by_angle(dial, data: str):
     dial.set(data=data)
-    for _ in range(2):
-        dial.jump()
-        other = 1 - dial.state.sample
-        found = dial_ghost(dial.stage, dial.state.direction)
-        error = (found[0] - dial.stage.batch.inputs[other]).abs().max()
-        assert float(error) < 1e-4
-        assert f"is sample {other + 1}" in dial.caption.value
+    sent = dial.live.data
+    positions, counts = array(sent["positions"]), array(sent["counts"])
+    assert torch.equal(counts.long(), zero_counts(dial.stage, positions.tolist()))
+    for place in (0, 50, 181):
+        assert int(counts[place]) == directions.look(dial.stage, at_angle(float(positions[place]))).zeros
+    spikes = [float(angle) for angle, count in zip(positions, counts, strict=True) if count > 2]
+    assert spikes == sorted(sent["angles"])
+    assert sent["peaks"] == [directions.look(dial.stage, q).zeros for q in dial.stage.true_directions.T]
 
 
-def test_the_dial_follows_its_data_and_resets(dial):
-    before = dial.angles
-    dial.control["data"].value = "digits"
-    assert dial.angles != before
-    assert dial.status.value == ""
-    dial.control["position"].value = 181
+def test_angles_of_the_dial_ascend_and_hold_the_exact_ones():
+    stage = scene("photos", 2, 60)
+    angles = dial_angles(stage)
+    assert angles == sorted(angles) and len(angles) == 182
+    for q in stage.true_directions.T:
+        assert angle_of(q) in angles
+        assert abs(float(at_angle(angle_of(q)) @ q)) == pytest.approx(1, abs=1e-15)
+
+
+def test_a_reset_begins_the_dial_anew(dial):
+    before, told = dial.live.data, []
+    dial.live.value = {"angle": 77.0}
+    dial.live.observe(told.append, "data")
     dial.reset()
-    assert dial.values == {"data": "photos", "position": 20}
-    assert dial.angles == before
-
-
-# ---------------------------------------------------------------- the sphere
-def test_great_circles_lie_on_the_sphere_and_in_their_planes():
-    rows = torch.randn(20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    rows[0] = torch.tensor([0.0, 0.0, 2.0])
-    circles = great_circles(rows)
-    assert torch.allclose(circles.norm(dim=2), torch.ones(20, CIRCLE_POINTS, dtype=torch.float64))
-    assert float((circles @ rows[:, :, None]).abs().max()) < 1e-12
-    assert torch.allclose(circles[:, 0], circles[:, -1]), "closed"
-
-
-@pytest.mark.parametrize("turn", [-180, -37, 0, 90, 180])
-@pytest.mark.parametrize("tilt", [-90, -20, 0, 55, 90])
-def test_an_eye_is_a_rotation_and_facing_undoes_it(turn: float, tilt: float):
-    eye = view(turn, tilt)
-    assert torch.allclose(eye @ eye.T, torch.eye(3, dtype=torch.float64), atol=1e-12)
-    assert float(torch.det(eye)) == pytest.approx(1)
-    again = view(*facing(eye[2]))
-    assert torch.allclose(again[2], eye[2], atol=1e-12)
+    assert dial.values == {"data": "photos"}
+    assert dial.live.value == {}
+    dial.reset()
+    assert len(told) == 2, "the page hears of it, though all numbers are the same"
+    assert before.keys() == dial.live.data.keys()
 
 
 def test_circles_pass_through_the_samples_that_their_units_ignore(sphere):
-    live = live_rows(sphere.stage.low_rank.factor)
-    through = sphere.stage.zero(sphere.stage.true_directions)[live]
-    assert torch.equal(through, (sphere.stage.output_grads == 0).T[live])
-
-
-@pytest.mark.parametrize("sample", [0, 1, 2])
-def test_a_sample_in_the_middle(sphere, sample: int):
-    sphere.buttons[sample].click()
-    assert sphere.status.value == ""
-    assert sphere.state.sample == sample
-    silent = sphere.stage.output_grads[sample] == 0
-    live = live_rows(sphere.stage.low_rank.factor)
-    assert sphere.state.zeros == int(silent[live].sum()) > 20
-    assert f"exactly sample {sample + 1}" in sphere.caption.value
-    kernel = null_space(sphere.stage.low_rank, silent)
-    assert abs(float(kernel[:, 0] @ sphere.state.direction)) == pytest.approx(1)
-
-
-def test_turning_away_leaves_the_sample(sphere):
-    sphere.face(1)
-    sphere.control["turn"].value += 2
-    assert sphere.state.sample is None
-    assert sphere.state.zeros <= 1
-
-
-def test_the_middle_is_q(sphere):
-    for turn, tilt in [(-180, -90), (180, 90), (0, 0), (44, -30)]:
-        sphere.set(turn=turn, tilt=tilt)
-        q = [np.cos(np.deg2rad(tilt)) * np.cos(np.deg2rad(turn)),
-             np.cos(np.deg2rad(tilt)) * np.sin(np.deg2rad(turn)), np.sin(np.deg2rad(tilt))]  # fmt: skip
-        assert np.allclose(sphere.state.direction.numpy(), q)
-
-
-def test_the_sphere_out_of_order_and_reset(sphere):
-    first = sphere.picture["picture"].value
-    for setting in ({"circles": 2}, {"marked": False}, {"turn": -180}, {"circles": 10_000}, {"tilt": 90}):
-        sphere.set(**setting)
-        assert sphere.status.value == ""
-    assert sphere.values["circles"] == len(live_rows(sphere.stage.low_rank.factor))
-    sphere.reset()
-    assert sphere.picture["picture"].value == first
+    sent, live = sphere.live.data, live_rows(sphere.stage.low_rank.factor)
+    assert torch.equal(array(sent["through"]).bool(), (sphere.stage.output_grads == 0).T[live])
+    assert sent["units"] == (live + 1).tolist()
+    assert array(sent["photos"]).shape == (3, 32, 32, 3)
+    assert sent["marked"] is False
 
 
 def test_samples_have_far_more_zeros_than_any_other_crossing(sphere):
@@ -249,15 +204,21 @@ def test_samples_have_far_more_zeros_than_any_other_crossing(sphere):
     assert min(at_samples) > 20 > 12 > max(elsewhere)
 
 
-def test_a_failing_look_is_shown_and_raised(sphere, monkeypatch):
+@pytest.mark.parametrize("explorer", ["dial", "sphere"])
+def test_without_a_kernel_there_is_a_picture(request: pytest.FixtureRequest, explorer: str):
+    shown = request.getfixturevalue(explorer)
+    data, metadata = shown._repr_mimebundle_()
+    assert data["image/png"].startswith(b"\x89PNG")
+    assert metadata["image/png"]["alt"] == shown.description
+
+
+def test_a_failing_dial_is_told_in_words(dial, monkeypatch):
     def fail(*arguments):
         raise FloatingPointError("no direction")
 
-    monkeypatch.setattr("spear_widgets.sparsity.sphere.look", fail)
-    sphere.control["turn"].value += 4
-    assert sphere.status.value == "Error: no direction"
-    with pytest.raises(FloatingPointError):
-        sphere.face(0)
+    monkeypatch.setattr("spear_widgets.sparsity.dial.sent", fail)
+    dial.control["data"].value = "digits"
+    assert dial.status.value == "Error: no direction"
     monkeypatch.undo()
-    sphere.reset()
-    assert sphere.status.value == ""
+    dial.reset()
+    assert dial.status.value == ""

@@ -7,12 +7,12 @@ import time
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_breast_cancer
 from traitlets import TraitError
 
 import spear_core
 from spear_core.certificate.record import Claim
 from spear_core.study.metrics import compare
-from spear_widgets.kit import drawing
 from spear_widgets.kit.scene import scene
 from spear_widgets.start import full_run, questions
 
@@ -78,35 +78,29 @@ def test_bad_values(full):
 
 
 # ---------------------------------------------------------------- never exact unless certified
-def marked(picture) -> set[tuple[int, ...]]:
-    """Colours of the frames that are in a picture."""
-    colours = {tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (drawing.GREEN, drawing.ORANGE)}
-    pixels = np.asarray(picture).reshape(-1, 3)
-    return {colour for colour in colours if (pixels == colour).all(axis=1).sum() > 50}
-
-
 def doubted(inversion, claim=Claim.NOTHING):
     """A result of which no row is proven to be a sample."""
     none = torch.zeros_like(inversion.certified_rows)
     return dataclasses.replace(inversion, certified=False, certified_rows=none, claims=(claim,) * len(none))
 
 
-def test_frames_tell_proven_rows_from_others():
+def claims(stage, inversion) -> tuple[list[str], str]:
+    """What the page marks each sample as, and what is said of the whole."""
+    outcome = full_run.Outcome(inversion, compare(inversion.inputs, stage.batch.inputs), 0.1)
+    return full_run.shown(stage, outcome)["claims"], full_run.words(stage, outcome)
+
+
+def test_marks_tell_proven_rows_from_others():
     stage = scene("digits", 3, 100)
     inversion = spear_core.invert(stage.model, stage.gradients)
-    score = compare(inversion.inputs, stage.batch.inputs)
-    proven = full_run.Outcome(inversion, score, 0.1)
-    guessed = full_run.Outcome(doubted(inversion), score, 0.1)
-    assert len(marked(full_run.result_picture(stage, proven))) == 1
-    assert len(marked(full_run.result_picture(stage, guessed))) == 1
-    assert marked(full_run.result_picture(stage, proven)) != marked(full_run.result_picture(stage, guessed))
-    assert "all proven exact" in full_run.words(stage, proven)
-    assert "0 of 3 proven exact" in full_run.words(stage, guessed)
-    assert "all proven" not in full_run.words(stage, guessed)
-    assert "0 of 3 proven exact</b>, the rest not" in full_run.words(stage, guessed)
-    means = full_run.Outcome(doubted(inversion, Claim.MEAN), score, 0.1)
-    assert marked(full_run.result_picture(stage, means)) == marked(full_run.result_picture(stage, guessed))
-    assert "0 of 3 proven exact</b>, 3 a sample or a mean of several" in full_run.words(stage, means)
+    marks, said = claims(stage, inversion)
+    assert marks == ["sample"] * 3 and "all proven exact" in said
+    marks, said = claims(stage, doubted(inversion))
+    assert marks == ["nothing"] * 3 and "all proven" not in said
+    assert "0 of 3 proven exact</b>, the rest not" in said
+    marks, said = claims(stage, doubted(inversion, Claim.MEAN))
+    assert marks == ["mean"] * 3
+    assert "0 of 3 proven exact</b>, 3 a sample or a mean of several" in said
 
 
 def test_one_sample_is_shown_as_what_it_is_proven_to_be(full):
@@ -126,21 +120,60 @@ def test_missing_rows_are_left_out():
         certified_rows=inversion.certified_rows[:0],
         claims=(),
     )
-    outcome = full_run.Outcome(short, compare(short.inputs, stage.batch.inputs), 0.1)
-    assert marked(full_run.result_picture(stage, outcome)) == set()
-    assert "0 of 3 samples came back" in full_run.words(stage, outcome)
+    marks, said = claims(stage, short)
+    assert marks == ["missing"] * 3 and "0 of 3 samples came back" in said
+
+
+def test_what_is_said_of_one_sample_has_units_and_no_infinities(full):
+    full.set(batch_size=1)
+    full.run_now()
+    (said,) = full.live.data["said"]
+    assert said.startswith("Sample 1: proven to be one sample, or a mean of several. Measured against")
+    assert " dB" in said or "equal in every bit" in said
+    assert "inf" not in said
+    far = dataclasses.replace(full.outcome.inversion, inputs=full.outcome.inversion.inputs + 0.1)
+    guess = full_run.Outcome(doubted(far), compare(far.inputs, full.stage.batch.inputs), 0.1)
+    assert "a guess" in full_run.seen(guess, 0) and "of which exact is 90 and more" in full_run.seen(guess, 0)
+
+
+def test_differences_are_magnified_until_they_are_seen():
+    stage = scene("photos", 3, 100)
+    inversion = spear_core.invert(stage.model, stage.gradients)
+    score = compare(inversion.inputs, stage.batch.inputs)
+    shown = full_run.shown(stage, full_run.Outcome(inversion, score, 0.1))
+    gaps = (inversion.inputs[score.order].double() - stage.batch.inputs.double()) * stage.batch.scale
+    for k, often in enumerate(shown["magnified"]):
+        assert 0.05 <= float(gaps[k].abs().max()) * int(often.replace(",", "")) <= 0.5
+        assert shown["differences"][k].std() > 0
+    same = dataclasses.replace(inversion, inputs=stage.batch.inputs)
+    again = full_run.shown(stage, full_run.Outcome(same, compare(same.inputs, same.inputs), 0.1))
+    assert again["magnified"] == [""] * 3
+
+
+def test_a_table_is_shown_as_numbers_in_its_own_units(full):
+    full.set(data="breast_cancer", batch_size=6)
+    assert full.live.data["table"]["recovered"] == [[""] * 30] * 6
+    full.run_now()
+    table, batch = full.live.data["table"], full.stage.batch
+    assert table["columns"][0] == "mean radius" and len(table["columns"]) == 30
+    assert table["recovered"] == table["private"]
+    whole = load_breast_cancer().data
+    numbers = np.array(table["private"], dtype=float)
+    assert all(np.isclose(whole, row, rtol=1e-4).all(axis=1).any() for row in numbers)
+    assert len(batch.inputs) == 6
 
 
 # ---------------------------------------------------------------- refused, stopped, failed
 def test_a_refusal_is_told_in_words(full, monkeypatch):
     def refuse(*arguments, **options):
-        raise ValueError("weight must be a <matrix>")
+        raise ValueError("weight must be a <matrix>, got a vector, from a long story")
 
     monkeypatch.setattr(spear_core, "invert", refuse)
     full.run()
     assert full.outcome.inversion is None
-    assert "<b>Refused</b>" in full.caption.value
-    assert "&lt;matrix&gt;" in full.caption.value
+    refused = "<b>Refused, before any search: weight must be a &lt;matrix&gt;.</b><br>Got a vector, from a long story"
+    assert full.caption.value == refused
+    assert full.live.data["phase"] == "refused" and "refuses" in full.live.data["prompt"]
     assert full.status.value == ""
 
 
@@ -151,7 +184,7 @@ def test_a_failure_is_told_in_words(full, monkeypatch):
     monkeypatch.setattr(spear_core, "invert", fail)
     full.guard(full.run)
     assert full.status.value == "Error: out of memory"
-    assert full.outcome is None
+    assert full.outcome is None and full.live.data["phase"] == "waiting"
     with pytest.raises(RuntimeError, match="out of memory"):
         full.run_now()
 
@@ -192,6 +225,7 @@ def test_stopped_midway_the_rest_is_not_proven(slow):
         while slow.attack.latest is None:
             await asyncio.sleep(0.01)
         assert "Searching for" in slow.status.value
+        assert slow.live.data["phase"] == "running" and "is running" in slow.live.data["prompt"]
         slow.job.stop_button.click()
         while slow.outcome is None:
             await asyncio.sleep(0.01)
@@ -216,7 +250,7 @@ def test_a_change_midway_drops_the_old_result(slow):
     asyncio.run(page())
     assert slow.outcome is None
     assert "Run the attack" in slow.caption.value
-    assert slow.key[-1] == 5
+    assert slow.values["seed"] == 5 and slow.live.data["phase"] == "waiting"
 
 
 def test_the_page_without_a_kernel():

@@ -3,6 +3,7 @@
 import asyncio
 import io
 
+import numpy as np
 import pytest
 import torch
 import traitlets
@@ -14,20 +15,24 @@ from spear_core.study import metrics
 from spear_core.study.landscape import paths
 from spear_widgets.kit import drawing
 from spear_widgets.kit.exercise import Exercise
-from spear_widgets.kit.eye import view
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import ACTIVATIONS, scene
-from spear_widgets.two_shadows import exercises, grounds, questions, sphere
-from spear_widgets.two_shadows.circle import CIRCLE_COUNTS, CircleExplorer, Descent, angles_of, on_circle
+from spear_widgets.two_shadows import exercises, grounds, questions
+from spear_widgets.two_shadows.circle import CIRCLE_COUNTS, CircleExplorer, angles_of, on_circle
 from spear_widgets.two_shadows.grounds import Ground, ground
 from spear_widgets.two_shadows.search import SearchExplorer, result_picture
 from spear_widgets.two_shadows.wells import (
-    SPHERE_COUNTS,
+    COUNTS,
+    MOST_WALKERS,
+    RINGS,
+    SECTORS,
+    STARTS,
     WALKERS,
     WellsExplorer,
-    between,
     descents,
-    followed,
+    even_starts,
+    first_ringed,
+    page_axes,
     random_starts,
 )
 
@@ -96,45 +101,60 @@ def test_angles_go_round():
     torch.testing.assert_close(away, torch.zeros_like(away))
 
 
+# ---------------------------------------------------------------- what the pages get
+def sent(explorer: grounds.GroundExplorer, name: str) -> np.ndarray:
+    """An array as the page gets it."""
+    array = explorer.live.data[name]
+    return np.frombuffer(array["bytes"], array["dtype"]).reshape(array["shape"]).copy()
+
+
+@pytest.mark.parametrize("explorer", [CircleExplorer, WellsExplorer])
+def test_ghosts_can_be_made_of_what_is_sent(explorer: type[grounds.GroundExplorer]):
+    shown = explorer()
+    points = shown.axes() @ shown.stage.samples
+    c = sent(shown, "chart") @ points.numpy()
+    inputs = (c / (sent(shown, "means") @ c)).T @ sent(shown, "R")
+    assert np.abs(inputs - shown.stage.batch.inputs.numpy()).max() < 1e-3
+
+
+@pytest.mark.parametrize("explorer", [CircleExplorer, WellsExplorer])
+def test_a_reset_lets_the_page_begin_anew(explorer: type[grounds.GroundExplorer]):
+    shown = explorer()
+    assert shown.live.data["keep"] is False
+    shown.control["seen"].value = 10
+    assert shown.live.data["keep"] is True and shown.live.data["units"] == 10
+    before = shown.live.data
+    shown.reset()
+    assert shown.live.data["keep"] is False and shown.live.data != before
+    shown.control["activation"].value = "tanh"
+    assert shown.live.data["keep"] is True
+    assert shown.stage is ground(shown.batch_size, "tanh", 100)
+
+
 # ---------------------------------------------------------------- the circle
 @pytest.mark.parametrize("start", [0, 359, 90, 174, 1])
 @pytest.mark.parametrize("activation", ["ReLU", "GELU"])
-def test_the_circle_runs_the_search(circle: CircleExplorer, activation: str, start: int):
-    circle.set(activation=activation, start=start, seen=100)
+def test_the_circle_has_the_search_from_every_start(circle: CircleExplorer, activation: str, start: int):
+    circle.set(activation=activation, seen=100)
     stage = ground(2, activation)
-    wanted = paths(stage.landscape, on_circle(stage, float(start)), CIRCLE_COUNTS)
-    assert torch.equal(circle.state.points, wanted[:, :, 0].T)
-    torch.testing.assert_close(circle.state.misfit, stage.landscape.misfit(circle.state.points))
-    assert circle.state.arrived and circle.state.misfit[-1] < 1e-5
-    assert f"at sample {circle.state.sample + 1}" in circle.caption.value
-    assert circle.status.value == ""
-    assert pixels(circle.picture["picture"].value).size == (960, 500)
+    wanted = paths(stage.landscape, on_circle(stage, float(start)), CIRCLE_COUNTS)[:, :, 0].T
+    walk, heights = sent(circle, "walks")[start], sent(circle, "heights")[start]
+    apart = (torch.from_numpy(walk) - angles_of(stage, wanted) + 180) % 360 - 180
+    assert apart.abs().max() < 1e-4, "searches that run side by side hardly touch each other"
+    points = on_circle(stage, torch.tensor(walk))
+    torch.testing.assert_close(
+        torch.from_numpy(heights), stage.landscape.misfit(points), atol=1e-6, rtol=1e-3
+    )
+    assert heights[-1] < 1e-5 and grounds.nearest(stage, points[:, -1:])[1] < grounds.NEAR_DEGREES
 
 
 @pytest.mark.parametrize("seen", [0, 2])
 def test_the_circle_without_the_next_layer(circle: CircleExplorer, seen: int):
-    circle.set(seen=seen, start=40, activation="ReLU")
-    assert "every direction fits" in circle.caption.value
-    assert (circle.state.misfit == 0).all()
-    start = on_circle(circle.stage, 40.0)
-    torch.testing.assert_close(circle.state.points, start.expand(2, circle.state.points.shape[1]))
-
-
-def test_the_circle_says_where_no_input_is(circle: CircleExplorer):
-    circle.set(start=5, seen=100, activation="ReLU")
-    assert "where no input lies" in circle.caption.value
-    assert grounds.ghosts(circle.stage, circle.state.points[:, :1]).isnan().all()
-    grey = grounds.ghost_pictures(circle.stage, circle.state.points[:, :1])
-    assert len({float(value) for value in grey.reshape(-1)[:50]}) == 1
-    circle.set(start=180)
-    assert "where no input lies" not in circle.caption.value
-
-
-def test_a_search_that_ends_at_no_sample_says_so(circle: CircleExplorer, monkeypatch):
-    astray = Descent(on_circle(ground(2), torch.arange(8.0)), torch.ones(8), 0, 30.0)
-    monkeypatch.setattr("spear_widgets.two_shadows.circle.descend", lambda stage, degrees: astray)
-    circle.set(start=77, seen=100)
-    assert "ends <b>at no sample</b>" in circle.caption.value
+    circle.set(seen=seen, activation="ReLU")
+    assert circle.live.data["equations"] == 0
+    assert (sent(circle, "misfit") == 0).all() and (sent(circle, "heights") == 0).all()
+    walks = sent(circle, "walks")
+    assert np.abs((walks - walks[:, :1] + 180) % 360 - 180).max() < 1e-9
 
 
 def test_the_profile_has_one_well_a_sample():
@@ -144,14 +164,12 @@ def test_the_profile_has_one_well_a_sample():
 
 def test_the_circle_resets_and_takes_controls_out_of_order(circle: CircleExplorer):
     circle.reset()
-    first, picture = circle.state.points.clone(), circle.picture["picture"].value
+    first = sent(circle, "walks").copy()
     circle.control["seen"].value = 3
-    circle.control["start"].value = 300
     circle.control["activation"].value = "tanh"
     assert circle.stage is ground(2, "tanh", 3)
     circle.reset()
-    assert torch.equal(circle.state.points, first)
-    assert circle.picture["picture"].value == picture
+    assert (sent(circle, "walks") == first).all()
 
 
 def test_bad_control_values(circle: CircleExplorer):
@@ -161,17 +179,15 @@ def test_bad_control_values(circle: CircleExplorer):
         circle.set(seen=17)
     with pytest.raises(KeyError):
         circle.set(no_such=1)
-    circle.set(start=900)
-    assert circle.control["start"].value == 359
     circle.reset()
 
 
 def test_a_failing_computation_is_shown(circle: CircleExplorer, monkeypatch, caplog):
-    def fails(stage: Ground, degrees: float):
+    def fails(stage: Ground):
         raise RuntimeError("no way down")
 
-    monkeypatch.setattr("spear_widgets.two_shadows.circle.descend", fails)
-    circle.control["start"].value = 12
+    monkeypatch.setattr("spear_widgets.two_shadows.circle.all_descents", fails)
+    circle.control["seen"].value = 25
     assert circle.status.value == "Error: no way down"
     with pytest.raises(RuntimeError, match="no way down"):
         circle.refresh()
@@ -181,85 +197,70 @@ def test_a_failing_computation_is_shown(circle: CircleExplorer, monkeypatch, cap
 
 
 # ---------------------------------------------------------------- the sphere
-LAST = len(SPHERE_COUNTS)
-
-
-@pytest.mark.parametrize("steps", [0, LAST, 7, 1])
 @pytest.mark.parametrize("activation", ["ReLU", "GELU"])
-def test_the_sphere_shows_the_paths(wells: WellsExplorer, activation: str, steps: int):
-    wells.set(activation=activation, steps=steps, seen=100)
+def test_the_sphere_has_the_paths(wells: WellsExplorer, activation: str):
+    wells.set(activation=activation, seen=100)
     stage = ground(3, activation)
-    wanted = paths(stage.landscape, random_starts(3, 20), SPHERE_COUNTS)
-    assert torch.equal(wells.points, wanted[steps])
-    if steps == LAST:
-        assert stage.landscape.misfit(wells.points).max() < 1e-5
-        assert "<b>20 of 20</b>" in wells.caption.value
-        near, away = grounds.nearest(stage, wells.points[:, wells.followed])
-        assert near.tolist() == [0, 1, 2] and away.max() < grounds.NEAR_DEGREES
+    wanted = paths(stage.landscape, random_starts(3, WALKERS), COUNTS)
+    assert torch.equal(descents(stage), wanted)
+    walked, heights = torch.from_numpy(sent(wells, "paths")), torch.from_numpy(sent(wells, "heights"))
+    assert walked.shape == (MOST_WALKERS + STARTS, len(COUNTS) + 1, 3)
+    back = torch.einsum("ac,kta->ktc", page_axes(stage), walked.double())
+    torch.testing.assert_close(back[:WALKERS], wanted.permute(2, 0, 1), atol=1e-6, rtol=0)
+    some = back[::50].flatten(0, 1).T
+    torch.testing.assert_close(
+        heights[::50].flatten().double(), stage.landscape.misfit(some), atol=1e-5, rtol=1e-3
+    )
+    _, away = grounds.nearest(stage, back[:, -1].T)
+    assert away.max() < 1e-3, "from every start the search ends at a sample"
+    assert heights[:, -1].max() < 1e-5
 
 
-def test_the_heat_map_is_the_misfit():
-    stage = ground(3)
-    values = sphere.heat(stage)
-    latitude, longitude = torch.tensor(30.0).deg2rad(), torch.tensor(-90.0).deg2rad()
-    point = torch.stack(
-        [latitude.cos() * longitude.cos(), latitude.cos() * longitude.sin(), latitude.sin()]
-    ).double()[:, None]
-    row, column = (30 + 90) * (sphere.LATITUDES - 1) // 180, 90 * sphere.LONGITUDES // 360
-    assert abs(values[row, column] - float(stage.landscape.misfit(point))) < 1e-6
+def test_starts_lie_everywhere():
+    starts = even_starts(STARTS)
+    torch.testing.assert_close(starts.norm(dim=0), torch.ones(STARTS, dtype=torch.float64))
+    anywhere = random_starts(3, 500)
+    nearest = torch.rad2deg(torch.acos((anywhere.T @ starts).max(dim=1).values.clamp(-1, 1)))
+    assert nearest.max() < 6
 
 
-def test_the_middle_of_the_sphere_has_the_colour_of_its_misfit():
-    stage = ground(3)
-    for turn, tilt in ((0, 0), (90, 0), (-135, 40), (180, -90), (10, 90)):
-        eye = view(turn, tilt) @ stage.home
-        torch.testing.assert_close(eye @ eye.T, torch.eye(3, dtype=torch.float64))
-        picture = sphere.sphere_picture(sphere.heat(stage), eye, pixels=101)
-        shade = grounds.MAP(float(stage.landscape.misfit(eye[2][:, None])))
-        assert all(abs(int(255 * a) - int(b)) <= 6 for a, b in zip(shade[:3], picture[50, 50], strict=True))
-        assert (picture[0, 0] == 255).all()
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_the_relief_is_the_misfit_and_its_wells_end_in_the_samples(wells: WellsExplorer, activation: str):
+    wells.set(activation=activation, seen=100)
+    stage, places = wells.stage, torch.from_numpy(sent(wells, "places")).double()
+    misfit = torch.from_numpy(sent(wells, "misfit")).double()
+    assert places.shape == ((RINGS + 1) * SECTORS, 3)
+    points = page_axes(stage).T @ places.T
+    torch.testing.assert_close(misfit, stage.landscape.misfit(points), atol=1e-5, rtol=1e-4)
+    deepest = misfit.argsort()[:3]
+    found = {int(sample) for sample in grounds.nearest(stage, points[:, deepest])[0]}
+    assert found == {0, 1, 2} and misfit[deepest].max() < 1e-5
+    middle, rim = places[:SECTORS], places[-SECTORS:]
+    assert (middle[:, 2] == 1).all() and (rim[:, 2] < -1 + 1e-9).all()
 
 
 @pytest.mark.parametrize("seen", [0, 3])
 def test_the_wells_fade_without_the_next_layer(wells: WellsExplorer, seen: int):
-    wells.set(activation="ReLU", seen=seen, steps=LAST)
-    assert (sphere.heat(wells.stage) == 0).all()
-    assert torch.equal(wells.points, random_starts(3, 20))
-    assert "every direction fits" in wells.caption.value
+    wells.set(activation="ReLU", seen=seen)
+    assert (sent(wells, "misfit") == 0).all()
+    walked = sent(wells, "paths")
+    assert (walked == walked[:, :1]).all()
+    assert wells.live.data["equations"] == 0
 
 
 def test_five_units_leave_fits_that_are_no_samples(wells: WellsExplorer):
-    wells.set(activation="ReLU", seen=5, steps=LAST)
-    assert int((wells.stage.landscape.misfit(wells.points) < 1e-5).sum()) > 10
+    wells.set(activation="ReLU", seen=5)
+    assert int((sent(wells, "heights")[:WALKERS, -1] < 1e-5).sum()) > 10
     assert questions.arrivals("ReLU", 5) < 10
-    wells.set(seen=25)
-    assert "<b>20 of 20</b>" in wells.caption.value
+    assert questions.arrivals("ReLU", 25) == WALKERS
 
 
-def test_the_sphere_turns_without_changing_what_it_shows(wells: WellsExplorer):
-    wells.reset()
-    points, picture = wells.points, wells.picture["picture"].value
-    for turn, tilt in ((180, 90), (-180, -90), (34, -20)):
-        wells.set(turn=turn, tilt=tilt)
-        assert wells.points is not None and torch.equal(wells.points, points)
-        assert wells.picture["picture"].value != picture
-    wells.reset()
-    assert wells.picture["picture"].value == picture
-
-
-def test_followed_walkers_start_far_and_end_at_their_samples():
-    stage = ground(3)
-    whole = descents(stage)
-    chosen = followed(stage, whole)
-    assert (stage.landscape.shares(whole[0][:, chosen]) > 0).all(), "each has a ghost from the start"
-    _, away = grounds.nearest(stage, whole[0][:, chosen])
-    assert away.max() > 10
-
-
-def test_arcs_stay_on_the_sphere():
-    arcs = between(descents(ground(3)))
-    assert arcs.shape[0] == WALKERS
-    torch.testing.assert_close(arcs.norm(dim=2), torch.ones(arcs.shape[:2], dtype=torch.float64))
+def test_the_ringed_walker_starts_far_and_has_a_ghost():
+    for activation in ACTIVATIONS:
+        stage = ground(3, activation)
+        start = descents(stage)[0][:, first_ringed(stage)][:, None]
+        assert float(stage.landscape.shares(start)) > 0
+        assert float(grounds.nearest(stage, start)[1]) > 30
 
 
 # ---------------------------------------------------------------- the whole search

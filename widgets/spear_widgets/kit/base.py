@@ -68,7 +68,9 @@ class Explorer(Kept, W.VBox):
         if pictures is None:
             pictures = ("picture",) if live is None else ()
         self.picture = {name: _image(self.description) for name in pictures}
-        self.caption = W.HTML().add_class("spear-caption")
+        # room for two lines, so that nothing below jumps when the words grow; a stage says its own
+        self.caption = W.HTML(layout=W.Layout(min_height="56px" if self.picture else "0"))
+        self.caption.add_class("spear-caption")
         self.status = W.HTML(layout=W.Layout(min_height="1.6em")).add_class("spear-status")
         self._first = self.values
         self._listening = True

@@ -17,6 +17,7 @@ from spear_core.problem import LinearLayer, Problem
 from spear_core.spear import low_rank
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Forward
+from spear_core.spear.sampling import live_rows
 from spear_core.spear.zeros import zero_tolerance
 
 DATA = (("photographs", "photos"), ("handwritten digits", "digits"), ("table of tumours", "breast_cancer"))
@@ -94,6 +95,20 @@ class Scene:
         """The q_i as unit columns, each in the half-space of positive last coordinate, shape (b, b)."""
         Q = self.true_q / self.true_q.norm(dim=0)
         return Q * torch.where(Q[-1] < 0, -1.0, 1.0)
+
+    @cached_property
+    def live(self) -> Tensor:
+        """The rows of L, by number, of units that some sample activates."""
+        return live_rows(self.low_rank.factor)
+
+    def live_rows(self) -> dict[str, Tensor]:
+        """The live rows of L, and what a page needs to say which entries of L q are zero, see `zero.js`."""
+        low_rank = self.low_rank
+        return {
+            "rows": low_rank.factor[self.live],
+            "noise": (low_rank.row_noise * low_rank.zero_margin)[self.live],
+            "singular": low_rank.singular_values[: low_rank.batch_size],
+        }
 
     def zero(self, directions: Tensor) -> Tensor:
         """Which entries of L q are zero to rounding, for unit columns q, shape (m, k)."""

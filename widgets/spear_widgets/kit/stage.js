@@ -6,13 +6,14 @@
 //   name       of the stage; its box gets the class spear-<name>
 //   label      what the canvas shows, for those who do not see it
 //   height     (width) → its height in CSS pixels, at most 560
-//   begin      (data, value, ask) → the state, an object of the module's own; data from Python, value as last told.
-//              ask() wants a frame, for what happens outside of the functions below
+//   begin      (data, value, ask, before) → the state, an object of the module's own; data from Python, value as last
+//              told. ask() wants a frame, for what happens outside of the functions below; before: the state until now
 //   draw       (pen, state, time) → draws one frame; true while something moves
 //   words      (state) → a sentence or two that say what is seen now
 //   controls   a list of `button`, `slider`, `check`, `choice`, `tabs`: all that can be done, by keyboard, too; each may
 //              have `disabled` and `hidden`, functions of the state
 //   grab       (state, at) → { move(at), drop(speed) } if there is something to drag at this point; else nothing
+//   pan        which way a finger still scrolls the page where something can be dragged, as in CSS; by default none
 //   hover      (state, at) → the pointer is there, or gone: null; true if that changes the picture
 //   key        (state, key) → true if the canvas knows this key
 //   told       (state) → what Python is told of it, a plain object (optional)
@@ -27,7 +28,7 @@ const STYLE = `
 .spear-bar [hidden] { display: none; }
 .spear-bar label.spear-grow { flex: 1 1 14em; }
 .spear-bar input[type=range] { flex: 1 1 7em; min-width: 4em; accent-color: #2f7fd6; }
-.spear-bar output { min-width: 3.5em; font-variant-numeric: tabular-nums; }
+.spear-bar output { min-width: 3.5em; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .spear-bar :is(button, select) { font: inherit; color: inherit; cursor: pointer; padding: 3px 10px; border-radius: 4px;
     border: 1px solid color-mix(in srgb, currentColor 45%, transparent); background: transparent; }
 .spear-bar select option { color: #111; background: #fff; }
@@ -74,6 +75,7 @@ const ELEMENTS = {
     slider(control, page) {
         const [node, input, out] = [make("label", control.grow ? "spear-grow" : ""), make("input"), make("output")];
         input.type = "range";
+        if (control.basis) node.style.flexBasis = control.basis; // of a row's width, in which it grows
         node.append(control.label, input, ...(control.text ? [out] : []));
         input.addEventListener("input", () => page.change(state => control.set(state, Number(input.value))));
         return [node, state => {
@@ -184,7 +186,7 @@ class Page {
             const box = canvas.getBoundingClientRect();
             return { x: event.clientX - box.left, y: event.clientY - box.top, time: event.timeStamp };
         };
-        canvas.style.touchAction = scene.grab ? "none" : "auto";
+        canvas.style.touchAction = scene.grab ? scene.pan ?? "none" : "auto";
         canvas.addEventListener("pointerdown", event => {
             if (event.button || !this.state) return;
             held = scene.grab?.(this.state, at(event)) ?? null;
@@ -224,7 +226,7 @@ class Page {
         this.guard(() => {
             const data = this.model.get("data");
             if (!data || !Object.keys(data).length) return;
-            this.state = this.scene.begin(arrays(data), this.model.get("value") ?? {}, this.ask);
+            this.state = this.scene.begin(arrays(data), this.model.get("value") ?? {}, this.ask, this.state);
             this.above.replaceChildren();
             this.bar.replaceChildren();
             this.refreshers = (valueOf(this.scene.controls, this.state) ?? []).map(control => {
@@ -253,6 +255,7 @@ class Page {
         if (!this.state || !width) return;
         this.guard(() => {
             this.pen.fit(width, Math.min(560, this.scene.height(width)), this.root);
+            this.said.style.minHeight = width < 520 ? "5.8em" : ""; // room for the longest words: nothing below may jump
             const more = this.scene.draw(this.pen, this.state, time);
             this.frames += 1;
             for (const refresh of this.refreshers) refresh(this.state);

@@ -48,12 +48,14 @@ class Stage(anywidget.AnyWidget):
         """
         self.module = module
         self.still_path = module.with_name(f"{name or module.stem}.png")
+        self._puts = 0
         super().__init__(_esm=bundled(module))
 
     def put(self, **data: Any) -> None:
-        """Send new data: arrays and tensors, and what JSON can say. The stage begins anew with them."""
+        """Send data: arrays and tensors, and what JSON can say. The stage begins anew, with the same ones, too."""
         self.value = {}
-        self.data = packed(data)
+        self._puts += 1  # the page hears of a change only
+        self.data = packed(data | {"puts": self._puts})
 
     @property
     def still(self) -> bytes:

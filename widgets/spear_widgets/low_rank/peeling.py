@@ -156,7 +156,16 @@ def peel_picture(stage: Scene, state: Peel, terms: int) -> Image.Image:
     samples = sample_pictures(stage.batch, stage.batch.inputs)
     side = 64
     top = drawing.picture_grid(samples, side=side, labels=labels, frames=frames)
-    return _on_width(drawing.below([top, drawing.beside(panels)]))
+    rows, columns = (
+        min(size, most) for size, most in zip(state.gradient.shape, (UNITS, INPUTS), strict=True)
+    )
+    corner = f"a corner of {rows} × {columns} of the {_size(state.gradient)} numbers: blue below zero, orange above"
+    headings = [drawing.headline(words, 13) for words in ("private samples; framed: in the sum", corner)]
+    return _on_width(drawing.below([headings[0], top, headings[1], drawing.beside(panels)], gap=0))
+
+
+def _size(matrix: Tensor) -> str:
+    return " × ".join(f"{size:,}" for size in matrix.shape)
 
 
 def _matrix(values: Tensor, limit: float, title: str) -> Image.Image:
@@ -177,25 +186,3 @@ def _on_width(image: Image.Image) -> Image.Image:
 
 
 # ---------------------------------------------------------------- still pictures
-def title_picture() -> base.Picture:
-    """Private photographs, and rows of the gradient shown as if they were photographs."""
-    stage = scene("photos", 4)
-    photos = drawing.picture_grid(sample_pictures(stage.batch, stage.batch.inputs), side=100)
-    G = stage.layer.weight_grad
-    rows = G[G.norm(dim=1).argsort(descending=True)[:8]]
-    rows = rows / rows.std(dim=1, keepdim=True)
-    mixed = drawing.picture_grid(sample_pictures(stage.batch, rows), side=100)
-    sheet = drawing.below(
-        [
-            drawing.headline("a private batch of four photographs"),
-            photos,
-            drawing.headline("eight of the 200 rows of the gradient, drawn as pictures"),
-            mixed,
-        ],
-        gap=0,
-    )
-    return base.Picture(
-        drawing.encode(sheet),
-        "Four private photographs, and below them eight rows of the gradient drawn as pictures: "
-        "each is a mixture of the four photographs, some of them as negatives.",
-    )

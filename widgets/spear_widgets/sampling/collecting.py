@@ -11,7 +11,7 @@ import torch
 from spear_core import states
 from spear_core.study import collecting, theory
 from spear_widgets.kit import base, controls, drawing
-from spear_widgets.kit.canvas import Canvas
+from spear_widgets.kit.canvas import Canvas, plain_ticks
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.scene import Scene, of_batch, scene
 
@@ -94,11 +94,12 @@ class CollectExplorer(base.Explorer):
         self._canvas = Canvas(drawing.WIDTH, 370)
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
+        self.search_button = self.button(
+            "Run the real search, too", self.search, tooltip="A few seconds; may be stopped"
+        )
         super().__init__(
             {"batch_size": controls.slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
-            buttons=(
-                self.button("Run the real search, too", self.search, tooltip="A few seconds; may be stopped"),
-            ),
+            buttons=(self.search_button,),
         )
         self.job = Job(self)
         self.control["batch_size"].observe(lambda _: self.job.stop(), "value")
@@ -126,6 +127,9 @@ class CollectExplorer(base.Explorer):
         self.state = {kind: collect(kind, b) for kind in KINDS}
         self._draw(b)
         self.show("picture", self._canvas.jpeg())
+        self.search_button.disabled = all(
+            len(self.searched.get((kind, b), ())) == SEARCH_RUNS for kind in KINDS
+        )
         self.say(self._words(b))
 
     def _draw_frame(self) -> None:
@@ -136,6 +140,7 @@ class CollectExplorer(base.Explorer):
             range(len(KINDS)), [kind.replace("two photographs", "two photographs\n") for kind in KINDS]
         )
         axes.set_xlabel("draws until all b directions are met")
+        plain_ticks(axes.xaxis, (1, 10, 100, 1000, 10_000, 100_000))
         lines = [
             axes.plot([], [], "o", color=drawing.BLUE, markersize=4, alpha=0.45, label="one repetition"),
             axes.plot([], [], "D", color=drawing.ORANGE, markersize=10, label="their mean"),
@@ -177,16 +182,28 @@ class CollectExplorer(base.Explorer):
 
     def _words(self, b: int) -> str:
         expected = theory.expected_draws(b)
-        parts = []
-        for kind in KINDS:
-            found = self.state[kind]
-            parts.append(
-                f"{kind} {found.mean / expected:.1f} times"
-                if len(found.draws)
-                else f"{kind}: not all of them in {MOST_DRAWS:,}"
-            )
+        means = [
+            f"{kind} {found.mean / expected:.1f}"
+            if len(found.draws)
+            else f"{kind} not within {MOST_DRAWS:,} draws"
+            for kind, found in self.state.items()
+        ]
+        known = [self.searched.get((kind, b), []) for kind in KINDS]
+        searched = ", ".join(f"{kind} {_mean(runs)}" for kind, runs in zip(KINDS, known))
         return (
-            f"Mean draws, compared with H<sub>b</sub>·2<sup>b−1</sup> = {expected:,.0f}: "
-            + "; ".join(parts)
-            + "."
+            f"Mean draws as multiples of H<sub>b</sub>·2<sup>b−1</sup> = {expected:,.0f}: {', '.join(means)}.<br>"
+            + (
+                f"Draws of the real search: {searched}."
+                if any(known)
+                else f"The real search has not run for b = {b}."
+            )
         )
+
+
+def _mean(runs: list[int | None]) -> str:
+    """What some runs of the real search took, in words."""
+    found = [draws for draws in runs if draws is not None]
+    words = [f"{np.mean(found):,.0f}"] if found else []
+    if len(found) < len(runs):
+        words.append(f"not within {MOST_SEARCHED:,}")
+    return " or ".join(words) or "not yet run"

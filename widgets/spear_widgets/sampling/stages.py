@@ -79,6 +79,6 @@ class StageExplorer(base.Explorer):
         saved = f"{factor:.1f} times less work" if factor >= 1.05 else "nothing saved"
         self.say(
             f"{rows} rows, {zeros} zeros wanted: <b>{saved}</b> than looking at all {STAGE_WIDTH} rows; "
-            f"right candidates lost: {share(self.state.lost)} (theory "
-            f"{share(theory.false_rejection(rows, zeros / rows))} for half of zeros)."
+            f"right candidates lost: {share(self.state.lost)} (in theory, if half of the entries are zero: "
+            f"{share(theory.false_rejection(rows, zeros / rows))})."
         )

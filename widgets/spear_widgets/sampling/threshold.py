@@ -187,4 +187,6 @@ class ThresholdPanels:
 
 def share(value: float) -> str:
     """A probability in words that a reader can compare."""
-    return "none" if value == 0 else f"{100 * value:.1f} %" if value >= 0.001 else f"{value:.0e}"
+    if value == 0 or value >= 0.001:
+        return f"{100 * value:.1f} %" if value else "none"
+    return f"1 in {1 / value:,.0f}" if value >= 1e-6 else "less than one in a million"

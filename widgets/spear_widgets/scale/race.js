@@ -9,10 +9,10 @@ const SPEEDS = [["1/20 of real time", 0.05], ["real time", 1], ["4 × real time"
 const TOP = 170; // dB at the top of the chart
 const MAGNIFIED = 20; // times an error is shown
 
-function begin(data) {
+function begin(data, value, ask, before) {
     const end = Math.max(...data.lanes.map(({ times }) => times.at(-1)));
     const b = data.truth.shape[0], lanes = data.lanes.map((lane, i) => ({ ...lane, last: lane.times.length - 1, computes: i === data.lanes.length - 1 }));
-    return { ...data, lanes, b, end, t: data.at * end, playing: false, speed: 1, time: 0, sample: -1, errors: false };
+    return { ...data, lanes, b, end, t: data.at * end, playing: false, speed: before?.speed ?? 1, time: 0, sample: -1, errors: before?.errors ?? false };
 }
 
 // ---------------------------------------------------------------- what was there when
@@ -207,6 +207,7 @@ export default stage({
     name: "race-stage",
     label: "The private photographs, and what three attacks have of them at the same time, each with its clock; below, PSNR over the seconds. Up and down choose a photograph.",
     height, begin, draw, words, grab, key,
+    pan: "pan-y",
     hover: point,
     controls: [
         button(state => (state.playing ? "Pause" : "Play"), play),

@@ -251,6 +251,7 @@ export default stage({
     name: "wall-stage",
     label: "A wall of 256 tiles that turn from mixtures into photographs, one of them at full size beside it, and the clock of the run below. Arrow keys move from tile to tile.",
     height, begin, draw, words, grab, key,
+    pan: "pan-y",
     hover: point,
     controls: [
         button(state => (state.playing ? "Pause" : "Play"), play),

@@ -17,9 +17,9 @@ function begin(data, value) {
     return state;
 }
 
-// Turn q to an angle; close to a sample's, to exactly that.
+// Turn q to an angle; close to a sample's, to exactly that. `asked` is the angle before.
 export function turn(state, angle) {
-    angle = ((angle % 180) + 180) % 180;
+    angle = state.asked = ((angle % 180) + 180) % 180;
     const near = [0, 1].reduce((a, b) => (apart(angle, state.angles[a]) <= apart(angle, state.angles[b]) ? a : b));
     const snapped = apart(angle, state.angles[near]) <= SNAP ? near : -1;
     if (snapped >= 0 && snapped !== state.snapped) state.glow = performance.now();
@@ -27,7 +27,8 @@ export function turn(state, angle) {
     state.off = apart(state.angle, state.angles[near]);
     const a = state.angle * DEGREE;
     look(state, snapped < 0 ? [Math.cos(a), Math.sin(a)] : state.exact.subarray(2 * near, 2 * near + 2));
-    develop(other(state), state.photo, 0, state.ghost);
+    state.other = other(state);
+    develop(state.other, state.photo, 0, state.ghost);
 }
 
 // What q makes of the other sample: row 2 of Q⁻¹ R, with Q = [q, across] diag(s) and s = Q̄ᵀ L⁺ g.
@@ -150,7 +151,7 @@ export default stage({
     label: "A dial with a line for each row of L and a needle q, the entries of L q as bars, and their zeros by angle.",
     height, begin, draw, words, grab, key,
     controls: [
-        slider("turn q", [0, 179.5, 0.5], state => state.angle, (state, angle) => turn(state, angle), { text: degrees, grow: true }),
+        slider("turn q", [0, 179.5, 0.5], state => state.asked, (state, angle) => turn(state, angle), { text: degrees, grow: true }),
         button("Next sample", next),
     ],
     told: ({ angle, zeros, snapped }) => ({ angle, zeros, sample: snapped }),

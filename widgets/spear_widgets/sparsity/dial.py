@@ -70,7 +70,7 @@ class DialExplorer(base.Explorer):
             **sent(self.stage),
             angles=exact,
             peaks=[int(counts[angles.index(angle)]) for angle in exact],
-            positions=torch.tensor(angles),
+            positions=torch.tensor(angles, dtype=torch.float64),
             counts=counts,
             combined=torch.linalg.lstsq(low_rank.factor, bias_grad[:, None]).solution[:, 0],
             R=low_rank.rows.to(torch.float32),

@@ -55,13 +55,9 @@ def look(stage: Scene, direction: Tensor) -> Look:
 
 def sent(stage: Scene) -> dict[str, object]:
     """What a page needs to look at any direction by itself, see `entries.js`: the live rows and when they are zero."""
-    low_rank = stage.low_rank
-    live, b = live_rows(low_rank.factor), low_rank.batch_size
-    rows = low_rank.factor[live]
+    live = stage.live_rows()
     return {
-        "rows": rows,
-        "noise": (low_rank.row_noise * low_rank.zero_margin)[live],
-        "singular": low_rank.singular_values[:b],
-        "limit": float(rows.norm(dim=1).max()),
+        **live,
+        "limit": float(live["rows"].norm(dim=1).max()),
         "exact": stage.true_directions.T.contiguous(),
     }

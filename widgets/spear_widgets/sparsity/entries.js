@@ -1,21 +1,20 @@
 // One direction q, and what it does to the live rows of L: the page's half of `directions.py`.
 import { times } from "../kit/stage.js";
+import { zeroEntries } from "../kit/zero.js";
 
-// Fills state with `entries` of L q, which of them are `zero` to rounding, and how many: `zeros`. For a unit vector q;
-// an entry is zero up to ν ‖S⁻¹ q‖ + 16 ε, as in `spear_core.spear.zeros.zero_tolerance`.
+// Fills state with `entries` of L q, which of them are `zero` to rounding, and how many: `zeros`. For a unit vector q.
 export function look(state, q) {
-    const amplified = Math.hypot(...Array.from(q, (entry, i) => entry / state.singular[i]));
     state.q = q;
     state.entries = times(state.rows, q, state.entries);
-    state.zero = Array.from(state.entries, (entry, i) => Math.abs(entry) <= state.noise[i] * amplified + 16 * Number.EPSILON);
+    state.zero = zeroEntries(state.entries, q, state);
     state.zeros = state.zero.reduce((sum, zero) => sum + zero, 0);
 }
 
-// The entries as bars in a box, with a diamond on the line for each that is zero, and their number above.
-export function drawEntries(pen, state, box, found) {
+// The entries as bars in a box, with a diamond on the line for each that is zero, and their number above; `tint` of bar i.
+export function drawEntries(pen, state, box, found, tint = () => pen.accent) {
     const title = `${state.zeros} of ${state.entries.length} entries of L q are zero`;
     pen.text(title, box.x, box.y - 10, { bold: true, size: 14, colour: found ? pen.hot : pen.ink });
-    pen.bars(state.entries, box, state.limit, () => pen.accent);
+    pen.bars(state.entries, box, state.limit, tint);
     const step = box.width / state.entries.length, middle = box.y + box.height / 2;
     const radius = Math.min(5, Math.max(2.5, step * 0.45));
     state.zero.forEach((zero, i) => { if (zero) pen.marker(3, box.x + (i + 0.36) * step, middle, radius, pen.hot); });

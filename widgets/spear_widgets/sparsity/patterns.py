@@ -12,6 +12,7 @@ from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import DATA, Scene, of_batch, scene
 
+SHEET, TALLEST = 432, 108  # pixels of all lines together, and of one line at most
 NEAR_DUPLICATE = 0.02  # noise on the copy of a sample, in standard deviations of the data
 
 
@@ -74,10 +75,13 @@ class PatternExplorer(base.Explorer):
 def pattern_picture(stage: Scene, zero: torch.Tensor, shares: list[float]) -> Image.Image:
     """Thumbnails, patterns as cells, and the share of zeros as bars with a mark at one half."""
     b, m = zero.shape
-    height = 44 if b <= 8 else 22
-    cell, left, bars = 760 // m, height + 14, 130
+    height = min(TALLEST, SHEET // b)
+    left, bars = TALLEST + 10, 130
+    cell = (drawing.WIDTH - left - bars - 60) // m
     right = left + cell * m + 12
-    sheet = Image.new("RGB", (right + bars + 44, b * height + 26), drawing.PAPER)
+    sheet = Image.new(
+        "RGB", (drawing.WIDTH, SHEET + 26), drawing.PAPER
+    )  # as tall for any batch: nothing jumps
     draw = ImageDraw.Draw(sheet)
     small = drawing.font(12)
     draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
@@ -87,13 +91,17 @@ def pattern_picture(stage: Scene, zero: torch.Tensor, shares: list[float]) -> Im
         top = 22 + i * height
         pixels = np.asarray(255 * picture if picture.dtype != np.uint8 else picture, dtype=np.uint8)
         side = height - 4
-        sheet.paste(Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST), (4, top))
+        sheet.paste(
+            Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST), (left - side - 6, top)
+        )
         line = Image.fromarray(cells[i : i + 1]).resize((cell * m, side), Image.Resampling.NEAREST)
         sheet.paste(line, (left, top))
         draw.rectangle((left - 1, top - 1, left + cell * m, top + side), outline=drawing.FAINT)
-        draw.rectangle((right, top + 3, right + shares[i] * bars, top + side - 3), fill=drawing.BLUE)
-        at = right + bars + 6, top + side / 2
-        draw.text(at, f"{100 * shares[i]:.0f} %", fill=drawing.INK, font=small, anchor="lm")
-    half = right + bars / 2
-    draw.line((half, 20, half, 20 + b * height), fill=drawing.ORANGE, width=3)
+        middle, half = top + side / 2, min(side / 2 - 1, 14)
+        draw.rectangle((right, middle - half, right + shares[i] * bars, middle + half), fill=drawing.BLUE)
+        draw.text(
+            (right + bars + 6, middle), f"{100 * shares[i]:.0f} %", fill=drawing.INK, font=small, anchor="lm"
+        )
+    fifty = right + bars / 2
+    draw.line((fifty, 20, fifty, 20 + b * height), fill=drawing.ORANGE, width=3)
     return sheet

@@ -4,31 +4,39 @@ import html
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
+import ipywidgets as W
 import numpy as np
-from PIL import Image
+import torch
 
 import spear_core
 from spear_core import Inversion
 from spear_core.certificate.record import Claim
+from spear_core.client.data import as_pictures
 from spear_core.search import State
-from spear_core.study.metrics import Score, compare
+from spear_core.study.metrics import EXACT_DB, Score, compare
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.samples import in_places, sample_pictures
-from spear_widgets.kit.scene import DATA, Scene, scene
+from spear_widgets.kit.scene import DATA, Scene, of_batch, scene
+from spear_widgets.kit.stage import Stage
+from spear_widgets.start.own import OwnPicture, Upload, with_picture
 
 WIDTHS = (100, 200, 400, 800)
 TIME_LIMIT = 20.0  # seconds, after which the best so far is shown, flagged
-ACROSS = 12  # pictures in a row
-MATRIX = (60, 300)  # corner of the gradient that is drawn
-MARKS = {
-    Claim.SAMPLE: ("✓ proven", drawing.GREEN),
-    Claim.MEAN: ("? one or mean", drawing.ORANGE),
-    Claim.NOTHING: ("? not proven", drawing.ORANGE),
+CORNER = (48, 300)  # rows and columns of the gradient that are drawn
+MOST_MAGNIFIED = 9  # powers of ten
+PROMPTS = {
+    "waiting": "nothing yet: press Run the attack",
+    "running": "the attack is running …",
+    "refused": "the attack refuses this gradient",
+    "done": "",
 }
+DIGITS = 5  # of a number in a table, within what 32 bits hold
 
 
 @dataclass(frozen=True)
@@ -59,11 +67,20 @@ def attack(stage: Scene, report: Callable[[State], None]) -> Outcome:
     return Outcome(inversion, compare(inversion.inputs, stage.batch.inputs), seconds)
 
 
+@lru_cache(maxsize=4)
+def with_own(own: OwnPicture, name: str, batch_size: int, width: int, seed: int, depth: int) -> Scene:
+    """The scene of a setting with a reader's picture as its first sample."""
+    batch = scene(name, batch_size, width, seed, depth).batch
+    return of_batch(with_picture(batch, own), width=width, seed=seed, depth=depth)
+
+
 class FullRun(base.Explorer):
     """Choose a client, run the attack on its gradient, and look at pictures, clock and certificate.
 
     Attributes:
         stage: client and server of the present setting.
+        own: the reader's picture, or None.
+        upload: where a picture is dropped or chosen.
         outcomes: what came back, by setting.
         attack: the one that runs or ran last.
         job: progress and stop button.
@@ -72,16 +89,18 @@ class FullRun(base.Explorer):
     name = "full-run"
     title = "The full run: from a gradient back to the batch"
     description = (
-        "A private batch of photographs, the gradient that the client sends as a coloured matrix, and the pictures "
-        "computed from that gradient alone, each marked as proven exact or as not proven."
+        "A private batch of photographs, the gradient that the client sends as a coloured strip, and the pictures "
+        "computed from that gradient alone, each marked as proven or not; at the side, one sample closely."
     )
 
     def __init__(self) -> None:
         self.outcomes: dict[tuple[object, ...], Outcome] = {}
         self.attack: Beside[Outcome] | None = None
+        self.own: OwnPicture | None = None
         self.run_button = self.button(
             "Run the attack", self.run, tooltip="Recover the batch from the gradient"
         )
+        self.upload = Upload(lambda *file: self.guard(partial(self._receive, *file)))
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
@@ -90,11 +109,13 @@ class FullRun(base.Explorer):
                 "depth": controls.slider("linear layers", 4, 2, 8),
                 "seed": controls.slider("seed of data and weights", 3, 0, 9),
             },
-            ("client", "result"),
             buttons=(self.run_button,),
+            live=Stage(Path(__file__).with_suffix(".js")),
         )
         self.run_button.button_style = "primary"
         self.job = Job(self)
+        heading, row, *rest = self.children
+        self.children: tuple[W.Widget, ...] = (heading, row, self.upload, *rest)
         for control in self.control.values():
             control.observe(lambda _: self.cancel(), "value")
         self.refresh()
@@ -104,17 +125,43 @@ class FullRun(base.Explorer):
     @property
     def key(self) -> tuple[object, ...]:
         """The present setting."""
-        return tuple(self.values.values())
+        return (*self.values.values(), self.own)
 
     @property
     def outcome(self) -> Outcome | None:
         """What came back at the present setting, if the attack was run."""
         return self.outcomes.get(self.key)
 
+    def use(self, own: OwnPicture | None) -> None:
+        """Make a reader's picture the first sample of the batch, and run the attack; with None, take it out again."""
+        self.cancel()
+        self.own = own
+        if own is None:
+            return self.refresh()
+        pictures = [value for _, value in DATA[:2]]
+        data = self.values["data"]
+        self.set(data=data if data in pictures else pictures[0])
+        return self.run()
+
+    def _receive(self, name: str, size: int, content: bytes) -> None:
+        try:
+            own = OwnPicture.read(name, size, content) if name else None
+        except ValueError as error:  # a reader's slip, nothing for the log
+            self.status.value = f"Error: {html.escape(str(error))}"
+        else:
+            self.use(own)
+
+    def reset(self) -> None:
+        """All controls back to their first values, without the reader's picture."""
+        self.cancel()
+        self.own = None
+        super().reset()
+
     def run(self) -> None:
         """Run the attack beside the page; a setting that was run already is run again."""
         self.cancel()
         self.attack = Beside(partial(attack, self.stage))
+        self.put("running")
         self.job.start(self._watch(self.attack), then=self._finish)
 
     def run_now(self) -> None:
@@ -146,20 +193,34 @@ class FullRun(base.Explorer):
         attack = self.attack
         if attack is None:  # the setting has changed meanwhile
             return
-        attack.end()
+        try:
+            attack.end()
+        except Exception:
+            self.refresh()  # it runs no more
+            raise
         assert attack.result is not None
         self.outcomes[self.key] = attack.result
         self.refresh()
+        self.put("fresh")
 
     def update(self) -> None:
         """Draw the present setting: the client, and the result if there is one."""
         values = self.values
-        self.stage = scene(
-            values["data"], values["batch_size"], values["width"], values["seed"], values["depth"]
-        )
-        self.show("client", client_picture(self.stage))
-        self.show("result", result_picture(self.stage, self.outcome))
+        setting = values["data"], values["batch_size"], values["width"], values["seed"], values["depth"]
+        own = self.own if values["data"] != DATA[-1][1] else None
+        self.stage = scene(*setting) if own is None else with_own(own, *setting)
+        self.upload.name = own.name if own is not None else ""
+        self.put()
         self.say(words(self.stage, self.outcome))
+
+    def put(self, phase: str = "") -> None:
+        """Send the present setting to the page; the phase is by default what the outcome says."""
+        assert self.live is not None
+        chosen = min(int(self.live.value.get("chosen", 0)), self.stage.batch_size - 1)
+        sent = shown(self.stage, None if phase == "running" else self.outcome, self.upload.name)
+        if phase == "running" or (phase == "fresh" and sent["phase"] == "done"):
+            sent |= {"phase": phase, "prompt": PROMPTS["running"]}
+        self.live.put(**sent, chosen=chosen)
 
 
 def _progress(attack: Beside[Outcome]) -> str:
@@ -169,70 +230,114 @@ def _progress(attack: Beside[Outcome]) -> str:
     return f"Searching for {attack.seconds:.1f} s: {step}."
 
 
-def client_picture(stage: Scene) -> Image.Image:
-    """The private batch, and a corner of the gradient as the server sees it."""
-    G = stage.layer.weight_grad
-    corner = G[: MATRIX[0], : MATRIX[1]].numpy()
-    spread = float(np.abs(corner).mean()) * 4
-    noise = Image.fromarray(drawing.signed_colours(corner, spread)).resize(
-        (900, 120), Image.Resampling.NEAREST
-    )
-    return drawing.below(
-        [
-            drawing.headline("private: the batch never leaves the client", 14, drawing.WIDTH),
-            _grid(sample_pictures(stage.batch, stage.batch.inputs), [], []),
-            drawing.headline(
-                f"sent: the gradient, {G.shape[0]} × {G.shape[1]} numbers in the first layer (a corner)"
-            ),
-            drawing.beside([drawing.headline("", 1), noise], gap=0),
-        ],
-        gap=2,
-    )
+# ---------------------------------------------------------------- what the page draws
+def shown(stage: Scene, outcome: Outcome | None, own: str = "") -> dict[str, Any]:
+    """What `full_run.js` draws of a client and of what came back, each sample in its original's place.
+
+    Args:
+        stage: client and server.
+        outcome: None if the attack was not run.
+        own: name of the reader's picture, if it is the first sample.
+    """
+    G, b = stage.layer.weight_grad, stage.batch_size
+    corner = G[: CORNER[0], : CORNER[1]].numpy()
+    spread = float(np.abs(corner).mean()) * 4 or 1.0
+    phase = "waiting" if outcome is None else "refused" if outcome.inversion is None else "done"
+    private = drawing.as_bytes(sample_pictures(stage.batch, stage.batch.inputs))
+    names = [f"sample {i + 1}" for i in range(b)]
+    if own:
+        names[0] = "sample 1, your picture"
+    claims, recovered = ["missing"] * b, private[:0]
+    if outcome is not None and outcome.inversion is not None and outcome.score is not None:
+        rows = outcome.inversion.claims
+        claims = ["missing" if row < 0 else rows[row].name.lower() for row in outcome.score.order.tolist()]
+        recovered = drawing.as_bytes(in_places(stage.batch, outcome.inversion.inputs, outcome.score.order))
+    return {
+        "phase": phase,
+        "private": private,
+        "recovered": recovered,
+        "corner": np.clip(corner * (127 / spread), -127, 127).astype(np.int8),
+        "size": list(G.shape),
+        "prompt": PROMPTS[phase],
+        "claims": claims,
+        "names": names,
+        "said": [f"{name[0].upper()}{name[1:]}: {seen(outcome, i)}" for i, name in enumerate(names)],
+        **(differences(stage, outcome) if stage.batch.shape else {"table": table(stage, outcome)}),
+    }
 
 
-def result_picture(stage: Scene, outcome: Outcome | None) -> Image.Image:
-    """What came back, each picture below its original's place and marked as proven or not."""
-    b = stage.batch_size
+def differences(stage: Scene, outcome: Outcome | None) -> dict[str, Any]:
+    """What is between private and recovered pictures, around grey, and how often it was magnified to be seen."""
     if outcome is None or outcome.inversion is None or outcome.score is None:
-        what = "not run yet: press Run the attack" if outcome is None else "the attack refused this gradient"
-        return drawing.headline(f"recovered: {what}", 14, drawing.WIDTH)
-    inversion, order = outcome.inversion, outcome.score.order.tolist()
-    pictures = in_places(stage.batch, inversion.inputs, outcome.score.order)
-    labels, frames = ["missing"] * b, [drawing.FAINT] * b
-    for place, row in enumerate(order):
-        if row >= 0:
-            labels[place], frames[place] = MARKS[inversion.claims[row]]
-    heading = f"recovered from the gradient alone ({inversion.method})"
-    return drawing.below(
-        [drawing.headline(heading, 14, drawing.WIDTH), _grid(pictures, labels, frames)], gap=2
-    )
+        return {}
+    batch, order = stage.batch, outcome.score.order
+    assert batch.shape is not None
+    gaps = torch.zeros_like(batch.inputs, dtype=torch.float64)
+    there = order >= 0
+    gaps[there] = outcome.inversion.inputs[order[there]].double() - batch.inputs[there].double()
+    gaps = gaps.nan_to_num() * batch.scale
+    largest = gaps.abs().amax(dim=1)
+    often = 10 ** (0.5 / largest).log10().floor().clamp(0, MOST_MAGNIFIED)
+    pictures = as_pictures(0.5 + gaps * often[:, None], batch.shape)
+    magnified = [f"{int(times):,}" if gap else "" for times, gap in zip(often, largest, strict=True)]
+    return {"differences": drawing.as_bytes(pictures), "magnified": magnified}
 
 
-def _grid(pictures: np.ndarray, labels: list[str], frames: list[str]) -> Image.Image:
-    side = min(96, (drawing.WIDTH - 8) // min(len(pictures), ACROSS) - 8)
-    return drawing.picture_grid(
-        pictures, side=max(side, 60), columns=min(len(pictures), ACROSS), labels=labels, frames=frames
+def seen(outcome: Outcome | None, place: int) -> str:
+    """What is known of one private sample, in words; the distance from it is our own measurement."""
+    if outcome is None:
+        return "nothing has been computed from the gradient yet."
+    if outcome.inversion is None or outcome.score is None:
+        return "the attack refused this gradient."
+    row, psnr = int(outcome.score.order[place]), float(outcome.score.psnr[place])
+    if row < 0:
+        return "it did not come back."
+    proof = {
+        Claim.SAMPLE: "proven to be one sample of the batch",
+        Claim.MEAN: "proven to be one sample, or a mean of several",
+        Claim.NOTHING: "not proven, a guess",
+    }[outcome.inversion.claims[row]]
+    far = "equal in every bit" if np.isinf(psnr) else f"PSNR {psnr:.0f} dB"
+    exact = (
+        f"exact, {far}" if outcome.score.exact[place] else f"{far}, of which exact is {EXACT_DB:.0f} and more"
     )
+    return f"{proof}. Measured against the private one, which the server cannot do: {exact}."
+
+
+def table(stage: Scene, outcome: Outcome | None) -> dict[str, Any] | None:
+    """Rows of a table in their own units, as texts: names of columns, private and recovered numbers; else None."""
+    batch = stage.batch
+    if batch.shape is not None:
+        return None
+    private = _numbers(batch.original(batch.inputs).tolist())
+    recovered = [[""] * len(batch.columns) for _ in private]
+    if outcome is not None and outcome.inversion is not None and outcome.score is not None:
+        back = _numbers(batch.original(outcome.inversion.inputs).tolist())
+        recovered = [recovered[0] if row < 0 else back[row] for row in outcome.score.order.tolist()]
+    return {"columns": list(batch.columns), "private": private, "recovered": recovered}
+
+
+def _numbers(rows: list[list[float]]) -> list[list[str]]:
+    return [[f"{number:.{DIGITS}g}" for number in row] for row in rows]
 
 
 def words(stage: Scene, outcome: Outcome | None) -> str:
-    """The outcome in a few sentences."""
+    """The outcome: what it comes to in bold, the rest below."""
     if outcome is None:
         return f"A client with {stage.batch_size} samples has sent its gradient. <b>Run the attack</b> on it."
     if outcome.inversion is None or outcome.score is None:
-        return f"<b>Refused</b>, before any search: {html.escape(outcome.refusal)}"
+        must, _, got = outcome.refusal.partition(", got ")
+        rest = f"<br>Got {html.escape(got)}" if got else ""
+        return f"<b>Refused, before any search: {html.escape(must)}.</b>{rest}"
     inversion, b = outcome.inversion, stage.batch_size
     proven, means = (inversion.claims.count(claim) for claim in (Claim.SAMPLE, Claim.MEAN))
-    more = f", {means} a sample or a mean of several" if means else ""
-    state = (
-        "<b>all proven exact</b>"
-        if inversion.certified
-        else f"<b>{proven} of {b} proven exact</b>{more}{', the rest not' * (proven + means < b)}"
-    )
+    state = "all proven exact" if inversion.certified else f"{proven} of {b} proven exact"
+    more = "" if inversion.certified or not means else f", {means} a sample or a mean of several"
+    rest = ", the rest not" if not inversion.certified and proven + means < b else ""
     labels = "not identified" if inversion.labels is None else "identified"
-    notes = f" Notes: {html.escape('; '.join(inversion.notes))}." if inversion.notes else ""
+    notes = "".join(f"<br>{note[0].upper()}{note[1:]}." for note in map(html.escape, inversion.notes))
     return (
-        f"{len(inversion.inputs)} of {b} samples came back in {outcome.seconds:.2f} s: {state}. λ = "
-        f"{inversion.sparsity_match:.4f}, labels {labels}. Compared with the private batch, which the server cannot "
-        f"do: {int(outcome.score.exact.sum())} of {b} are equal to 90 dB or more.{notes}"
+        f"<b>{len(inversion.inputs)} of {b} samples came back in {outcome.seconds:.2f} s: {state}</b>{more}{rest}.<br>"
+        f"Method: {inversion.method}; λ = {inversion.sparsity_match:.4f}; labels {labels}. Compared with the private "
+        f"batch, {int(outcome.score.exact.sum())} of {b} are exact (90 dB or more).{notes}"
     )

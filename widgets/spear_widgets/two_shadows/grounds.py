@@ -2,22 +2,21 @@
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
 
-import ipywidgets as W
-import matplotlib
 import numpy as np
 import torch
 from torch import Tensor
 
 from spear_core.study.landscape import Landscape, landscape
-from spear_widgets.kit import controls
-from spear_widgets.kit.samples import sample_pictures
+from spear_widgets.kit import base, controls
+from spear_widgets.kit.samples import developing
 from spear_widgets.kit.scene import ACTIVATIONS, Scene, scene
+from spear_widgets.kit.stage import Stage
 
 WIDTH, DEPTH, SEED = 100, 4, 3
 NEAR_DEGREES = 1.0  # a walker so close to a sample's direction is said to have arrived
 FIRST_AT = 140  # degrees on the page, from the middle, where the first of three samples is
-MAP = matplotlib.colormaps["viridis"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,23 +98,58 @@ def nearest(stage: Ground, points: Tensor) -> tuple[Tensor, Tensor]:
     return sample, torch.rad2deg(2 * torch.asin((length / 2).clamp_max(1)))
 
 
-def ghost_pictures(stage: Ground, points: Tensor) -> np.ndarray:
-    """Ghosts as pictures, shape (k, H, W, 3), plain grey where there is no input."""
-    inputs = ghosts(stage, points)
-    nothing = inputs.isnan().any(dim=1)
-    pictures = sample_pictures(stage.batch, inputs.nan_to_num())
-    pictures = np.array(pictures)
-    pictures[nothing.numpy()] = 0.82 if pictures.dtype != np.uint8 else 210
-    return pictures
+class GroundExplorer(base.Explorer):
+    """What circle and sphere share: two controls that need Python, and a stage that keeps its view while they move.
 
+    Attributes:
+        stage: batch and landscape.
+    """
 
-def seen_slider(batch_size: int) -> W.SelectionSlider:
-    """How many units of the next layer the server sees, from none to all."""
-    b = batch_size
-    options = sorted({0, b, b + 1, 2 * b - 1, 2 * b + 1, 10, 15, 25, 50, WIDTH})
-    return controls.stops("units of layer 2 that the server sees", options, WIDTH, track=20)
+    batch_size = 0
+    stage: Ground
 
+    def __init__(self, module: Path) -> None:
+        b, self._kept = self.batch_size, False
+        options = sorted({0, b, b + 1, 2 * b - 1, 2 * b + 1, 10, 15, 25, 50, WIDTH})
+        super().__init__(
+            {
+                "activation": controls.dropdown("activation", list(ACTIVATIONS)),
+                "seen": controls.stops("units of layer 2 that the server sees", options, WIDTH, track=20),
+            },
+            live=Stage(module),
+        )
+        self.refresh()
 
-def counted(equations: int) -> str:
-    """How many equations, in words."""
-    return f"{equations} equation{'' if equations == 1 else 's'}"
+    def reset(self) -> None:
+        """All back to how it was at first, on the page, too."""
+        self._kept = False
+        super().reset()
+
+    def update(self) -> None:
+        """Send the present landscape to the page."""
+        self.stage = ground(self.batch_size, self.values["activation"], self.values["seen"])
+        batch, landscape = self.stage.batch, self.stage.landscape
+        axes = self.axes()
+        assert self.live is not None
+        self.live.put(
+            **self.sent(),
+            units=len(landscape.units),
+            equations=landscape.equations,
+            near=NEAR_DEGREES,
+            # what the page needs to develop ghosts by itself: see `developGhost` in walk.js
+            chart=landscape.unscaled(axes.T),
+            means=landscape.relation.means[0],
+            R=self.stage.low_rank.rows.to(torch.float32),
+            photo=developing(batch),
+            keep=self._kept,
+            runs=self.runs,  # the page hears of changes only, and begins anew with each
+        )
+        self._kept = True
+
+    def axes(self) -> Tensor:
+        """Of the page, orthonormal rows, shape (b, b)."""
+        return self.stage.home
+
+    def sent(self) -> dict[str, object]:
+        """What the page draws beside ghosts."""
+        raise NotImplementedError

@@ -3,11 +3,10 @@
 import torch
 
 from spear_core.spear import low_rank
-from spear_core.study.landscape import paths
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.two_shadows.circle import profile
 from spear_widgets.two_shadows.grounds import NEAR_DEGREES, ground, nearest
-from spear_widgets.two_shadows.wells import SPHERE_COUNTS, WALKERS, random_starts
+from spear_widgets.two_shadows.wells import WALKERS, descents
 
 WELL = 1e-4  # misfit below which a local minimum counts as a well down to rounding
 
@@ -70,8 +69,7 @@ def starts_that_arrive() -> Prediction:
 def arrivals(activation: str, seen: int | None = None) -> int:
     """How many of the twenty walkers of the sphere end at a sample."""
     stage = ground(3, activation) if seen is None else ground(3, activation, seen)
-    ends = paths(stage.landscape, random_starts(3, WALKERS), SPHERE_COUNTS)[-1]
-    return int((nearest(stage, ends)[1] < NEAR_DEGREES).sum())
+    return int((nearest(stage, descents(stage)[-1])[1] < NEAR_DEGREES).sum())
 
 
 def wells_with_gelu() -> Prediction:

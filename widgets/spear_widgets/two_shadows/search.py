@@ -20,6 +20,7 @@ from spear_widgets.two_shadows.grounds import DEPTH, SEED
 
 BATCHES = {24: 400, 50: 500, 100: 1000}  # b and the width m that goes with it
 SECONDS = 60  # limit of one search
+TALL = 288  # pixels of the grid, whatever the batch: nothing below it jumps
 
 
 class SearchExplorer(base.Explorer):
@@ -116,15 +117,14 @@ class SearchExplorer(base.Explorer):
 def result_picture(batch: data.Batch, found: Tensor | None, proven: Tensor | None = None) -> Image.Image:
     """Found samples as pictures: framed where proven, without a frame where not, grey where missing."""
     b = len(batch.labels)
-    columns = 12 if b <= 24 else 20
-    side = (drawing.WIDTH - 12) // columns - 8
+    lines = next(n for n in range(1, b + 1) if -(-b // n) * (TALL // n) <= drawing.WIDTH - 8)
     rows = 0 if found is None else len(found)
     pictures = np.full((b, *batch.pictures(batch.inputs[:1]).shape[1:]), 210, dtype=np.uint8)
     if found is not None and rows:
         pictures[:rows] = drawing.as_bytes(np.asarray(batch.pictures(found.to(torch.float32))))[:b]
     certain = [False] * b if proven is None or not len(proven) else [bool(p) for p in proven]
     frames = [drawing.GREEN if i < rows and certain[i] else None for i in range(b)]
-    grid = drawing.picture_grid(pictures, side=side, columns=columns, frames=frames)
+    grid = drawing.picture_grid(pictures, side=TALL // lines - 8, columns=-(-b // lines), frames=frames)
     count = sum(certain[:rows])
     text = f"{count} of {b} proven (framed), {rows - count} found and not proven, {b - rows} missing (grey)"
     return drawing.below([drawing.headline(text, width=drawing.WIDTH), grid], gap=0)

@@ -71,8 +71,8 @@ export const KNOWN = 2;
 export const NEW = 3;
 
 export const FATES = [
-    "too few zeros on the first rows: dropped", "too few zeros on all rows: dropped", "already in the pool",
-    "a new direction: into the pool",
+    "too few zeros on the first rows, so it is dropped", "too few zeros on all rows, so it is dropped", "already in the pool",
+    "a new direction for the pool",
 ];
 
 // How much of a draw has happened: all of it in a rush, and for readers who want nothing to move; a film sets it itself.

@@ -105,7 +105,9 @@ function drawBars(pen, state, { bars, narrow }, { q, zeros, fate, number }, shar
     const values = times(state.L, q), hit = fate >= 2;
     const limit = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
     pen.text(`L q: ${zeros} of ${values.length} entries are zero`, bars.x, bars.y - 8, { size: 12, colour: hit ? pen.hot : pen.soft, bold: hit });
-    pen.bars(values.map(value => value * grown), bars, limit, i => (Math.abs(values[i]) < state.nearZero ? pen.hot : hit ? pen.hot : pen.accent));
+    pen.bars(values.map(value => value * grown), bars, limit, () => (hit ? pen.hot : pen.accent));
+    const step = bars.width / values.length, radius = clamp(step * 0.55, 1.4, 3.5);
+    values.forEach((value, i) => { if (Math.abs(value) < state.nearZero) pen.disc(bars.x + (i + 0.36) * step, bars.y + bars.height / 2, radius, { fill: pen.hot }); });
     if (share > SHOWN) {
         const y = narrow ? bars.y + bars.height + 10 : bars.y + bars.height + 26;
         pen.text(`${hit ? "✓" : "✗"} ${FATES[fate]}`, bars.x, y, { bold: true, size: narrow ? 12 : 14, colour: hit ? pen.good : pen.soft });
@@ -115,9 +117,10 @@ function drawBars(pen, state, { bars, narrow }, { q, zeros, fate, number }, shar
 export const draw = {
     name: "draw", title: "Draw", draws: true, end: state => state.draws.count - 1, draw: drawDraw,
     words(state, t) {
-        const found = drawAt(state, placeOf(state, Math.floor(t))), pool = poolAt(state, t).length;
-        return `Draw ${whole(found.number + 1)}: of ${state.b - 1} random rows of L, q is the null vector. `
-            + `${found.zeros} of ${state.L.shape[0]} entries of L q are zero: ${FATES[found.fate]}. `
-            + `${pool} ${pool === 1 ? "direction" : "directions"} found so far.`;
+        const found = drawAt(state, placeOf(state, Math.floor(t))), pool = poolAt(state, t).length, { b } = state;
+        const drawn = `Draw ${whole(found.number + 1)}: ${b - 1} rows of L, and the one direction q that is orthogonal to all of them. `
+            + `(${b} random rows give ${b} draws: each leaves out another one.) `;
+        if (state.share < SHOWN && !state.rush) return drawn;
+        return `${drawn}${found.zeros} of ${state.L.shape[0]} entries of L q are zero: ${FATES[found.fate]}. Found so far: ${pool}.`;
     },
 };

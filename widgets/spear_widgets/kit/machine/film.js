@@ -5,10 +5,12 @@ export const FILM_SECONDS = 15;
 
 const PARTS = [
     { until: 3.4, at: (state, t) => ({ scene: "split", at: t, said: splitting(state, t) }) },
-    { until: 5.6, at: (state, t) => ({ scene: "draw", at: 0, share: Math.min(1, 1.1 * t), said: `Any ${state.b - 1} rows give one candidate direction q.` }) },
-    { until: 8.4, at: drawing },
-    { until: 11.8, at: (state, t) => ({ scene: "wipe", at: wipes(state, t), said: "Each direction found wipes one photograph out of every mixture." }) },
-    { until: FILM_SECONDS, at: (state, t) => ({ scene: "reconstruct", at: clamp(t * 1.25, 0, 1), said: `All ${state.b} photographs are back, down to rounding, and it can be proven.` }) },
+    { until: 5.2, at: (state, t) => ({ scene: "draw", at: 0, share: Math.min(1, 1.1 * t), said: `Any ${state.b - 1} of its rows give one candidate direction q.` }) },
+    { until: 6, at: (state, t) => drawing(state, 0, first(state), t, "Almost every candidate is wrong: L q has hardly a zero.") },
+    { until: 7.8, at: state => ({ scene: "filter", at: first(state), share: 1, said: "A ReLU that is off for a photograph leaves a zero. So about half are zero: q is right." }) },
+    { until: 8.8, at: (state, t) => drawing(state, first(state), last(state), t, "And again, until there is one direction for each photograph.") },
+    { until: 12.4, at: (state, t) => ({ scene: "wipe", at: wipes(state, t), said: "Each direction wipes one photograph out of every mixture. One is left, alone." }) },
+    { until: FILM_SECONDS, at: (state, t) => ({ scene: "reconstruct", at: clamp(0.5 + t * 0.7, 0, 1), said: ending(state) }) },
 ];
 
 const splitting = (state, t) => (t < 0.3 ? "A client shares this gradient, and keeps its photographs."
@@ -23,10 +25,14 @@ export function filmAt(state, seconds) {
     }
 }
 
-// All draws in a rush, faster and faster.
-function drawing(state, t) {
-    const last = state.draws.count - 1;
-    return { scene: "filter", at: Math.floor(last * smooth(clamp(t, 0, 1)) ** 1.6), share: 1, rush: true, said: "Where half of the entries of L q vanish, q is a photograph's own direction." };
+const ending = ({ b, result }) => `Leave out another one each time: all ${b} are back${result.certified ? ", exactly, with a proof" : ""}.`;
+
+// Draws in a rush, faster and faster.
+function drawing(state, from, to, t, said) {
+    return { scene: "filter", at: Math.floor(mix(from, to, smooth(t) ** 1.6)), share: 1, rush: true, said };
 }
 
-const wipes = (state, t) => mix(0, state.b - 1, clamp(t * 1.1, 0, 1));
+const first = ({ found }) => found[0].number;
+const last = ({ found }) => Math.max(...found.map(({ number }) => number));
+
+const wipes = (state, t) => mix(0, state.b - 1, clamp(t * 1.5, 0, 1));

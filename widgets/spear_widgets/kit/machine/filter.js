@@ -8,7 +8,7 @@ function drawFilter(pen, state, t) {
     const found = drawAt(state, placeOf(state, Math.floor(t))), share = shareOf(pen, state);
     const bottom = POOL + TIMELINE + 14, narrow = pen.width < 620, side = narrow ? 0 : Math.min(240, pen.width * 0.27);
     const tall = pen.height - bottom - 50;
-    const bars = { x: 8, y: 44, width: pen.width - side - 40, height: narrow ? tall * 0.55 : tall };
+    const bars = { x: 8, y: 44, width: pen.width - side - 40, height: narrow ? tall * 0.5 : tall - 26 };
     const counts = narrow ? { x: 30, y: 66 + tall * 0.6, width: pen.width - 40, height: tall * 0.3 } : { x: pen.width - side, y: 60, width: side - 8, height: tall - 60 };
     drawEntries(pen, state, bars, found, share);
     drawCounts(pen, state, counts, t, found, share > JUDGED);
@@ -20,7 +20,7 @@ function drawFilter(pen, state, t) {
 function drawEntries(pen, state, box, { q, set, zeros, fate, number }, share) {
     const values = times(state.L, q), m = values.length, passes = fate >= KNOWN, own = new Set(set);
     const limit = largest(values), order = Array.from(values, (_, i) => i);
-    if (state.sorted) order.sort((i, j) => values[j] - values[i]);
+    if (state.sorted ?? true) order.sort((i, j) => values[j] - values[i]);
     const grown = smooth(share / GROWN), judged = smooth((share - GROWN) / (JUDGED - GROWN));
     const narrow = pen.width < 620, needed = Math.ceil(state.least);
     const title = narrow ? `draw ${whole(number + 1)}: ${zeros} zeros, needed ${needed}`
@@ -59,20 +59,20 @@ function drawCounts(pen, state, { x, y, width, height }, t, found, counted) {
     });
     pen.line([[x, y + height], [x + width, y + height]], pen.faint);
     pen.line([[across(state.least), y - 4], [across(state.least), y + height]], pen.ink, 1.5);
-    pen.text("τ m", across(state.least), y - 8, { size: 12, align: "center" });
-    pen.text("zeros of L q, all candidates so far", x, y - 26, { size: 12, colour: pen.soft });
+    pen.text(`needed: ${Math.ceil(state.least)}`, across(state.least) - 14, y - 8, { size: 12 });
+    pen.text("zeros of all candidates so far (log scale)", x, y - 26, { size: 12, colour: pen.soft });
     for (const count of [0, Math.round(m / 4), Math.round(m / 2)]) pen.text(String(count), across(count), y + height + 14, { size: 11, colour: pen.soft, align: "center" });
-    if (seen) pen.text(`${whole(spared)} of ${whole(seen)} saw ${state.first} rows, not ${m}`, x, y + height + 32, { size: 12, colour: pen.soft });
+    if (seen) pen.text(`dropped after ${state.first} of ${m} rows: ${whole(spared)}`, x, y + height + 32, { size: 12, colour: pen.soft });
 }
 
 export const filter = {
     name: "filter", title: "Filter", draws: true, end: state => state.draws.count - 1, draw: drawFilter,
-    controls: () => [check("sort the bars", s => s.sorted ?? false, (s, value) => { s.sorted = value; }, { hidden: s => s.scene !== "filter" })],
+    controls: () => [check("sort the bars", s => s.sorted ?? true, (s, value) => { s.sorted = value; }, { hidden: s => s.scene !== "filter" })],
     words(state, t) {
         const found = drawAt(state, placeOf(state, Math.floor(t))), own = state.b - 1;
-        const why = found.fate >= KNOWN ? "It was made zero on "
-            + `${own} rows; the other zeros are there because a ReLU was silent.` : `${own} of them it was made for.`;
-        return `Draw ${whole(found.number + 1)}: L q has ${found.zeros} zeros of ${state.L.shape[0]}, and needs ${Math.ceil(state.least)}. ${why} `
-            + `${FATES[found.fate][0].toUpperCase()}${FATES[found.fate].slice(1)}.`;
+        const why = found.fate >= KNOWN ? `It was made for ${own} of them; at the others a ReLU was off for one sample, and all agree on it.`
+            : `It was made for ${own} of them.`;
+        const count = `Draw ${whole(found.number + 1)}: L q has ${found.zeros} zeros of ${state.L.shape[0]}, and needs ${Math.ceil(state.least)}. `;
+        return state.share < JUDGED && !state.rush ? count : `${count}${why} Verdict: ${FATES[found.fate]}.`;
     },
 };

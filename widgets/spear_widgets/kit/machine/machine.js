@@ -23,7 +23,7 @@ function begin(data) {
         kept: { G: {}, L: {}, R: {} }, at: Object.fromEntries(Object.keys(SCENES).map(name => [name, 0])),
     };
     if (data.refusal) return state;
-    state.at.split = 1;
+    state.at.split = isCalm() && state.scenes.length > 1 ? 1 : 0; // alone it poses the riddle and does not solve it
     state.limit = largestRow(state.L);
     state.nearZero = 3e-3 * state.limit;
     state.found = inOrder(data);
@@ -33,7 +33,7 @@ function begin(data) {
         state.kept.R.limit ??= Math.max(...state.R.filter((_, i) => i % 97 === 0).map(Math.abs));
         return tiled(state.kept.R, pen, i => state.R[Math.floor(i / columns) * n + (i % columns) * step] / state.kept.R.limit, b, columns);
     };
-    if (data.film) Object.assign(state, isCalm() ? { film: FILM_SECONDS } : { playing: true, film: 0 });
+    if (data.film) Object.assign(state, { film: 0 });
     return state;
 }
 
@@ -167,7 +167,7 @@ function controls(state) {
         playing,
         button("◀", s => step(s, -1), { name: "one step back" }), button("▶", s => step(s, 1), { name: "one step on" }),
         slider("position", s => [0, scene(s).end(s), scene(s).draws ? 1 : 0.01], now, scrub, {
-            grow: true, text: s => (scene(s).draws ? `draw ${whole(now(s) + 1)}` : scene(s).pace ? `${Math.round(now(s))} of ${scene(s).end(s)}` : `${Math.round(100 * now(s))} %`),
+            grow: true, hidden: s => scene(s).draws, text: s => (scene(s).draws ? `draw ${whole(now(s) + 1)}` : scene(s).pace ? `${Math.round(now(s))} of ${scene(s).end(s)}` : `${Math.round(100 * now(s))} %`),
         }),
         choice("speed", SPEEDS, s => s.speed, (s, value) => { s.speed = value; }, drawing),
         button("next find", s => jump(s, 1), drawing),

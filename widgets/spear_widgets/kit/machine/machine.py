@@ -11,6 +11,7 @@ from spear_widgets.kit.stage import Stage
 from spear_widgets.kit.twins import TWINS, client_with
 
 WIDTHS = (60, 100, 200)
+FILMED = {"data": "photos", "batch_size": 12, "width": 200, "seed": 3, "twins": "none"}
 SCENES = ("split", "draw", "filter", "wipe", "reconstruct")
 
 
@@ -33,7 +34,7 @@ class Machine(base.Explorer):
 
         Args:
             scenes: which scenes there are; all by default.
-            film: whether it plays by itself, once, in 15 seconds, without controls for another batch.
+            film: whether it is all of it in 15 seconds, without controls for another batch.
             first: values of controls to begin with.
 
         Raises:
@@ -43,17 +44,15 @@ class Machine(base.Explorer):
             if scene not in SCENES:
                 raise ValueError(f"scenes must be among {', '.join(SCENES)}, got {scene!r}")
         self._scenes, self._film = scenes or SCENES, film
-        still = "film" if film else f"machine-{self._scenes[0]}"
-        super().__init__(
-            {
-                "data": controls.dropdown("data", DATA),
-                "batch_size": controls.slider("batch size b", 12, 3, 12),
-                "width": controls.dropdown("width m", WIDTHS, 200),
-                "seed": controls.slider("seed", 3, 0, 9, track=7),
-                "twins": controls.dropdown("samples", TWINS),
-            },
-            live=Stage(Path(__file__).with_name("machine.js"), still),
-        )
+        still = "film" if film else "-".join(("machine", *scenes))
+        options = {
+            "data": controls.dropdown("data", DATA),
+            "batch_size": controls.slider("batch size b", 12, 3, 12),
+            "width": controls.dropdown("width m", WIDTHS, 200),
+            "seed": controls.slider("seed", 3, 0, 9, track=7),
+            "twins": controls.dropdown("samples", TWINS),
+        }
+        super().__init__({} if film else options, live=Stage(Path(__file__).with_name("machine.js"), still))
         with self.quietly():
             for control, value in first.items():
                 self.control[control].value = value
@@ -62,7 +61,7 @@ class Machine(base.Explorer):
 
     def update(self) -> None:
         """Record the run of this setting and send it to the page."""
-        self.run: Recorded = recorded(client_with(*self.values.values()))
+        self.run: Recorded = recorded(client_with(*(self.values or FILMED).values()))
         assert self.live is not None
         self.live.put(scenes=list(self._scenes), film=self._film, **sent(self.run))
         refusal = self.run.refusal

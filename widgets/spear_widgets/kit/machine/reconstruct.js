@@ -36,7 +36,7 @@ function drawReconstruct(pen, state, t) {
         left + (s % columns) * (side + 6),
         8 + (band * bands + Math.floor(s / columns)) * line + band * 10 + (band === 2 ? Math.floor(s / columns) * words : 0),
     ];
-    ["private", "recovered", "error"].forEach((name, band) => pen.text(name, 4, at(0, band)[1] + side / 2 + 4, { size: 12, colour: pen.soft }));
+    ["client\u2019s own", "recovered", "error"].forEach((name, band) => pen.text(name, 4, at(0, band)[1] + side / 2 + 4, { size: 12, colour: pen.soft }));
     pen.text("white: rounding", 4, at(0, 2)[1] + side / 2 + 18, { size: 10, colour: pen.soft });
     for (let s = 0; s < b; s++) {
         const k = state.result.order[s];
@@ -50,7 +50,7 @@ function drawReconstruct(pen, state, t) {
             pen.text(words, x + side / 2, y + side + 12, { size: 11, align: "center", colour: state.result.rows[k] ? pen.good : psnr >= 90 ? pen.soft : pen.bad, bold: true });
         }
     }
-    drawCertificate(pen, state, t, at(b - 1, 2)[1] + side + 30);
+    drawCertificate(pen, state, t, at(b - 1, 2)[1] + side + 42);
 }
 
 // Errors on a scale of powers of ten, the largest of an entry's colours: white is rounding, black a standard deviation.
@@ -101,7 +101,8 @@ export const reconstruct = {
     words(state, t) {
         if (t < SCALED) return "Q has the right directions and no lengths yet: the bias gradient g = L Q̄ s gives them by least squares.";
         if (t < ASKED) return "Xᵀ = Q⁻¹ R. Errors are against the private batch, which only we can see: white is rounding.";
+        if (t < ASKED + 4 * 0.07) return "The server has no private batch to compare with. It may say exact only where all four parts of the certificate hold.";
         const why = state.result.notes.length && !state.result.certified ? ` ${state.result.notes[0]}.` : "";
-        return `The server has no private batch to compare with. It may say exact only where all four parts hold. ${verdict(state).join(", ")}.${why}`;
+        return `The certificate: ${verdict(state).join(", ")}.${why}`;
     },
 };

@@ -25,7 +25,7 @@ function drawSplit(pen, state, t) {
     const start = (pen.width - at.G.width) / 2, x = mix(start, at.G.x, apart);
     const G = tiled(state.kept.G, pen, i => state.tiles[i] / 127, state.tiles.shape[0], state.tiles.shape[1]);
     pen.text(at.narrow ? "G = ∂L/∂W" : `G = ∂L/∂W, ${m} × ${whole(state.columns)}`, x, at.G.y - 22, { bold: true });
-    pen.text(at.narrow ? "as sent" : "all that the server gets", x, at.G.y - 7, { size: 12, colour: pen.soft });
+    pen.text(at.narrow ? "as sent" : "what the server gets, beside ∂L/∂β", x, at.G.y - 7, { size: 12, colour: pen.soft });
     pen.picture(G, x, at.G.y, at.G.width, at.G.height, { frame: pen.faint, line: 1 });
     if (apart > 0) drawFactors(pen, state, at, apart, x);
     drawSpectrum(pen, state, at.spectrum, (t - FADE[0]) / (FADE[1] - FADE[0]));
@@ -39,7 +39,7 @@ function drawFactors(pen, state, at, apart, x) {
     pen.text("=", G.x + G.width + 15, G.y + G.height / 2, { size: 20, align: "center" });
     pen.text("·", L.x + L.width + 15, G.y + G.height / 2, { size: 26, align: "center" });
     pen.text(at.narrow ? "L" : `L, ${m} × ${b}`, left, G.y - 22, { bold: true });
-    pen.text("weights", left, G.y - 7, { size: 12, colour: pen.soft });
+    pen.text("shares", left, G.y - 7, { size: 12, colour: pen.soft });
     pen.text(at.narrow ? "R" : `R, ${b} × ${whole(state.columns)}`, R.x, R.y - 22, { bold: true });
     pen.text("its rows are mixtures", R.x, R.y - 7, { size: 12, colour: pen.soft });
     pen.picture(state.tilesOfL(pen), left, L.y, L.width, L.height, { alpha: apart, frame: pen.faint, line: 1 });
@@ -70,7 +70,7 @@ function drawSpectrum(pen, state, { x, y, width, height }, t) {
     if (shown > state.b) {
         const cliff = x + state.b * step;
         pen.line([[cliff - step * 0.15, y - 4], [cliff - step * 0.15, y + height]], pen.hot, 1.5);
-        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} above the rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
+        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} are no rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
     }
 }
 
@@ -105,6 +105,6 @@ export const split = {
     controls: state => [slider("row", [1, state.L.shape[0]], s => s.row + 1, (s, value) => { s.row = value - 1; }, { text: s => (s.row < 0 ? "–" : String(s.row + 1)), hidden: s => s.scene !== "split" })],
     words: (state, t) => (t < FADE[1]
         ? `The gradient G has ${whole(state.L.shape[0])} × ${whole(state.columns)} entries, and looks like noise.`
-        : `Only ${state.b} singular values of G stand above the rounding: the batch has b = ${state.b} samples, and `
-            + `G = L R with ${state.b} rows in R. Point at a row of G to see which mixture of pictures it is.`),
+        : `Only ${state.b} singular values of G stand above rounding errors: the batch has b = ${state.b} samples, and `
+            + `G = L R with ${state.b} rows in R. Point at a row of G: it is a mixture of pictures, and row of L says of how much of each.`),
 };

@@ -4,6 +4,12 @@ import { mixture, subscript, weights } from "./common.js";
 
 const MIXTURES = 6;
 
+// The photograph that is to be left at the end, of those whose direction was found: by default the one found last.
+export function keep(state, sample) {
+    if (!state.found.some(entry => entry.chosen && entry.sample === sample)) return;
+    Object.assign(state, { keep: sample, wiping: undefined });
+}
+
 // The mixtures after each step: rows v of unit length, orthogonal to the directions chosen so far.
 export function wiped(state) {
     const b = state.b, count = Math.min(MIXTURES, b), steps = [], basis = [];
@@ -18,7 +24,8 @@ export function wiped(state) {
         steps.push({ member, stray, rows: next });
     };
     steps.push({ member: -1, stray: false, rows });
-    for (const { member, chosen } of state.found) if (basis.length < b - 1) add(member, !chosen);
+    const kept = state.found.find(({ sample, chosen }) => chosen && sample === state.keep);
+    for (const entry of state.found) if (basis.length < b - 1 && entry !== kept) add(entry.member, !entry.chosen);
     return steps.map(step => ({ ...step, weights: step.rows.map(v => weights(state, v)) }));
 }
 
@@ -47,7 +54,7 @@ function drawWipe(pen, state, t) {
     const gap = 12, side = Math.min((pen.width - 16) / columns - gap, narrow ? 104 : 170), wide = columns * (side + gap) - gap;
     const left = (pen.width - wide) / 2, top = 34, bars = narrow ? 26 : 54;
     pen.text(heading(state, fade > 0.5 ? next : k), left, 18, { bold: true });
-    const [before, after] = [pictures(state, k), pictures(state, next)];
+    const before = pictures(state, k), after = fade > 0 ? pictures(state, next) : before;
     for (let i = 0; i < count; i++) {
         const x = left + (i % columns) * (side + gap), y = top + Math.floor(i / columns) * (side + bars + 18);
         pen.picture(before[i], x, y, side, side);
@@ -67,8 +74,9 @@ function drawWeights(pen, state, box, i, k, next, fade) {
     for (let s = 0; s < b; s++) {
         const share = Math.abs(mix(before[s] / top(before), after[s] / top(after), fade)), tall = share * (box.height - 8);
         const zero = wipedBy(state, gone, s);
+        const pointed = s === state.pointed;
         if (zero) pen.line([[box.x + s * step + 1, box.y + box.height - 4], [box.x + (s + 0.8) * step, box.y + box.height - 4]], pen.hot, 2.5);
-        else pen.box(box.x + s * step, box.y + box.height - 4 - tall, step * 0.75, tall, { fill: pen.accent });
+        else pen.box(box.x + s * step, box.y + box.height - 4 - tall, step * 0.75, tall, { fill: pointed ? pen.good : pen.accent });
     }
     pen.line([[box.x, box.y + box.height - 3], [box.x + box.width, box.y + box.height - 3]], pen.grid);
 }
@@ -82,10 +90,11 @@ const wipedBy = (state, step, s) => {
 function drawPhotographs(pen, state, y, k, left, wide) {
     const b = state.b, rows = pen.width < 620 && b > 8 ? 2 : 1, columns = Math.ceil(b / rows);
     const side = Math.min(wide / columns - 5, (pen.height - y - 22) / rows - 4, 74);
-    pen.text("the photographs that the client has:", left, y - 4, { size: 12, colour: pen.soft });
+    pen.text(pen.width < 620 ? "only the client has these; tap one to keep it:" : "only the client has these, the server never sees them; click the one that shall be left:", left, y - 4, { size: 12, colour: pen.soft });
+    state.photographs = { left, y: y + 6, side, columns };
     for (let s = 0; s < b; s++) {
         const x = left + (s % columns) * (side + 5), at = y + 6 + Math.floor(s / columns) * (side + 4), gone = wipedBy(state, state.wiping[k], s);
-        pen.picture(bitmap(state.truth, s), x, at, side, side, { alpha: gone ? 0.22 : 1 });
+        pen.picture(bitmap(state.truth, s), x, at, side, side, { alpha: gone ? 0.22 : 1, frame: s === state.pointed ? pen.good : null });
         if (gone) pen.line([[x + 4, at + side - 4], [x + side - 4, at + 4]], pen.hot, 2.5);
     }
 }
@@ -95,18 +104,39 @@ function heading(state, k) {
     if (!k) return `${state.wiping[0].rows.length} mixtures of all ${state.b} photographs`;
     if (step.stray) return `q${subscript(step.member + 1)} is a mixture that slipped in: it wipes nobody out`;
     const left = state.b - done;
-    return `orthogonal to q${subscript(step.member + 1)}: ${done} wiped out, ${left} ${left === 1 ? "is" : "are"} left${left === 1 ? ", alone" : ""}`;
+    return `orthogonal to ${done === 1 ? "one found direction" : `${done} found directions`}: ${done} wiped out, ${left} ${left === 1 ? "is" : "are"} left${left === 1 ? ", alone" : ""}`;
+}
+
+const lastFound = ({ found }) => found.filter(({ chosen }) => chosen).at(-1)?.sample ?? 0;
+
+function photographAt({ photographs, b }, at) {
+    if (!at || !photographs) return -1;
+    const { left, y, side, columns } = photographs, column = Math.floor((at.x - left) / (side + 5)), row = Math.floor((at.y - y) / (side + 4));
+    const s = row * columns + column;
+    return column >= 0 && column < columns && row >= 0 && s < b ? s : -1;
 }
 
 export const wipe = {
     name: "wipe", title: "Wipe", pace: 1.1,
     end: state => (state.wiping ??= wiped(state)).length - 1, draw: drawWipe,
-    controls: () => [],
+    hover(state, at) {
+        const pointed = photographAt(state, at), changed = pointed !== (state.pointed ?? -1);
+        state.pointed = pointed;
+        return changed;
+    },
+    grab(state, at, looking = false) {
+        const sample = photographAt(state, at);
+        if (sample < 0) return null;
+        if (!looking) keep(state, sample);
+        return {};
+    },
+    controls: ({ b }) => [slider("keep photograph", [1, b], s => (s.keep ?? lastFound(s)) + 1, (s, value) => keep(s, value - 1), { text: s => String((s.keep ?? lastFound(s)) + 1), hidden: s => s.scene !== "wipe" })],
     words(state, t) {
         const k = Math.round(t), step = (state.wiping ??= wiped(state))[k];
-        if (!k) return "Each picture is a mixture v R of all photographs; the bars below say how much of each is in it. Play: one found direction after the other is projected out.";
+        if (!k) return "Each picture is a mixture v R of all photographs, with weights v of your own; the bars say how much of each photograph is in it. Play: v is made orthogonal to one found direction after the other.";
         if (step.stray) return "This direction passed the filter, and belongs to no sample: no bar falls to zero in all mixtures.";
         const gone = step.weights[0].length ? Array.from({ length: state.b }, (_, s) => s).filter(s => wipedBy(state, step, s)).length : 0;
-        return `Every mixture is now orthogonal to ${k} found ${k === 1 ? "direction" : "directions"}, and ${gone} of ${state.b} photographs have weight zero in all of them. Nothing else was used.`;
+        return `Every mixture is orthogonal to ${k} found ${k === 1 ? "direction" : "directions"}, and photographs with weight zero in all of them: ${gone} of ${state.b}.`
+            + (gone === state.b - 1 ? " The one that is left is a row of Q⁻¹ R. Leave out another direction, and another photograph is left." : "");
     },
 };
