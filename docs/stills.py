@@ -22,7 +22,7 @@ from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
 from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
 from spear_widgets.scale.races import RaceExplorer  # noqa: E402
-from spear_widgets.scale.wall import WallExplorer  # noqa: E402
+from spear_widgets.scale.wall import WallExplorer, record  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
 from spear_widgets.start.full_run import FullRun  # noqa: E402
@@ -49,7 +49,7 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "circle": lambda: live(CircleExplorer()),
     "wells": lambda: live(WellsExplorer()),
     "race": lambda: live(RaceExplorer(at=0.03)),  # before the guesses are anything
-    "wall": lambda: live(WallExplorer(at=11.5)),  # half of them found
+    "wall": lambda: live(WallExplorer(at=record()["rounds"][3][0])),  # half of them found
 }
 WIDTH = 900  # CSS pixels
 LARGEST = 300 * 1024  # bytes of a stored picture in full colour
