@@ -88,6 +88,30 @@ def test_each_explorer(opened: Lab, how: str):
         drive_all(widget, how, shortly=True)
 
 
+@pytest.mark.parametrize(
+    "opened",
+    [path for path in NOTEBOOKS if path.stem == "02_sparsity"],
+    ids=lambda p: p.stem,
+    indirect=True,
+    scope="module",
+)
+@pytest.mark.parametrize("name", ["spear-dial", "spear-sphere"])
+def test_arrow_keys_move_a_stage_and_not_the_notebook(opened: Lab, name: str):
+    root = opened.widget(name).root
+    canvas, slider, said = (
+        root.locator(part).first for part in ("canvas", "input[type=range]", ".spear-said")
+    )
+    canvas.scroll_into_view_if_needed()
+    for where in (canvas, slider):
+        where.click()
+        for key in ("ArrowRight", "ArrowUp", "ArrowLeft"):
+            before = said.inner_text()
+            opened.page.keyboard.press(key)
+            opened.page.wait_for_timeout(300)
+            assert said.inner_text() != before, f"{key} on {where}"
+    opened.check("arrow keys")
+
+
 @each_notebook
 @pytest.mark.thorough
 @pytest.mark.parametrize("how", ["keyboard", "mouse"])

@@ -103,6 +103,8 @@ def test_stage_explorer_everywhere():
     stages.set(rows=24, zeros=0)
     assert stages.state.passed == 1
     assert "nothing saved" in stages.caption.value
+    stages.set(zeros=1)
+    assert "24 rows, 1 zero wanted:" in stages.caption.value
     stages.reset()
     assert stages.values == {"rows": 24, "zeros": 4}
     assert stages.state.lost < 0.01 < stages.candidates.zero.shape[1] / stages.state.entries - 3

@@ -129,7 +129,6 @@ class Page {
     constructor(scene, model, el) {
         Object.assign(this, { scene, model, frames: 0, wanted: 0, heardSoon: 0, told: "" });
         this.root = make("div", `spear-stage spear-${scene.name}`);
-        this.root.setAttribute("data-lm-suppress-shortcuts", "true"); // arrows move what is here, not the notebook
         this.root.stage = this; // for tests, and for whoever is curious
         this.canvas = make("canvas");
         this.above = make("div");
@@ -171,6 +170,7 @@ class Page {
         canvas.setAttribute("role", scene.key ? "application" : "img");
         if (scene.key) {
             canvas.tabIndex = 0;
+            canvas.addEventListener("click", () => canvas.focus({ preventScroll: true })); // a notebook took it away
             canvas.addEventListener("keydown", event => {
                 if (event.altKey || event.ctrlKey || event.metaKey) return;
                 if (this.change(state => scene.key(state, event.key))) event.preventDefault();
@@ -239,6 +239,8 @@ class Page {
                     input.disabled = control.disabled?.(state) ?? false;
                 };
             });
+            // arrows move what is here, not the notebook; JupyterLab looks for this on the very node that has the focus
+            for (const node of this.root.querySelectorAll("canvas, input, select, button")) node.dataset.lmSuppressShortcuts = "true";
             this.ask();
         });
     }

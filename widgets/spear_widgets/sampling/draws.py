@@ -46,7 +46,7 @@ class DrawExplorer(base.Explorer):
     title = "Draw b − 1 rows, take their null vector, count zeros"
     description = (
         "The entries of L q for one random draw, with the b − 1 rows it was made from marked; below, the number "
-        "of zeros of every draw so far against the threshold, and the samples whose directions were met."
+        "of zeros of the draws up to it against the threshold, and the samples whose directions were met."
     )
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class DrawExplorer(base.Explorer):
 
     def next_kept(self) -> None:
         """The next draw that is kept."""
-        self._find(lambda number: self._kept_after(number), "No draw with enough zeros")
+        self._find(self._kept_after, "No draw with enough zeros")
 
     def next_new(self) -> None:
         """The next draw that meets a direction for the first time."""
@@ -87,6 +87,11 @@ class DrawExplorer(base.Explorer):
             lambda number: min((at for at in self.met if at is not None and at > number), default=None),
             "No new direction",
         )
+
+    def reset(self) -> None:
+        """All controls back to their first values, and the drawing to its first page."""
+        self._drawn_from = None
+        super().reset()
 
     def _find(self, after: Callable[[int], int | None], missing: str) -> None:
         """Go to the first draw after the present one for which something holds, drawing on as needed."""

@@ -78,7 +78,8 @@ class StageExplorer(base.Explorer):
         factor = STAGE_WIDTH / self.state.entries
         saved = f"{factor:.1f} times less work" if factor >= 1.05 else "nothing saved"
         self.say(
-            f"{rows} rows, {zeros} zeros wanted: <b>{saved}</b> than looking at all {STAGE_WIDTH} rows; "
+            f"{rows} rows, {zeros} zero{'' if zeros == 1 else 's'} wanted: "
+            f"<b>{saved}</b>, compared with all {STAGE_WIDTH} rows; "
             f"right candidates lost: {share(self.state.lost)} (in theory, if half of the entries are zero: "
             f"{share(theory.false_rejection(rows, zeros / rows))})."
         )

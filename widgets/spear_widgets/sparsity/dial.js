@@ -4,7 +4,7 @@
 // (2, 2), their `angles` in degrees and zeros, `peaks`; `positions` and `counts`, zeros by angle; `combined` = L⁺ g (2,);
 // `R` (2, n); `photo` says how its rows are shown.
 import { button, clamp, develop, dot, slider, smooth, stage } from "../kit/stage.js";
-import { drawEntries, look } from "./entries.js";
+import { counted, drawEntries, look } from "./entries.js";
 
 const SNAP = 0.5; // degrees within which the needle snaps
 const DEGREE = Math.PI / 180;
@@ -141,7 +141,7 @@ function next(state) {
 const degrees = state => (state.snapped < 0 ? `${state.angle.toFixed(1)}°` : `${state.angle.toFixed(4)}°`);
 
 function words(state) {
-    const count = `q at ${degrees(state)}: ${state.zeros} of ${state.entries.length} entries of L q are zero. `;
+    const count = `q at ${degrees(state)}: ${counted(state)}. `;
     if (state.snapped < 0) return `${count}It is ${state.off.toFixed(1)}° from the direction of sample ${state.near + 1}.`;
     return `${count}This is exactly the direction of sample ${state.snapped + 1}, and the picture is sample ${2 - state.snapped}.`;
 }

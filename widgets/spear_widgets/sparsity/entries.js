@@ -10,10 +10,11 @@ export function look(state, q) {
     state.zeros = state.zero.reduce((sum, zero) => sum + zero, 0);
 }
 
+export const counted = ({ zeros, entries }) => `${zeros} of ${entries.length} entries of L q ${zeros === 1 ? "is" : "are"} zero`;
+
 // The entries as bars in a box, with a diamond on the line for each that is zero, and their number above; `tint` of bar i.
 export function drawEntries(pen, state, box, found, tint = () => pen.accent) {
-    const title = `${state.zeros} of ${state.entries.length} entries of L q are zero`;
-    pen.text(title, box.x, box.y - 10, { bold: true, size: 14, colour: found ? pen.hot : pen.ink });
+    pen.text(counted(state), box.x, box.y - 10, { bold: true, size: 14, colour: found ? pen.hot : pen.ink });
     pen.bars(state.entries, box, state.limit, tint);
     const step = box.width / state.entries.length, middle = box.y + box.height / 2;
     const radius = Math.min(5, Math.max(2.5, step * 0.45));

@@ -4,47 +4,14 @@
 // columns q of Q, as rows (3, 3); `through` (k, 3), whether circle and sample meet; `photos`; whether they are `marked`.
 import { bitmap, button, check, clamp, dot, slider, smooth, stage } from "../kit/stage.js";
 import { drawEntries, look } from "./entries.js";
+import { drawBall, drawCircles, drawCross, drawMarks, lamp, showing } from "./globe.js";
+import { DEGREE, MIDDLE, carried, cross, onBall, rollOf, scaled, seen, tiltOf, turned, turnOf, unit, upright } from "./turning.js";
 
-const DEGREE = Math.PI / 180;
 const SNAP = 0.8; // degrees within which the cross snaps; more than half of the diagonal of two steps by keys
 const NEAR = 3; // degrees within which a circle counts as near
 const REACH = 4; // pixels between the pointer and a circle that it lights
 const SPARK = 450, FLIGHT = 650, FRICTION = 900; // milliseconds
 const SLOW = 20 * DEGREE / 1000; // radians a millisecond below which a spinning ball may snap
-
-// ---------------------------------------------------------------- turning: an eye is three rows, right, up, towards
-const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]];
-const scaled = (a, factor) => [a[0] * factor, a[1] * factor, a[2] * factor];
-const unit = a => scaled(a, 1 / Math.hypot(...a));
-const seen = (eye, point) => eye.map(row => dot(row, point));
-
-// The eye of an upright head that has q at turn and tilt, as `spear_widgets.kit.eye.view`.
-function upright(turn, tilt) {
-    const [a, t] = [turn * DEGREE, tilt * DEGREE], [ca, sa, ct, st] = [Math.cos(a), Math.sin(a), Math.cos(t), Math.sin(t)];
-    return [[-sa, ca, 0], [-st * ca, -st * sa, ct], [ct * ca, ct * sa, st]];
-}
-
-// The eye after all that it sees was turned about an axis in its own coordinates.
-function turned(eye, axis, angle) {
-    const [c, s] = [Math.cos(angle), Math.sin(angle)];
-    const columns = [0, 1, 2].map(k => {
-        const p = [eye[0][k], eye[1][k], eye[2][k]], along = dot(axis, p) * (1 - c), side = cross(axis, p);
-        return p.map((entry, i) => entry * c + side[i] * s + axis[i] * along);
-    });
-    const rows = [0, 1, 2].map(i => columns.map(column => column[i]));
-    const towards = unit(rows[2]), right = unit(cross(rows[1], towards)); // rounding must not add up
-    return [right, cross(towards, right), towards];
-}
-
-// … by the shortest way, so that what it sees at one place comes to another.
-function carried(eye, from, to, share = 1) {
-    const axis = cross(from, to), sine = Math.hypot(...axis);
-    return sine < 1e-12 ? eye : turned(eye, scaled(axis, 1 / sine), share * Math.atan2(sine, dot(from, to)));
-}
-
-const MIDDLE = [0, 0, 1];
-const turnOf = q => Math.atan2(q[1], q[0]) / DEGREE;
-const tiltOf = q => Math.asin(clamp(q[2], -1, 1)) / DEGREE;
 
 // ---------------------------------------------------------------- what is shown
 function begin(data, value) {
@@ -66,17 +33,12 @@ const still = state => Object.assign(state, { spin: null, flight: null, straight
 export function place(state, turn, tilt) {
     const roll = state.eye ? rollOf(state.eye) : 0;
     still(state);
-    look3(state, turned(upright(turn, tilt), MIDDLE, roll), { turn, tilt });
+    gaze(state, turned(upright(turn, tilt), MIDDLE, roll), { turn, tilt });
     state.straight = Math.abs(roll) > 1e-9;
 }
 
-function rollOf(eye) {
-    const level = upright(turnOf(eye[2]), tiltOf(eye[2]));
-    return Math.atan2(dot(eye[0], level[1]), dot(eye[0], level[0])) * -1;
-}
-
 // Look through an eye: q is what it has in the middle; close to a sample, exactly the sample. `free` is before snapping.
-function look3(state, eye, free = { turn: turnOf(eye[2]), tilt: tiltOf(eye[2]) }) {
+function gaze(state, eye, free = { turn: turnOf(eye[2]), tilt: tiltOf(eye[2]) }) {
     const exact = [0, 1, 2].map(i => Array.from(state.exact.subarray(3 * i, 3 * i + 3)));
     const off = exact.map(q => Math.atan2(Math.hypot(...cross(q, eye[2])), Math.abs(dot(q, eye[2]))) / DEGREE);
     const nearest = off.indexOf(Math.min(...off));
@@ -104,23 +66,21 @@ function advance(state, time, calm) {
     if (state.flight) {
         const { eye, from, began } = state.flight, share = calm ? 1 : (time - began) / FLIGHT;
         if (share >= 1) state.flight = null;
-        look3(state, carried(eye, from, MIDDLE, smooth(share)));
+        gaze(state, carried(eye, from, MIDDLE, smooth(share)));
     } else if (state.spin) {
         const speed = Math.hypot(...state.spin);
         if (calm || speed < SLOW / 8) state.spin = null;
         else {
             state.spin = scaled(state.spin, Math.exp(-span / FRICTION));
-            look3(state, turned(state.eye, scaled(state.spin, 1 / Math.hypot(...state.spin)), speed * span));
+            gaze(state, turned(state.eye, scaled(state.spin, 1 / Math.hypot(...state.spin)), speed * span));
         }
     } else if (state.straight) {
         const roll = rollOf(state.eye), left = calm || Math.abs(roll) < 0.002 ? 0 : roll * Math.exp(-span / 120);
         state.straight = left !== 0;
-        look3(state, turned(state.eye, MIDDLE, left - roll), state.free);
+        gaze(state, turned(state.eye, MIDDLE, left - roll), state.free);
     }
     return Boolean(state.flight || state.spin || state.straight);
 }
-
-const showing = (state, sample) => state.marked || state.found[sample];
 
 // ---------------------------------------------------------------- where things are
 const wide = width => width >= 620;
@@ -163,88 +123,6 @@ function draw(pen, state, time) {
     return moving || glow > 0 || light.some((share, i) => share > 0 && !state.hit.includes(i));
 }
 
-const GROUNDS = { light: ["#ffffff", "#eef4fa", "#d3e0ec"], dark: ["#3a4654", "#27303b", "#171d25"] };
-
-// The ball, lit from above; in front of its circles the rim alone, where all lies flat to the view.
-function drawBall({ context, dark, faint }, { x, y, radius }, front) {
-    const [dx, dy, inner] = front ? [0, 0, 0.8] : [-0.35, -0.4, 0.1];
-    const fill = context.createRadialGradient(x + dx * radius, y + dy * radius, inner * radius, x, y, radius);
-    const rim = dark ? "23, 29, 37" : "190, 206, 222";
-    const tints = front ? [`rgba(${rim}, 0)`, `rgba(${rim}, .75)`] : GROUNDS[dark ? "dark" : "light"];
-    tints.forEach((tint, i) => fill.addColorStop(i / (tints.length - 1), tint));
-    Object.assign(context, { fillStyle: fill, strokeStyle: faint, lineWidth: 1 });
-    context.beginPath();
-    context.arc(x, y, radius, 0, 2 * Math.PI);
-    context.fill();
-    if (front) context.stroke();
-}
-
-// Half of a great circle with this normal, as seen: an ellipse around the middle of the ball.
-function trace(context, { x, y, radius }, [nx, ny, nz], front) {
-    const begin = (nz > 0) === front ? Math.PI : 0;
-    context.beginPath();
-    context.ellipse(x, y, radius, radius * Math.abs(nz), Math.atan2(-nx, -ny), begin, begin + Math.PI);
-}
-
-function drawCircles(pen, state, ball, light) {
-    const { context } = pen, normals = state.normals.slice(0, state.count).map(normal => seen(state.shown, normal));
-    const stroke = (normal, front, strokeStyle, lineWidth) => {
-        Object.assign(context, { strokeStyle, lineWidth, lineCap: "butt" });
-        trace(context, ball, normal, front);
-        context.stroke();
-    };
-    for (const normal of normals) stroke(normal, false, pen.tone(0.5, 0.16), 0.7);
-    normals.forEach((normal, i) => {
-        const samples = [0, 1, 2].filter(k => state.through[3 * i + k] && showing(state, k));
-        const colour = samples.length === 1 ? pen.sample(samples[0]) : samples.length ? pen.ink : pen.tone(0.62);
-        const through = state.snapped >= 0 && state.zero[i];
-        context.globalAlpha = through ? 1 : state.snapped >= 0 ? 0.3 : samples.length ? 0.8 : 0.6;
-        stroke(normal, true, colour, through ? 1.8 : samples.length ? 1.2 : 0.9);
-        context.globalAlpha = 1;
-    });
-    normals.forEach((normal, i) => {
-        if (light[i] <= 0) return;
-        stroke(normal, true, lamp(pen, 0.6 * light[i]), 7);
-        stroke(normal, true, pen.tone(1, light[i]), 2);
-    });
-}
-
-const lamp = (pen, alpha) => `rgba(255, ${pen.dark ? 208 : 190}, 60, ${alpha})`;
-
-// Each sample twice: q and −q are one direction, one of them in front. The one behind is an empty outline.
-function drawMarks(pen, state, { x, y, radius }) {
-    for (let i = 0; i < 3; i++) {
-        if (!showing(state, i)) continue;
-        const point = seen(state.shown, state.exact.subarray(3 * i, 3 * i + 3)), sign = point[2] < 0 ? -1 : 1;
-        const [px, py] = [x + sign * point[0] * radius, y - sign * point[1] * radius];
-        if (i !== state.snapped) {
-            pen.context.globalAlpha = 0.5;
-            pen.disc(2 * x - px, 2 * y - py, 5, { stroke: pen.sample(i), line: 1.5 });
-            pen.context.globalAlpha = 1;
-        }
-        pen.marker(i, px, py, 8);
-        const left = px > x + radius * 0.5 && wide(pen.width);
-        const place = left ? [px - 13, "right"] : [px + 13, "left"];
-        pen.text(`sample ${i + 1}`, place[0], py + (i === state.snapped ? 20 : 5), { bold: true, align: place[1], halo: true });
-    }
-}
-
-function drawCross(pen, state, { x, y }, glow) {
-    const found = state.snapped >= 0, colour = found ? pen.sample(state.snapped) : pen.ink;
-    if (glow > 0) {
-        for (const late of [0, 0.35]) {
-            const share = clamp((1 - glow - late) / (1 - late), 0, 1);
-            if (glow < 1 - late) pen.disc(x, y, 12 + 52 * share, { stroke: colour, line: 5 * (1 - share) });
-        }
-    }
-    for (const [line, tint] of [[5, pen.paper], [2, colour]]) {
-        for (const [dx, dy] of [[1, 0], [-1, 0], [0, 1], [0, -1]]) {
-            pen.line([[x + dx * (found ? 13 : 5), y + dy * (found ? 13 : 5)], [x + dx * 24, y + dy * 24]], tint, line);
-        }
-    }
-    pen.text("q", x - 12, y - 12, { bold: true, size: 15, align: "right", halo: true, colour });
-}
-
 function drawBars(pen, state, box, light) {
     const step = box.width / state.entries.length;
     light.forEach((share, i) => {
@@ -275,12 +153,6 @@ function drawPointer(pen, state) {
 }
 
 // ---------------------------------------------------------------- touching
-// Where on the ball a point of the canvas is, as seen; from close to the rim on, it leaves the ball slowly.
-function onBall({ x, y, radius }, to) {
-    const point = [(to.x - x) / radius, (y - to.y) / radius], far = Math.hypot(...point), edge = 0.95;
-    return unit([...point, far < edge ? Math.sqrt(1 - far * far) : Math.sqrt(1 - edge * edge) * edge / far]);
-}
-
 function grab(state, at, hovering) {
     const ball = state.at?.ball;
     if (!ball || Math.hypot(at.x - ball.x, at.y - ball.y) > ball.radius) return null;
@@ -288,9 +160,9 @@ function grab(state, at, hovering) {
     const from = onBall(ball, at), eye = state.shown;
     still(state);
     hover(state, null);
-    look3(state, eye);
+    gaze(state, eye);
     return {
-        move: to => look3(state, carried(eye, from, onBall(ball, to))),
+        move: to => gaze(state, carried(eye, from, onBall(ball, to))),
         drop: ({ x, y }) => {
             const speed = Math.min(Math.hypot(x, y) / ball.radius, 0.006);
             if (speed > SLOW) state.spin = scaled(unit([y, x, 0]), speed);
@@ -322,7 +194,7 @@ function hover(state, at) {
 function step(state, right, up) {
     const angle = Math.hypot(right, up) * DEGREE, eye = state.shown;
     still(state);
-    look3(state, turned(eye, unit([up, -right, 0]), angle));
+    gaze(state, turned(eye, unit([up, -right, 0]), angle));
 }
 
 function face(state, sample) {
@@ -349,7 +221,7 @@ const degrees = value => `${value.toFixed(1)}°`.replace("-", "−");
 
 function words(state) {
     const [turn, tilt, count] = [turnOf(state.q), tiltOf(state.q), state.rows.shape[0]];
-    const passing = `Of ${count} great circles ${state.zeros} pass exactly through q, ${state.near} within ${NEAR}°.`;
+    const passing = `Great circles exactly through q: ${state.zeros} of ${count}; within ${NEAR}°: ${state.near}.`;
     if (state.snapped >= 0) return `q is exactly the direction of sample ${state.snapped + 1}. ${passing}`;
     const far = state.marked ? ` Sample ${state.nearest + 1} is ${state.off.toFixed(1)}° away.` : "";
     return `q at turn ${degrees(turn)}, tilt ${degrees(tilt)}. ${passing}${far}`;
