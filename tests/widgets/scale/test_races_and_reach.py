@@ -1,14 +1,18 @@
 """The explorers of the attack at scale: guesses are guesses, what is called exact is exact, shares are counted."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from traitlets import TraitError
 
+from spear_core.client import data
 from spear_core.study import metrics
 from spear_widgets.kit import stored, words
 from spear_widgets.scale import questions
-from spear_widgets.scale.races import BATCHES, FRAMES, RaceExplorer
+from spear_widgets.scale.races import BATCHES, EXACT, FRAMES, RaceExplorer
 from spear_widgets.scale.reach import WIDTHS, ReachExplorer, whole_up_to
+from spear_widgets.scale.wall import RECORDED, SHEETS, record
 
 each_batch = pytest.mark.parametrize(
     "b",
@@ -71,28 +75,22 @@ def test_frames_of_a_race_lead_from_start_to_end(race, b: int):
 
 
 @each_batch
-def test_exact_inversion_is_exact_and_shown_as_such(race, b: int):
+def test_exact_inversion_is_exact_and_proven(race, b: int):
     race.set(batch_size=b)
-    psnr = race.psnr()
     assert race.state.certified
-    assert bool((psnr["exact inversion"] >= metrics.EXACT_DB).all())
-    assert set(psnr) == {"DLG, L-BFGS", "cosine + TV, Adam", "exact inversion"}
-    assert f"exact inversion {words.decibels(words.middle(psnr['exact inversion']))}" in race.caption.value
+    assert bool(metrics.compare(race.state.exact, race.state.stage.batch.inputs).exact.all())
+    assert set(race.state.times) == {*race.state.guesses, EXACT}
 
 
-def test_every_part_of_the_run_first_last_and_reset(race):
-    first = race.picture["picture"].value
-    for progress in (0, 20, 7, 13, 1):
-        race.control["progress"].value = progress
-        assert race.status.value == ""
-        wanted = metrics.compare(
-            race.state.guesses["DLG, L-BFGS"][progress], race.state.stage.batch.inputs
-        ).psnr
-        assert torch.equal(race.psnr()["DLG, L-BFGS"], wanted)
+def test_times_go_on_and_a_batch_of_another_size_is_run_anew(race):
+    for b in (1, 4):
+        race.set(batch_size=b)
+        for name, times in race.state.times.items():
+            assert (times.diff() >= 0).all() and times[-1] > 0, name
     with pytest.raises(TraitError):
         race.set(batch_size=3)
     race.reset()
-    assert race.picture["picture"].value == first
+    assert race.values == {"batch_size": 4}
 
 
 def test_a_failing_attack_is_shown_and_raised(race, monkeypatch):
@@ -100,13 +98,38 @@ def test_a_failing_attack_is_shown_and_raised(race, monkeypatch):
         raise FloatingPointError("no guess")
 
     monkeypatch.setattr("spear_widgets.scale.races.race", fail)
-    race.control["progress"].value = 3
+    race.control["batch_size"].value = 2
     assert race.status.value == "Error: no guess"
     with pytest.raises(FloatingPointError):
         race.refresh()
     monkeypatch.undo()
     race.reset()
     assert race.status.value == ""
+
+
+# ---------------------------------------------------------------- the recorded run
+def test_the_wall_is_one_run_and_small():
+    run, rounds = record(), record()["rounds"]
+    assert run["b"] == 256 and run["side"] == 224
+    for when, count in rounds:
+        assert sum(found is not None and found <= when for found in run["found"]) == count
+    assert run["split"] < rounds[0][0] and rounds[-1][0] < run["end"]
+    for found, psnr, certified in zip(run["found"], run["psnr"], run["certified"], strict=True):
+        assert not certified or (found is not None and psnr >= metrics.EXACT_DB)
+    sizes = {name: (RECORDED / f"{name}.webp").stat().st_size for name in SHEETS}
+    assert sizes["mixtures"] + sizes["photographs"] <= 600 * 1024 and sum(sizes.values()) <= 640 * 1024
+
+
+@pytest.mark.slow
+def test_the_stored_photographs_are_the_private_ones():
+    run = record()
+    batch = data.load("photos", run["b"], size=run["side"], generator=torch.Generator().manual_seed(0))
+    private = 255 * batch.pictures(batch.inputs[run["large"]])
+    sheet = np.asarray(Image.open(RECORDED / "large.webp"), dtype=float)
+    for k, picture in enumerate(private):
+        row, column = divmod(k, run["columns"])
+        stored = sheet[row * 224 : (row + 1) * 224, column * 224 : (column + 1) * 224]
+        assert np.abs(stored - picture).mean() < 6, "compression blurs, and no more than that"
 
 
 # ---------------------------------------------------------------- success

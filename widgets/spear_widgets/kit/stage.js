@@ -360,6 +360,13 @@ export function bitmap(pictures, k) {
     return made.get(k);
 }
 
+// A compressed picture (the bytes of a WebP, JPEG or PNG) as { image }, which is null until it can be drawn.
+export function decoded(bytes, ask) {
+    const made = { image: null };
+    createImageBitmap(new Blob([bytes])).then(image => { made.image = image; ask(); });
+    return made;
+}
+
 // A small canvas of colours, red, green and blue for each pixel; `onto` one that is there already.
 export function fromColours(colours, width, height, onto = make("canvas")) {
     Object.assign(onto, { width, height });
