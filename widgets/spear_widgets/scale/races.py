@@ -20,10 +20,10 @@ from spear_widgets.kit.stage import Stage
 
 SMALL_SIDE, SMALL_WIDTH = 16, 100  # photographs and layer of the race
 FRAMES = 40  # guesses that can be looked at
-STEPS = {"DLG, L-BFGS": 40, "cosine + TV, Adam": 400}
+DLG, COSINE, EXACT = "DLG, L-BFGS", "cosine + TV, Adam", "exact inversion"
+STEPS = {DLG: 40, COSINE: 400}
 BATCHES = (1, 2, 4)
 SEED = 2  # every run gets near its batch in the first steps, in which rounding has not grown yet
-EXACT = "exact inversion"
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,12 @@ def _guesses(name: str, stage: Scene, steps: int, seed: int) -> Iterator[approxi
     """One of the approximate attacks, from its start on."""
     batch, start = stage.batch, torch.Generator().manual_seed(seed)
     assert batch.shape is not None
-    if name == "DLG, L-BFGS":
-        shape = tuple(batch.inputs.shape)
-        return approximate.deep_leakage(
-            stage.model, stage.gradients, shape, batch.classes, steps=steps, generator=start
-        )
+    how: dict[str, Any] = {"steps": steps, "generator": start}
+    client = stage.model, stage.gradients
+    if name == DLG:
+        return approximate.deep_leakage(*client, tuple(batch.inputs.shape), batch.classes, **how)
     bounds = -batch.shift / batch.scale, (1 - batch.shift) / batch.scale
-    return approximate.inverting_gradients(
-        stage.model, stage.gradients, batch.labels, batch.shape, bounds=bounds, steps=steps, generator=start
-    )
+    return approximate.inverting_gradients(*client, batch.labels, batch.shape, bounds=bounds, **how)
 
 
 def _timed(run: Iterator[approximate.Guess], clock: list[float]) -> Iterator[approximate.Guess]:

@@ -238,13 +238,15 @@ function key(state, name) {
     return name in acts;
 }
 
+const ORDER = "Each stands in its place in the client's batch; the row of R that stood there had to do with all of them alike.";
+
 function words(state) {
     const found = foundAt(state, state.t), clock = `After ${seconds(Math.min(state.t, state.end))}`, tile = about(state, state.tile).map(([said]) => said);
     const chosen = state.touched ? ` Tile ${state.tile + 1}: ${tile.slice(0, 4).join(", ")}.` : "";
     if (state.playing && state.t < state.end) return "The recorded run, by its own clock: processor seconds of one thread.";
     if (!found) return `${clock}: ${phase(state)}. Every tile is one of the ${state.b} rows of R, a mixture of all photographs. Play, or drag the clock below.${chosen}`;
     if (state.t < state.end) return `${clock}: ${found} of ${state.b} photographs found, none proven yet.${chosen}`;
-    return `${clock}: ${found} of ${state.b} photographs found, ${proven(state)} proven, from one gradient. Places are those of the client's batch.${chosen}`;
+    return `${clock}: ${found} of ${state.b} photographs found, ${proven(state)} proven, from one gradient. ${chosen ? chosen.trim() : ORDER}`;
 }
 
 export default stage({
