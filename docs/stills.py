@@ -21,6 +21,8 @@ from spear_widgets.kit.base import Explorer  # noqa: E402
 from spear_widgets.kit.machine.machine import Machine  # noqa: E402
 from spear_widgets.kit.stage import Stage  # noqa: E402
 from spear_widgets.low_rank.ghosts import GhostExplorer  # noqa: E402
+from spear_widgets.scale.races import RaceExplorer  # noqa: E402
+from spear_widgets.scale.wall import WallExplorer, record  # noqa: E402
 from spear_widgets.sparsity.dial import DialExplorer  # noqa: E402
 from spear_widgets.sparsity.sphere import SphereExplorer  # noqa: E402
 from spear_widgets.start.full_run import FullRun  # noqa: E402
@@ -46,8 +48,11 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "sphere": lambda: live(SphereExplorer(marked=True)),
     "circle": lambda: live(CircleExplorer()),
     "wells": lambda: live(WellsExplorer()),
+    "race": lambda: live(RaceExplorer(at=0.03)),  # before the guesses are anything
+    "wall": lambda: live(WallExplorer(at=record()["rounds"][3][0])),  # half of them found
 }
 WIDTH = 900  # CSS pixels
+LARGEST = 300 * 1024  # bytes of a stored picture in full colour
 
 
 def make_still(browser: Browser, stage: Stage) -> bytes:
@@ -57,6 +62,7 @@ def make_still(browser: Browser, stage: Stage) -> bytes:
         page = context.new_page()
         page.set_content(stage.page())
         page.wait_for_function("document.querySelector('.spear-stage')?.stage.frames > 0")
+        page.wait_for_function("!document.querySelector('.spear-stage').stage.wanted")
         page.wait_for_timeout(300)
         shot = np.asarray(Image.open(io.BytesIO(page.locator("canvas").screenshot())).convert("RGB"))
         png = io.BytesIO()
@@ -64,6 +70,15 @@ def make_still(browser: Browser, stage: Stage) -> bytes:
         return png.getvalue()
     finally:
         context.close()
+
+
+def compact(still: bytes) -> bytes:
+    """As it is; if it is large, as a mosaic of photographs, in 256 colours of its own."""
+    if len(still) <= LARGEST:
+        return still
+    made = io.BytesIO()
+    Image.open(io.BytesIO(still)).convert("RGB").quantize(256, kmeans=2).save(made, "png", optimize=True)
+    return made.getvalue()
 
 
 def main() -> None:
@@ -74,7 +89,7 @@ def main() -> None:
         browser = launch(playwright)
         for name in sys.argv[1:] or STILLS:
             stage = STILLS[name]()
-            stage.still_path.write_bytes(make_still(browser, stage))
+            stage.still_path.write_bytes(compact(make_still(browser, stage)))
             print(f"{stage.still_path.name}: {stage.still_path.stat().st_size / 1024:.0f} KiB")
 
 

@@ -59,12 +59,23 @@ button = w.Button(description="wide", layout=w.Layout(width="3000px", flex="0 0 
 display(w.HBox([button]).add_class("spear-scratch"))
 """
 
+KEPT = """
+from spear_widgets.kit.predict import Prediction
+from spear_widgets.sparsity.dial import DialExplorer
+from spear_widgets.theory.wall import WallExplorer
+
+display(DialExplorer())
+display(WallExplorer())
+Prediction("Is it so, or is it not?", ["it is", "it is not"], "it is", "Because it is so.")
+"""
+
 RAISES = '{}["missing"]'
 
 
 def write_scratch_notebooks(folder: Path) -> list[Path]:
     paths = []
-    for name, source in {"sound": SOUND, "faulty": FAULTY, "wide": WIDE, "raises": RAISES}.items():
+    sources = {"sound": SOUND, "faulty": FAULTY, "wide": WIDE, "kept": KEPT, "raises": RAISES}
+    for name, source in sources.items():
         metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         paths.append(folder / f"{name}.ipynb")
         write(new_notebook(cells=[new_code_cell(source.strip())], metadata=metadata), paths[-1])

@@ -50,3 +50,13 @@ def test_the_stored_picture_is_what_it_draws(browser: Browser, name: str):
     )
     assert drawn.shape == stored.shape, "run docs/stills.py"
     assert np.abs(drawn - stored).mean() < DIFFERENT, "run docs/stills.py"
+
+
+@each
+def test_ink_may_be_translucent(browser: Browser, name: str):
+    """As JupyterLab's is: a colour that is none would silently leave the one before it."""
+    with on_page(browser, STILLS[name](), calm=True) as page:
+        page.page.add_style_tag(content="body { color: rgba(0, 0, 0, 0.87); }")
+        page.js("stage.ask()")
+        inks = page.js("[stage.pen.ink, stage.pen.soft, stage.pen.tone(0.3)]")
+        assert all(page.page.evaluate("ink => CSS.supports('color', ink)", ink) for ink in inks), inks

@@ -174,10 +174,24 @@ def check_text_alternatives(nb: NotebookNode, path: Path) -> list[str]:
         for kind in IMAGE_TYPES:
             if kind in data and not image_alt(output, kind):
                 problems.append(f'In [{count}]: metadata must be {{"{kind}": {{"alt": …}}}}')
-        if WIDGET_VIEW in data and not ("text/html" in data or any(kind in data for kind in IMAGE_TYPES)):
-            problems.append(
-                f"In [{count}]: a widget without a picture or text/html shows nothing without a kernel"
-            )
+    return problems
+
+
+def check_widgets_without_a_kernel(nb: NotebookNode, path: Path) -> list[str]:
+    """A button, the view alone, and what stands for it: see `spear_widgets.kit.kept`."""
+    problems = []
+    for cell in code_cells(nb):
+        kinds = [set(output.get("data", {})) for output in cell.outputs]
+        for before, view, after in zip([set(), *kinds], kinds, [*kinds[1:], set()]):
+            where = f"In [{cell.execution_count}]: a widget"
+            if WIDGET_VIEW in view and view != {WIDGET_VIEW, "text/plain"}:
+                problems.append(f"{where}'s view must stand alone: JupyterLab would show nothing else")
+            elif WIDGET_VIEW in view and not after & {"text/html", *IMAGE_TYPES}:
+                problems.append(
+                    f"{where} without a picture or text/html after it shows nothing without a kernel"
+                )
+            elif WIDGET_VIEW in view and "text/html" not in before:
+                problems.append(f"{where} must have the button that runs the notebook before it")
     return problems
 
 
@@ -275,6 +289,7 @@ CHECKS: list[Check] = [
     check_names_and_magics,
     check_skips_have_a_reason,
     check_text_alternatives,
+    check_widgets_without_a_kernel,
     check_headings,
     check_links,
     check_previous_and_next,
@@ -299,6 +314,8 @@ def test_widgets_use_no_output_and_no_interact(path: Path):
 # ---------------------------------------------------------------- over planted faults
 PICTURE = {"image/png": "iVBORw0KGgo=", "text/plain": "Four photographs beside their gradient."}
 ALT = {"image/png": {"alt": "Four photographs beside their gradient."}}
+BUTTON = {"text/html": "<button>Run this notebook</button>", "text/plain": "Run this notebook for controls."}
+VIEW = {WIDGET_VIEW: {"model_id": "1"}, "text/plain": "With controls: four photographs"}
 
 
 def sound_notebook() -> NotebookNode:
@@ -309,8 +326,9 @@ def sound_notebook() -> NotebookNode:
         new_markdown_cell("## Part"),
     ]
     cells += [new_markdown_cell("word " * 40) for _ in range(22)]
-    output = new_output("display_data", data={**PICTURE, WIDGET_VIEW: {"model_id": "1"}}, metadata=ALT)
-    cells.append(new_code_cell("show(4)", execution_count=1, outputs=[output]))
+    outputs = [new_output("display_data", data=data) for data in (BUTTON, VIEW)]
+    outputs.append(new_output("display_data", data=PICTURE, metadata=ALT))
+    cells.append(new_code_cell("show(4)", execution_count=1, outputs=outputs))
     cells.append(
         new_code_cell("print(1)", execution_count=2, outputs=[new_output("stream", text="rank 4\n")])
     )
@@ -332,6 +350,10 @@ def test_a_sound_notebook_passes(check: Check, folder: Path):
 
 def _output(nb: NotebookNode, **output: object) -> None:
     nb.cells[-1].outputs = [new_output(**output)]
+
+
+def _shown(nb: NotebookNode, *bundles: dict) -> None:
+    nb.cells[-1].outputs = [new_output("display_data", data=data, metadata=ALT) for data in bundles]
 
 
 def _source(nb: NotebookNode, text: str) -> None:
@@ -368,15 +390,9 @@ FAULTS: list[tuple[Check, str, Callable[[NotebookNode], object]]] = [
         ),
     ),
     (check_text_alternatives, "alt", lambda nb: _output(nb, output_type="display_data", data=PICTURE)),
-    (
-        check_text_alternatives,
-        "without a kernel",
-        lambda nb: _output(
-            nb,
-            output_type="display_data",
-            data={WIDGET_VIEW: {}, "text/plain": "A slider and its four pictures"},
-        ),
-    ),
+    (check_widgets_without_a_kernel, "without a kernel", lambda nb: _shown(nb, BUTTON, VIEW)),
+    (check_widgets_without_a_kernel, "must have the button", lambda nb: _shown(nb, VIEW, PICTURE)),
+    (check_widgets_without_a_kernel, "must stand alone", lambda nb: _shown(nb, BUTTON, {**VIEW, **PICTURE})),
     (check_headings, "one H1", lambda nb: _prose(nb, "# Another")),
     (check_headings, "jumps from H2 to H4", lambda nb: _prose(nb, "#### Deep")),
     (check_links, "no such file", lambda nb: _prose(nb, "[x](missing.ipynb)")),

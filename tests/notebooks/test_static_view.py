@@ -1,6 +1,7 @@
 """Without a kernel (GitHub, nbviewer, print) every widget is a picture with its description."""
 
 import functools
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -54,13 +55,14 @@ def static_view(output: NotebookNode, template: str) -> Pictures:
     return view
 
 
-def widget_outputs(nb: NotebookNode) -> list[tuple[int, NotebookNode]]:
+def stand_ins(nb: NotebookNode) -> list[tuple[int, NotebookNode]]:
+    """What stands for each widget: the output after its view."""
     return [
-        (cell.execution_count, output)
+        (cell.execution_count, after)
         for cell in nb.cells
         if cell.cell_type == "code"
-        for output in cell.outputs
-        if WIDGET_VIEW in output.get("data", {})
+        for view, after in itertools.pairwise([*cell.outputs, new_output("display_data")])
+        if WIDGET_VIEW in view.get("data", {})
     ]
 
 
@@ -82,7 +84,7 @@ def problems_of(output: NotebookNode) -> list[str]:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_widgets_are_pictures_without_a_kernel(path: Path):
     nb = nbformat.read(path, as_version=4)
-    problems = [f"In [{n}]: {fault}" for n, output in widget_outputs(nb) for fault in problems_of(output)]
+    problems = [f"In [{n}]: {fault}" for n, output in stand_ins(nb) for fault in problems_of(output)]
     assert not problems, "\n".join([path.name, *problems])
 
 
@@ -92,13 +94,12 @@ def test_the_whole_page_converts(path: Path):
     html = page(nbformat.read(path, as_version=4))
     assert "Traceback (most recent call last)" not in html
     assert html.count("<img") >= len(
-        [o for _, o in widget_outputs(nbformat.read(path, as_version=4)) if "image/png" in o.data]
+        [o for _, o in stand_ins(nbformat.read(path, as_version=4)) if "image/png" in o.data]
     )
 
 
 def display(data: dict, metadata: dict | None = None) -> NotebookNode:
-    view = {WIDGET_VIEW: {"model_id": "1", "version_major": 2, "version_minor": 0}}
-    return new_output("display_data", data={**view, **data}, metadata=metadata or {})
+    return new_output("display_data", data=data, metadata=metadata or {})
 
 
 SENTENCE = "The gradient peeled term by term."

@@ -4,6 +4,7 @@ import asyncio
 import io
 import logging
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from traitlets import TraitError
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas, Pixels
 from spear_widgets.kit.job import Job
+from spear_widgets.kit.kept import BUTTON, BUTTON_TEXT, VIEW
+from spear_widgets.kit.page import page
 
 
 class Square(base.Explorer):
@@ -34,7 +37,8 @@ class Square(base.Explorer):
         if self.values["grey"] == 7:
             raise ValueError("grey must not be <7>, got 7")
         self.seen.append(self.values["grey"])
-        self.show("picture", drawing.encode(Image.new("L", (20, 20), 25 * self.values["grey"])))
+        grey = 25 * self.values["grey"]
+        self.show("picture", Image.new("RGB", (20, 20 + 2 * self.values["grey"]), (grey, grey, grey)))
         self.say(f"grey {self.values['grey']}")
 
 
@@ -166,16 +170,16 @@ def test_single_moves_are_drawn_at_once(square: Square):
 
 
 def picture_of_square(square: Square) -> Image.Image:
-    return Image.open(io.BytesIO(square.static_picture())).convert("RGB")
+    return square.static_picture()
 
 
 def test_static_view(square: Square):
     data, metadata = square._repr_mimebundle_()
     assert data["text/plain"] == Square.description
-    assert metadata == {"image/png": {"alt": Square.description}}
+    assert metadata == {"image/png": {"alt": Square.description, "width": drawing.WIDTH}}
     shown = Image.open(io.BytesIO(data["image/png"])).convert("RGB")
-    assert shown.crop((0, 0, 20, 20)).tobytes() == picture_of_square(square).tobytes()
-    words = np.asarray(shown)[24:]
+    assert shown.crop((0, 0, 20, 20)).tobytes() == picture_of_square(square).crop((0, 0, 20, 20)).tobytes()
+    words = np.asarray(shown)[28:]
     assert (words < 128).any(), "the sentence must stand below the picture"
     assert "application/vnd.jupyter.widget-view+json" in data
 
@@ -300,9 +304,9 @@ def test_picture_grid_shows_the_pixels():
     pictures = np.zeros((3, 2, 2, 3))
     pictures[1] = 1
     grid = np.asarray(drawing.picture_grid(pictures, side=20))
-    assert grid.shape[1] == 3 * 28 + 8
-    assert grid[18, 18].tolist() == [0, 0, 0]
-    assert grid[18, 46].tolist() == [255, 255, 255]
+    assert grid.shape[1] == (3 * 28 + 8) * drawing.SCALE
+    assert grid[18 * drawing.SCALE, 18 * drawing.SCALE].tolist() == [0, 0, 0]
+    assert grid[18 * drawing.SCALE, 46 * drawing.SCALE].tolist() == [255, 255, 255]
     with pytest.raises(ValueError, match=r"must be \(k, H, W, 3\), got \(2, 2\)"):
         drawing.picture_grid(np.zeros((2, 2)))
 
@@ -318,9 +322,9 @@ def test_a_canvas_redraws_what_moves():
     axes.set(xlim=(0, 1), ylim=(0, 1))
     (dot,) = axes.plot([0.25], [0.5], "s", color="black", markersize=20)
     canvas.moving(dot)
-    first = np.asarray(canvas.image())
+    first = np.asarray(canvas.image())[:: drawing.SCALE, :: drawing.SCALE]
     dot.set_data([0.75], [0.5])
-    second = np.asarray(canvas.image())
+    second = np.asarray(canvas.image())[:: drawing.SCALE, :: drawing.SCALE]
     assert first[50, 50].sum() == 0 and second[50, 150].sum() == 0
     assert second[50, 50].sum() == 3 * 255, "the old place is clean"
 
@@ -334,17 +338,18 @@ def test_pictures_and_words_go_where_the_axes_say():
     ball.picture = Image.fromarray(np.array([[[255, 0, 0]], [[0, 0, 255]]], dtype=np.uint8))
     canvas.figure.add_artist(ball)
     canvas.moving(ball)
-    picture = canvas.image()
-    assert picture.getpixel((20, 99)) == (255, 0, 0), "the lowest line is the first"
-    assert picture.getpixel((20, 98)) == (0, 0, 255)
+    picture, scale = canvas.image(), drawing.SCALE
+    bottom = picture.height - 1
+    assert picture.getpixel((20, bottom)) == (255, 0, 0), "the lowest line is the first"
+    assert picture.getpixel((20, bottom - 1)) == (0, 0, 255)
     canvas.inset(picture, axes, np.array([[[0.0, 1.0, 0.0]], [[0.0, 0.0, np.nan]]]))
-    assert picture.getpixel((150, 60)) == (0, 255, 0)
-    assert picture.getpixel((150, 90)) == (0, 0, 0)
-    assert picture.getpixel((99, 60)) == (255, 255, 255)
+    assert picture.getpixel((150 * scale, 60 * scale)) == (0, 255, 0)
+    assert picture.getpixel((150 * scale, 90 * scale)) == (0, 0, 0)
+    assert picture.getpixel((99 * scale, 60 * scale)) == (255, 255, 255)
     before = np.asarray(picture).copy()
     drawing.write(picture, (10, 30), "here", paper="#ff0000")
     changed = (np.asarray(picture) != before).any(axis=2).nonzero()
-    assert changed[0].max() < 36 and changed[1].min() >= 5 and changed[1].max() < 80
+    assert changed[0].max() < 36 * scale and 5 * scale <= changed[1].min() and changed[1].max() < 80 * scale
 
 
 def test_samples_stay_apart_without_colour():
@@ -355,23 +360,100 @@ def test_samples_stay_apart_without_colour():
 
 def test_paragraphs_break_between_words_and_fit():
     one, many = drawing.paragraph("a word"), drawing.paragraph("a word " * 60)
-    assert one.width == many.width == drawing.WIDTH
+    assert one.width == many.width == drawing.WIDTH * drawing.SCALE
     assert many.height % one.height == 0
     assert many.height >= 3 * one.height
     assert (np.asarray(many)[:, -8:] == 255).all()
 
 
-@pytest.mark.parametrize("mode", ["P", "RGB"])
-def test_a_caption_keeps_the_kind_of_picture(mode: str):
-    buffer = io.BytesIO()
-    picture = Image.new("RGB", (30, 40), drawing.BLUE)
-    (picture.quantize(4) if mode == "P" else picture).save(buffer, "png")
-    shown = Image.open(io.BytesIO(drawing.captioned(buffer.getvalue(), "A blue rectangle.")))
-    assert shown.mode == mode
-    assert shown.convert("RGB").getpixel((5, 5)) == (0, 0x72, 0xB2)
+def test_what_is_stored_is_in_full_colour_and_not_large():
+    many = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)  # 2,000 colours
+    stored = Image.open(io.BytesIO(drawing.stored(drawing.enlarged(many, 100, 80))))
+    assert stored.size == (100 * drawing.SCALE, 80 * drawing.SCALE)
+    assert len(np.unique(np.asarray(stored).reshape(-1, 3), axis=0)) > 1900
+    lines = np.random.default_rng(0).integers(0, 255, (600, 800, 3), dtype=np.uint8)
+    assert Image.open(io.BytesIO(drawing.stored(Image.fromarray(lines)))).size == (400, 300)
+
+
+def test_a_caption_stands_below_its_picture():
+    shown = drawing.captioned(Image.new("RGB", (30, 40), drawing.BLUE), "A blue rectangle.")
+    assert shown.getpixel((5, 5)) == (0, 0x72, 0xB2)
     assert shown.height > 40
 
 
-def test_stacking_needs_a_picture():
-    with pytest.raises(ValueError, match="at least one picture"):
-        drawing.stack_pictures([])
+# ---------------------------------------------------------------- the page around the pictures
+DARK = drawing.Look((17, 17, 17), True)
+
+
+@pytest.fixture
+def dark() -> Iterator[None]:
+    before = drawing.page()
+    drawing.set_page(DARK)
+    yield
+    drawing.set_page(before)
+
+
+def test_colours_on_a_dark_page(dark):
+    assert drawing.tint(drawing.PAPER) == "#ffffff", "what is not asked to be for the page may be stored"
+    with drawing.on_page():
+        assert drawing.tint(drawing.PAPER) == "#111111"
+        ink, blue, orange = (rgb(drawing.tint(c)) for c in (drawing.INK, drawing.BLUE, drawing.ORANGE))
+        assert min(ink) > 200
+        assert blue[2] > blue[1] > blue[0] and orange[0] > orange[1] > orange[2], "hues stay"
+        assert sum(blue) > sum(rgb(drawing.BLUE)), "and grow lighter"
+        assert drawing.tint(f"{drawing.PAPER}d8") == "#111111d8"
+        with drawing.page_is_paper(), drawing.on_page():
+            assert drawing.tint(drawing.PAPER) == "#ffffff"
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_photographs_stay_as_they_are_on_a_dark_page(dark):
+    photo = np.random.default_rng(0).random((1, 4, 4, 3))
+    with drawing.on_page():
+        grid = drawing.picture_grid(photo, side=40)
+    inside = grid.crop([drawing.SCALE * end for end in (8, 8, 48, 48)])
+    assert np.array_equal(
+        np.asarray(inside.resize((4, 4), Image.Resampling.NEAREST)), drawing.as_bytes(photo)[0]
+    )
+    assert grid.getpixel((1, 1)) == DARK.paper
+
+
+def test_a_new_page_is_drawn_for_and_what_is_stored_stays_light(square: Square):
+    before = drawing.page()
+    try:
+        page().seen = {"paper": list(DARK.paper), "dark": True}
+        shown = Image.open(io.BytesIO(square.picture["picture"].value))
+        assert shown.getpixel((100, 5)) == DARK.paper, "the picture's sheet is in the page's colour"
+        stored = Image.open(io.BytesIO(square._repr_mimebundle_()[0]["image/png"]))
+        assert stored.getpixel((100, 5)) == (255, 255, 255)
+        shown = Image.open(io.BytesIO(square.picture["picture"].value))
+        assert shown.getpixel((100, 5)) == DARK.paper
+    finally:
+        drawing.set_page(before)
+
+
+def test_a_picture_never_gets_lower_while_it_is_used(square: Square):
+    square.set(grey=9)
+    high = square.static_picture().height
+    square.set(grey=1)
+    assert square.static_picture().height == high > 20
+    square.reset()
+    assert square.static_picture().height < high
+
+
+# ---------------------------------------------------------------- in a saved notebook
+def test_a_widget_is_shown_as_a_button_its_view_and_its_picture(square: Square, monkeypatch):
+    shown: list[tuple[dict, dict]] = []
+    monkeypatch.setattr(
+        "spear_widgets.kit.kept.display",
+        lambda data, metadata=None, raw=False: shown.append((data, metadata)),
+    )
+    square._ipython_display_()
+    (button, _), (view, _), (picture, metadata) = shown
+    assert button == {"text/html": BUTTON, "text/plain": BUTTON_TEXT}
+    assert set(view) == {VIEW, "text/plain"} and view["text/plain"] == "With controls: A square"
+    assert set(picture) == {"image/png", "text/plain"} and picture["text/plain"] == square.description
+    assert metadata == {"image/png": {"alt": square.description, "width": drawing.WIDTH}}

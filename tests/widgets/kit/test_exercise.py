@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from spear_widgets.kit.exercise import Exercise, Mistake, close, shape_hint
+from spear_widgets.kit.exercise import Exercise, Mistake, close, describe, shape_hint
 
 FOLDERS = ("low_rank", "sparsity", "sampling", "selection", "scale", "theory", "two_shadows", "limits")
 EXERCISES = {
@@ -68,6 +68,7 @@ def test_an_answer_that_raises_is_explained(exercise: Exercise):
     verdict = exercise.check(raises)
     assert not verdict.passed
     assert "IndexError: index 9" in verdict.hint
+    assert dict(verdict.details)["your line"].endswith('raise IndexError("index 9 is out of bounds")')
 
 
 @each_exercise
@@ -119,6 +120,32 @@ def test_a_verdict_in_words():
     verdict = EXERCISES["BATCH_FROM"].check(lambda rows, Q: rows)
     assert "Hint: " in repr(verdict) and "wanted: shape (3, 7)" in repr(verdict)
     assert "<b>Hint.</b>" in verdict._repr_html_()
+
+
+def test_right_wrong_and_open_look_different():
+    exercise = EXERCISES["BATCH_FROM"]
+    answers = (exercise.reference, lambda rows, Q: rows, lambda rows, Q: None)
+    pages = [exercise.check(answer)._repr_html_() for answer in answers]
+    for looks in zip(("✔", "✘", "…"), ("#009E73", "#D55E00", "#999999")):
+        assert [all(look in page for look in looks) for page in pages].count(True) == 1
+    assert not any("<pre" in page for page in pages)
+
+
+def test_an_exception_shows_the_line_of_the_reader_not_of_the_library():
+    def answer(rows, Q):
+        helped = rows.T
+        return torch.linalg.solve(helped, torch.zeros(1000, 1000))
+
+    verdict = EXERCISES["BATCH_FROM"].check(answer)
+    number, line = dict(verdict.details)["your line"].split(": ", 1)
+    assert line == "return torch.linalg.solve(helped, torch.zeros(1000, 1000))"
+    assert int(number) == answer.__code__.co_firstlineno + 2
+
+
+def test_numbers_have_as_many_digits_as_tell_right_from_wrong():
+    assert describe(torch.tensor(0.49)) == "0.49"
+    assert describe(torch.tensor([0.1, 1 / 3])) == "shape (2,): 0.1, 0.333333"
+    assert describe(7) == "7" and describe(True) == "True"
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,12 @@ def test_the_words_are_those_of_the_numbers(explorer):
         assert f"{int((psnr >= metrics.SEEN_DB).sum())} of 8 recognisable" in words
 
 
+def test_a_clock_that_ran_out_is_no_protection(explorer):
+    nothing = outcome(message("batch", 240), time_limit=0.1)
+    attempt = defences.Attempt(explorer.attempt.batch, nothing, late=True)
+    assert "Time ran out" in defences.verdict(attempt) and "lost" not in defences.verdict(attempt)
+
+
 # ---------------------------------------------------------------- while an attack runs
 async def until(condition) -> None:
     async with asyncio.timeout(20):
@@ -142,7 +148,7 @@ def test_the_page_without_a_kernel_shows_a_result():
     data, metadata = defences.DefenceExplorer()._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"] == data["text/plain"] == defences.DefenceExplorer.description
-    assert defences.title_picture().content.startswith(b"\x89PNG")
+    assert defences.title_picture().picture.width > 600
 
 
 @pytest.mark.parametrize(

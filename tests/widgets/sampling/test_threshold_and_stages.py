@@ -14,7 +14,6 @@ from spear_widgets.sampling.threshold import (
     WIDTHS,
     ThresholdExplorer,
     fresh_shares,
-    share,
 )
 
 
@@ -108,14 +107,6 @@ def test_stage_explorer_everywhere():
     stages.reset()
     assert stages.values == {"rows": 24, "zeros": 4}
     assert stages.state.lost < 0.01 < stages.candidates.zero.shape[1] / stages.state.entries - 3
-
-
-@pytest.mark.parametrize(
-    ("value", "words"),
-    [(0, "none"), (0.25, "25.0 %"), (0.0002, "1 in 5,000"), (4e-19, "less than one in a million")],
-)
-def test_shares_in_words(value: float, words: str):
-    assert share(value) == words
 
 
 def test_torch_threads_are_left_alone(threshold):

@@ -131,7 +131,6 @@ def test_a_failure_midway_keeps_nothing_half_done(monkeypatch):
 
 
 def test_the_trace_counts_swaps(swapper):
-    swapper._frames.clear()
     swapper.refresh()
     plot = swapper._plot
     assert (plot._trace.get_xlabel(), next(iter(plot._match.get_xdata()))) == ("swaps made", 0)

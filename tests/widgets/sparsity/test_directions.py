@@ -12,7 +12,7 @@ from traitlets import TraitError
 from spear_core.spear.sampling import live_rows
 from spear_core.spear.zeros import zero_tolerance
 from spear_core.study.patterns import most_alike
-from spear_widgets.kit.drawing import WIDTH
+from spear_widgets.kit.drawing import SCALE, WIDTH
 from spear_widgets.kit.scene import scene
 from spear_widgets.sparsity import directions, patterns
 from spear_widgets.sparsity.dial import DialExplorer, angle_of, at_angle, dial_angles, zero_counts
@@ -89,7 +89,7 @@ def test_the_most_alike_pair_is_the_most_alike(pattern):
 def test_the_patterns_are_as_tall_for_every_batch(pattern, b: int, width: int):
     pattern.set(batch_size=b, width=width)
     picture = Image.open(io.BytesIO(pattern.picture["picture"].value))
-    assert picture.size == (WIDTH, patterns.SHEET + 26)
+    assert picture.size == (SCALE * WIDTH, SCALE * (patterns.SHEET + 26))
 
 
 def test_patterns_out_of_order_and_bad_values(pattern):

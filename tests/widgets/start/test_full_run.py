@@ -133,7 +133,7 @@ def test_what_is_said_of_one_sample_has_units_and_no_infinities(full):
     assert "inf" not in said
     far = dataclasses.replace(full.outcome.inversion, inputs=full.outcome.inversion.inputs + 0.1)
     guess = full_run.Outcome(doubted(far), compare(far.inputs, full.stage.batch.inputs), 0.1)
-    assert "a guess" in full_run.seen(guess, 0) and "of which exact is 90 and more" in full_run.seen(guess, 0)
+    assert "a guess" in full_run.seen(guess, 0) and "not exact, which takes 90 dB" in full_run.seen(guess, 0)
 
 
 def test_differences_are_magnified_until_they_are_seen():

@@ -270,7 +270,7 @@ def test_the_search_opens_with_a_proven_batch():
     assert metrics.compare(search.inversion.inputs, search.batch.inputs).exact.all()
     assert "24 of 24 proven" in search.caption.value
     assert search.seconds > 0 and not search.job.running
-    assert pixels(search.static_picture()).width >= 900
+    assert search.static_picture().width >= 900
 
 
 def test_a_new_setting_forgets_the_old_result(search: SearchExplorer):

@@ -8,6 +8,7 @@ the status line, and without a kernel the explorer is a picture with its descrip
 import asyncio
 import base64
 import html
+import io
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,8 +21,9 @@ import traitlets
 from ipywidgets.widgets.trait_types import CByteMemoryView
 from PIL import Image
 
-from spear_widgets.kit.drawing import captioned, encode, stack_pictures
+from spear_widgets.kit import drawing
 from spear_widgets.kit.kept import Kept
+from spear_widgets.kit.page import page
 from spear_widgets.kit.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Explorer(Kept, W.VBox):
     name = "explorer"
     title = ""
     description = ""
+    caption_height = "5em"  # two lines, so that the page does not jump
 
     def __init__(
         self,
@@ -68,9 +71,10 @@ class Explorer(Kept, W.VBox):
         if pictures is None:
             pictures = ("picture",) if live is None else ()
         self.picture = {name: _image(self.description) for name in pictures}
-        # room for two lines, so that nothing below jumps when the words grow; a stage says its own
-        self.caption = W.HTML(layout=W.Layout(min_height="56px" if self.picture else "0"))
-        self.caption.add_class("spear-caption")
+        self._drawn: dict[str, Image.Image] = {}
+        # room for its lines, so that nothing below jumps when the words grow; a stage says its own
+        room = self.caption_height if self.picture else "0"
+        self.caption = W.HTML(layout=W.Layout(min_height=room)).add_class("spear-caption")
         self.status = W.HTML(layout=W.Layout(min_height="1.6em")).add_class("spear-status")
         self._first = self.values
         self._listening = True
@@ -84,11 +88,14 @@ class Explorer(Kept, W.VBox):
         )
         heading = W.HTML(f"<b style='font-size:1.1em'>{html.escape(self.title)}</b>")
         shown = [*([] if live is None else [live]), *self.picture.values()]
-        super().__init__([heading, *([row] if controls else []), *shown, self.caption, self.status])
+        around = [page()] if pictures else []  # a stage looks around by itself
+        super().__init__([heading, *([row] if controls else []), *shown, self.caption, self.status, *around])
         self.add_class(f"spear-{self.name}")
         for control in self.control.values():
             if control.has_trait("value"):
                 control.observe(self._on_change, "value")
+        if pictures:
+            page().tell(self)
 
     # ---------------------------------------------------------------- for subclasses
     def update(self) -> None:
@@ -100,9 +107,11 @@ class Explorer(Kept, W.VBox):
         """The controls' present values by name."""
         return {name: c.value for name, c in self.control.items() if c.has_trait("value")}
 
-    def show(self, picture: str, content: bytes | Image.Image) -> None:
-        """Put a picture on display."""
-        self.picture[picture].value = content if isinstance(content, bytes) else encode(content, "jpeg")
+    def show(self, picture: str, content: Image.Image) -> None:
+        """Put a picture on display, on a sheet that is never lower than the one before."""
+        height = self._drawn[picture].height if picture in self._drawn else 0
+        self._drawn[picture] = drawing.on_width(content, height)
+        self.picture[picture].value = drawing.encode(self._drawn[picture])
 
     def say(self, words: str) -> None:
         """Say in words what the pictures show now (HTML is allowed)."""
@@ -122,11 +131,15 @@ class Explorer(Kept, W.VBox):
             self._scheduled = None
         self.runs += 1
         try:
-            with one_thread():
+            with one_thread(), drawing.on_page():
                 self.update()
             self.status.value = ""
         finally:
             self._ended = time.monotonic()
+
+    def redraw(self) -> None:
+        """Draw what there is once more, because the page looks otherwise."""
+        self.refresh()
 
     def set(self, **values: Any) -> None:
         """Set several controls and draw once.
@@ -146,7 +159,8 @@ class Explorer(Kept, W.VBox):
         self.set(**{control: min(max(slider.value + by, slider.min), slider.max)})
 
     def reset(self) -> None:
-        """All controls back to their first values."""
+        """All controls back to their first values, and pictures to their first heights."""
+        self._drawn.clear()
         self.set(**self._first)
 
     @contextmanager
@@ -184,11 +198,20 @@ class Explorer(Kept, W.VBox):
         else:
             self._scheduled = loop.call_later(MERGE_SECONDS, self.guard, self.refresh)
 
-    def static_picture(self) -> bytes:
-        """PNG that stands for the explorer where there is no kernel."""
+    def static_picture(self) -> Image.Image:
+        """What stands for the explorer where there is no kernel, as on white paper."""
         if self.live is not None:
-            return self.live.still
-        return stack_pictures([image.value for image in self.picture.values() if image.value])
+            still = Image.open(io.BytesIO(self.live.still)).convert("RGB")
+            return still.resize(
+                (still.width * drawing.SCALE, still.height * drawing.SCALE), Image.Resampling.NEAREST
+            )
+        if drawing.page() == drawing.ON_PAPER:
+            return drawing.below(list(self._drawn.values()), gap=0)
+        with drawing.page_is_paper():
+            self.redraw()
+            picture = self.static_picture()
+        self.redraw()
+        return picture
 
     @classmethod
     def still(cls) -> "Picture":
@@ -197,9 +220,9 @@ class Explorer(Kept, W.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data = dict(super()._repr_mimebundle_(**kwargs) or {})
-        data["text/plain"] = self.description
-        data["image/png"] = captioned(self.static_picture(), f"{self.description} {ALIVE}")
-        return data, {"image/png": {"alt": self.description}}
+        picture = drawing.captioned(self.static_picture(), f"{self.description} {ALIVE}")
+        shown, metadata = Picture(picture, self.description)._repr_mimebundle_()
+        return data | shown, metadata
 
 
 @contextmanager
@@ -232,18 +255,18 @@ def _data_url(picture: memoryview) -> bytes:
 
 
 def _image(alt: str) -> W.Image:
-    # an <img> is as wide as its pixels; on a narrow page it shrinks, and never loses its shape
-    layout = W.Layout(max_width="100%", height="auto", align_self="flex-start", object_fit="contain")
+    # an <img> is as wide as its pixels, of which there are several to one of the page; on a narrow page it shrinks
+    layout = W.Layout(width=f"{drawing.WIDTH}px", max_width="100%", height="auto", align_self="flex-start")
     return DescribedImage(layout=layout, tooltip=alt)
 
 
 class Picture:
     """A picture with its description, for the end of a cell."""
 
-    def __init__(self, content: bytes, description: str) -> None:
-        self.content = content
+    def __init__(self, picture: Image.Image, description: str) -> None:
+        self.picture = picture
         self.description = description
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data = {"image/png": self.content, "text/plain": self.description}
-        return data, {"image/png": {"alt": self.description}}
+        data = {"image/png": drawing.stored(self.picture), "text/plain": self.description}
+        return data, {"image/png": {"alt": self.description, "width": self.picture.width // drawing.SCALE}}

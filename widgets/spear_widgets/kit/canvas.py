@@ -12,9 +12,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from spear_widgets.kit.drawing import PAPER, WIDTH, as_bytes, encode
+from spear_widgets.kit.drawing import PAPER, SCALE, WIDTH, enlarged, fitted
 
-DPI = 100  # pixels of an inch
+DPI = 100  # page pixels of an inch
 
 
 class Canvas:
@@ -27,7 +27,7 @@ class Canvas:
     """
 
     def __init__(self, width: int = WIDTH, height: int = 360) -> None:
-        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor=PAPER)
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI * SCALE, facecolor=PAPER)
         self._agg = FigureCanvasAgg(self.figure)
         self._moving: list[Artist] = []
         self._background: object | None = None
@@ -57,9 +57,9 @@ class Canvas:
         self._background = None
 
     def pixel(self, axes: Axes, x: float, y: float) -> tuple[float, float]:
-        """Where a point of some axes is in the picture, from the left and from the top."""
+        """Where a point of some axes is on the page, from the picture's left and from its top."""
         across, up = axes.transData.transform((x, y))
-        return across, self.figure.bbox.height - up
+        return across / SCALE, (self.figure.bbox.height - up) / SCALE
 
     def inset(self, picture: Image.Image, axes: Axes, pixels: np.ndarray) -> None:
         """Put a small picture on the figure's where some empty axes are, enlarged without smoothing.
@@ -70,12 +70,11 @@ class Canvas:
             pixels: shape (H, W, 3), float in [0, 1] or uint8.
         """
         left, bottom, right, top = (round(end) for end in axes.bbox.extents)
-        size = (right - left, top - bottom)
-        small = Image.fromarray(as_bytes(pixels)).resize(size, Image.Resampling.NEAREST)
+        small = enlarged(pixels, (right - left) / SCALE, (top - bottom) / SCALE)
         picture.paste(small, (left, picture.height - top))
 
     def image(self) -> Image.Image:
-        """The figure as it is now."""
+        """The figure as it is now, in the colours of the page."""
         if self._background is None:
             self._agg.draw()
             if self._moving:
@@ -88,15 +87,8 @@ class Canvas:
             else:
                 artist.axes.draw_artist(artist)
         size = (round(self.figure.bbox.width), round(self.figure.bbox.height))
-        return Image.frombuffer("RGBX", size, self._agg.buffer_rgba(), "raw", "RGBX", 0, 1).convert("RGB")
-
-    def png(self) -> bytes:
-        """The figure as it is now, encoded without loss: for few lines on white."""
-        return encode(self.image())
-
-    def jpeg(self) -> bytes:
-        """The figure as it is now, encoded several times faster than PNG where it is full of lines."""
-        return encode(self.image(), "jpeg")
+        drawn = Image.frombuffer("RGBX", size, self._agg.buffer_rgba(), "raw", "RGBX", 0, 1).convert("RGB")
+        return fitted(drawn)
 
 
 class Pixels(Artist):

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from spear_widgets.kit import drawing
 from spear_widgets.kit.canvas import Canvas, plain_ticks
@@ -68,6 +69,6 @@ class Chart:
         self._mark.set_data([x, x], self.axes.get_ylim())
         self._words.set(x=x, text=words)
 
-    def jpeg(self) -> bytes:
+    def image(self) -> Image.Image:
         """The chart as it is now."""
-        return self._canvas.jpeg()
+        return self._canvas.image()

@@ -9,6 +9,7 @@ import ast
 import html
 import inspect
 import textwrap
+import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,27 +38,37 @@ class Verdict:
         words: what was found, one sentence.
         hint: what to look at next, empty if passed.
         details: (label, text) pairs: case, wanted, yours, difference.
+        open: whether there is no answer yet, neither right nor wrong.
     """
 
     passed: bool
     words: str
     hint: str = ""
     details: tuple[tuple[str, str], ...] = ()
+    open: bool = False
 
     def __repr__(self) -> str:
         lines = [self.words, *(f"  {label}: {text}" for label, text in self.details)]
         return "\n".join([*lines, f"Hint: {self.hint}"] if self.hint else lines)
 
     def _repr_html_(self) -> str:
-        mark = "✔ " if self.passed else "○ "
+        # on white and on black the same: an edge and a mark say it to those who see no colours
+        mark, colour = (
+            ("✔", "#009E73") if self.passed else ("…", "#999999") if self.open else ("✘", "#D55E00")
+        )
+        cell = "padding:2px 12px 2px 0;text-align:left;vertical-align:top;background:none"
+        code = "background:none;white-space:pre-wrap"
         rows = "".join(
-            f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(label)}</th>"
-            f"<td style='text-align:left'><pre style='margin:0'>{html.escape(text)}</pre></td></tr>"
+            f"<tr style='background:none'><th style='{cell}'>{html.escape(label)}</th>"
+            f"<td style='{cell}'><code style='{code}'>{html.escape(text)}</code></td></tr>"
             for label, text in self.details
         )
-        table = f"<table>{rows}</table>" if rows else ""
+        table = f"<table style='border:0'>{rows}</table>" if rows else ""
         hint = f"<p><b>Hint.</b> {html.escape(self.hint)}</p>" if self.hint else ""
-        return f"<p><b>{mark}{html.escape(self.words)}</b></p>{table}{hint}"
+        return (
+            f"<div style='border-left:5px solid {colour};padding-left:12px'><p><b><span style='color:{colour}'>{mark}"
+            f"</span> {html.escape(self.words)}</b></p>{table}{hint}</div>"
+        )
 
 
 @dataclass(frozen=True)
@@ -88,14 +99,16 @@ class Exercise:
             try:
                 yours = function(*_copies(arguments))
             except Exception as error:
+                place = own_line(error, function)
                 return Verdict(
                     False,
                     f"Your function raised {type(error).__name__}.",
                     f"{type(error).__name__}: {error}",
-                    (("case", description),),
+                    (("case", description), *([("your line", place)] if place else [])),
                 )
             if yours is None or yours is ...:
-                return Verdict(False, "Not answered yet.", "Write the function, then run this cell again.")
+                hint = "Write the function, then run this cell again."
+                return Verdict(False, "Not answered yet.", hint, open=True)
             if not self._agrees(wanted, yours):
                 hint = self._known_mistake(function, cases) or shape_hint(wanted, yours) or self.hints[0]
                 details = (
@@ -142,6 +155,16 @@ class Exercise:
                 f"{folded}</details>"
             )
         return f"<p><b>Exercise.</b> {html.escape(self.task)}</p>{folded}"
+
+
+def own_line(error: BaseException, function: Function) -> str:
+    """The last line of the reader's own code on an exception's way, with its number; empty if there is none."""
+    code = getattr(function, "__code__", None)
+    own = code.co_filename if code is not None else ""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename == own and frame.line:
+            return f"{frame.lineno}: {frame.line}"
+    return ""
 
 
 def _copies(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -204,9 +227,14 @@ def describe(value: Any) -> str:
     if tensor is None:
         return f"{type(value).__name__}: {str(value)[:80]}"
     if tensor.ndim == 0:
-        return str(tensor.item())
-    shown = ", ".join(f"{entry:.4g}" for entry in tensor.flatten()[:4].tolist())
+        return _number(tensor.item())
+    shown = ", ".join(map(_number, tensor.flatten()[:4].tolist()))
     return f"shape {tuple(tensor.shape)}: {shown}{', …' if tensor.numel() > 4 else ''}"
+
+
+def _number(value: Any) -> str:
+    """As many digits as tell right from wrong."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def difference(wanted: Any, yours: Any) -> str:

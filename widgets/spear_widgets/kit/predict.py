@@ -23,6 +23,8 @@ class Prediction(Kept, W.VBox):
         committed: the answer that was given, or None.
     """
 
+    title = "a question, and its answer"
+
     def __init__(
         self,
         question: str,

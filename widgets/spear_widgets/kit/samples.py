@@ -39,7 +39,7 @@ def in_places(batch: Batch, inputs: Tensor, places: Tensor) -> np.ndarray:
 def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[str] = ()) -> base.Picture:
     """Samples as pictures, for the end of a cell."""
     grid = drawing.picture_grid(sample_pictures(batch, inputs), side=112, labels=labels)
-    return base.Picture(drawing.encode(grid), description)
+    return base.Picture(grid, description)
 
 
 def developing(batch: Batch) -> dict[str, object]:

@@ -360,6 +360,13 @@ export function bitmap(pictures, k) {
     return made.get(k);
 }
 
+// A compressed picture (the bytes of a WebP, JPEG or PNG) as { image }, which is null until it can be drawn.
+export function decoded(bytes, ask) {
+    const made = { image: null };
+    createImageBitmap(new Blob([bytes])).then(image => { made.image = image; ask(); });
+    return made;
+}
+
 // A small canvas of colours, red, green and blue for each pixel; `onto` one that is there already.
 export function fromColours(colours, width, height, onto = make("canvas")) {
     Object.assign(onto, { width, height });
@@ -529,13 +536,13 @@ export class Pen {
 const sum = numbers => numbers.reduce((a, b) => a + b, 0);
 
 // Red, green, blue and perhaps alpha of a computed colour, of whichever spelling.
-function rgb(colour) {
+export function rgb(colour) {
     const [r, g, b, ...alpha] = (colour.match(/[\d.]+/g) ?? [0, 0, 0]).map(Number), full = colour.startsWith("color(") ? 255 : 1;
     return [r * full, g * full, b * full, ...alpha];
 }
 
 // The colour behind a node: that of the first one around it that has any.
-function ground(node) {
+export function ground(node) {
     for (let at = node; at; at = at.parentElement) {
         const [r, g, b, alpha = 1] = rgb(getComputedStyle(at).backgroundColor);
         if (alpha > 0.5) return [r, g, b];

@@ -56,4 +56,4 @@ def fedavg() -> base.Picture:
         "One row for each stored case of FedAvg: batch size, local steps, learning rate and number format; in it the "
         "shares of samples at 40 dB or more, at 90 dB or more, and proven."
     )
-    return base.Picture(drawing.stack_pictures([canvas.png()]), words)
+    return base.Picture(canvas.image(), words)

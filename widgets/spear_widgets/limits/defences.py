@@ -1,21 +1,21 @@
 """The explorer of defences: one defence, its knob, the attack on it, and what many runs have measured."""
 
-import html
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from spear_core.client import data
+from spear_core.consistency.noisy import NOISY
 from spear_core.search import State
 from spear_core.study import metrics
 from spear_core.study.defended import BATCH, DEFENCES, message
 from spear_core.study.outcomes import SECONDS, Outcome, outcome
-from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit import base, controls, drawing, words
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.samples import in_places, sample_pictures
@@ -40,10 +40,12 @@ class Attempt:
     Attributes:
         batch: the private one.
         found: what came back.
+        late: whether the time limit ended it.
     """
 
     batch: data.Batch
     found: Outcome
+    late: bool
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +60,9 @@ def _attack(
     """Make the message of a setting, and attack it."""
     with base.one_thread():
         sent = message(*setting)
-        return Attempt(sent.batch, outcome(sent, time_limit=time_limit, progress=report))
+        began = time.monotonic()
+        found = outcome(sent, time_limit=time_limit, progress=report)
+        return Attempt(sent.batch, found, time.monotonic() - began >= time_limit)
 
 
 class DefenceExplorer(base.Explorer):
@@ -85,14 +89,16 @@ class DefenceExplorer(base.Explorer):
         self._attempts: dict[Setting, Attempt] = {}
         self._curves: dict[str, Curves] = {}
         defence = controls.dropdown("defence", [(d.name, key) for key, d in DEFENCES.items()], "noise")
-        knob = controls.slider("strength", 4, 0, len(DEFENCES["noise"].values) - 1)
+        knob = controls.stops("strength", _strengths("noise"), 4, track=14)
         defence.observe(self._fit_knob, "value")  # before any run: the knob of another defence may be shorter
         super().__init__(
             {
                 "defence": defence,
                 "knob": knob,
                 "kind": controls.dropdown("pictures", KINDS),
-                "seed": controls.slider("batch", 0, 0, SEEDS),
+                "seed": controls.stops(
+                    "batch", [(f"{k + 1} of {SEEDS + 1}", k) for k in range(SEEDS + 1)], 0
+                ),
             },
             ("picture", "curves"),
         )
@@ -147,40 +153,62 @@ class DefenceExplorer(base.Explorer):
                 del self._attempts[next(iter(self._attempts))]
         self._draw(stopped=attack.stopped or self.attempt is None)
 
+    def redraw(self) -> None:
+        """Draw what there is once more; an attack that runs goes on."""
+        self._draw()
+
     def _draw(self, *, stopped: bool = False) -> None:
         key, value, *_ = self.setting
         if self.attempt is not None:
-            self._picture = result_picture(self.attempt)
-            self.show("picture", self._picture)
-        else:
-            white = Image.new("RGB", self._picture.size, drawing.PAPER)
-            self.show("picture", Image.blend(self._picture, white, PALE))
+            self._last = self.attempt
         if key not in self._curves:
             self._curves[key] = Curves(key)
         psnr = None if self.attempt is None else self.attempt.found.psnr
-        self.show("curves", self._curves[key].jpeg(self.values["knob"], psnr))
+        with drawing.on_page():
+            picture = result_picture(self._last)
+            if self.attempt is None:
+                paper = Image.new("RGB", picture.size, drawing.tint(drawing.PAPER))
+                picture = Image.blend(picture, paper, PALE)
+            self.show("picture", picture)
+            self.show("curves", self._curves[key].image(self.values["knob"], psnr))
         defence = DEFENCES[key]
         self.say(f"{defence.name}, {defence.knob}: <b>{shown(value)}</b>. {self._words(stopped)}")
 
     def _words(self, stopped: bool) -> str:
         if self.attempt is not None:
-            return f"{'Stopped: the best so far. ' if stopped else ''}{verdict(self.attempt.found)}"
+            return f"{'Stopped: the best so far. ' if stopped else ''}{verdict(self.attempt)}"
         if stopped:
             return "Stopped before anything came back."
         return "The curves are stored; the attack on this message is running, the pale pictures are the last ones."
 
     def _fit_knob(self, change: Any) -> None:
+        knob, options = self.control["knob"], _strengths(change["new"])
+        kept = min(knob.value, len(options) - 1)
         with self.quietly():
-            self.control["knob"].max = len(DEFENCES[change["new"]].values) - 1
+            knob.options = options
+            knob.value = kept
 
 
-def verdict(found: Outcome) -> str:
+def _strengths(defence: str) -> list[tuple[str, int]]:
+    return [(shown(value), step) for step, value in enumerate(DEFENCES[defence].values)]
+
+
+def verdict(attempt: Attempt) -> str:
     """What came back, in words."""
+    found = attempt.found
     b, exact = len(found.psnr), int((found.psnr >= metrics.EXACT_DB).sum())
     if found.words:
         what = "Refused" if found.inversion is None else "No pictures"
-        return f"<b>{what}, nothing of the batch comes back.</b> {html.escape(found.words)}"
+        return f"<b>{what}, nothing of the batch comes back.</b> {words.folded(found.words)}"
     seen = int((found.psnr >= metrics.SEEN_DB).sum())
+    estimated = (
+        found.inversion is not None and found.inversion.method == NOISY.name
+    )  # noise, and not time, blurs it
+    if attempt.late and not seen and not estimated:
+        return (
+            f"<b>Time ran out</b> after {SECONDS:.0f} seconds, before any sample was recognisable. That protects "
+            "nothing: with more time this attack may succeed."
+        )
     kind = (
         "all exact"
         if exact == b
@@ -190,12 +218,13 @@ def verdict(found: Outcome) -> str:
         if seen
         else "lost"
     )
-    median = float(found.psnr.median())
-    level = f"median {median:.0f} dB" if np.isfinite(median) else "most did not come back"
+    median = words.middle(found.psnr)
+    level = "most did not come back" if median == -math.inf else f"median {words.decibels(median)}"
     proven = int(found.certified.sum())
     return (
         f"<b>{kind}</b>: {level}; {exact} of {b} exact ({metrics.EXACT_DB:.0f} dB or more), "
         f"{seen} of {b} recognisable ({metrics.SEEN_DB:.0f} dB or more), {proven or 'nothing'} certified."
+        f"{f' The search was stopped after {SECONDS:.0f} seconds.' if attempt.late else ''}"
     )
 
 
@@ -219,7 +248,7 @@ def returned(attempt: Attempt) -> Image.Image:
     for i in range(count):
         proven = bool(found.certified[i])
         if places[i] >= 0:
-            labels[i] = f"{float(found.psnr[i]):.0f} dB{' ✓' if proven else ''}"
+            labels[i] = f"{words.decibels(float(found.psnr[i]))}{' ✓' if proven else ''}"
         frames[i] = drawing.GREEN if proven else None
     return drawing.picture_grid(made, side=76, labels=labels, frames=frames)
 
@@ -242,4 +271,4 @@ def title_picture() -> base.Picture:
         "one per cent of noise, with 8 bits a number and with half of the entries the photographs come back, with "
         "little DP-SGD noise some of them, with more none."
     )
-    return base.Picture(drawing.encode(picture), description)
+    return base.Picture(picture, description)

@@ -16,6 +16,7 @@ from spear_core.study.defended import DEFENCES
 from spear_widgets.kit import base, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.charts import Style
+from spear_widgets.kit.words import middle
 from spear_widgets.limits.rows import measured, shown
 
 EXACT = Style("exact (90 dB or more)", drawing.BLUE, "-", "o")
@@ -100,7 +101,7 @@ class Curves:
 
     def __init__(self, key: str) -> None:
         self.canvas = Canvas(drawing.WIDTH, 400)
-        self._legends = _legends(_ordered(key))
+        self._ordered = _ordered(key)
         above = self.canvas.axes(0.08, 0.58, 0.66, 0.38)
         below = self.canvas.axes(0.08, 0.14, 0.66, 0.38)
         draw_shares(above, key)
@@ -111,7 +112,7 @@ class Curves:
         self._knob = [axes.axvline(0, color=drawing.INK, linewidth=1) for axes in (above, below)]
         self.canvas.moving(*self._knob, self._exact, self._median)
 
-    def jpeg(self, knob: int, psnr: Tensor | None) -> bytes:
+    def image(self, knob: int, psnr: Tensor | None) -> Image.Image:
         """The picture with the knob at a step, and a point for a run if there is one."""
         for line in self._knob:
             line.set_xdata([knob, knob])
@@ -120,15 +121,16 @@ class Curves:
             self._median.set_data([], [])
         else:
             self._exact.set_data([knob], [float((psnr >= metrics.EXACT_DB).double().mean())])
-            self._median.set_data([knob], [height(float(psnr.median()))])
+            self._median.set_data([knob], [height(middle(psnr))])
         picture = self.canvas.image()
-        picture.paste(self._legends, (picture.width - self._legends.width, 0))
-        return drawing.encode(picture, "jpeg")
+        legends = _legends(self._ordered, drawing.page())
+        picture.paste(legends, (picture.width - legends.width, 0))
+        return picture
 
 
 @cache
-def _legends(ordered: bool) -> Image.Image:
-    """What the lines and points of `Curves` are, beside its axes: the same for many defences, so drawn once."""
+def _legends(ordered: bool, page: drawing.Look) -> Image.Image:
+    """What the lines and points of `Curves` are, beside its axes: the same for many defences, so drawn once a page."""
     canvas = Canvas(drawing.WIDTH // 4, 400)
     for styles, run, at in (
         (SHARES, "exact in this batch", 0.77),
@@ -150,7 +152,7 @@ def curves(*keys: str) -> base.Picture:
         f"Curves over the knob of each of these defences: {names}. Above, the shares of exact and of recognisable "
         "samples, and the accuracy where it was measured; below, the median PSNR. The lines above it hold the numbers."
     )
-    return base.Picture(drawing.stack_pictures([side_by_side(keys).png()]), words)
+    return base.Picture(side_by_side(keys).image(), words)
 
 
 def side_by_side(keys: Sequence[str]) -> Canvas:

@@ -4,6 +4,7 @@ from typing import Any
 
 from spear_core.study import defended, metrics, sparsest
 from spear_widgets.kit.predict import Prediction
+from spear_widgets.kit.words import middle
 from spear_widgets.limits.defences import attacked
 
 LEVELS = {"lost": "lost", "recognisable": "recognisable, but not exact", "exact": "exact"}
@@ -11,7 +12,7 @@ LEVELS = {"lost": "lost", "recognisable": "recognisable, but not exact", "exact"
 
 def outcome_of(defence: str, value: Any) -> str:
     """Exact, recognisable or lost: the median sample of the first batch of photographs."""
-    median = float(attacked(defence, value, "photos", 0).found.psnr.median())
+    median = middle(attacked(defence, value, "photos", 0).found.psnr)
     return "exact" if median >= metrics.EXACT_DB else "recognisable" if median >= metrics.SEEN_DB else "lost"
 
 

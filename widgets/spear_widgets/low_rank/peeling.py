@@ -161,7 +161,7 @@ def peel_picture(stage: Scene, state: Peel, terms: int) -> Image.Image:
     )
     corner = f"a corner of {rows} × {columns} of the {_size(state.gradient)} numbers: blue below zero, orange above"
     headings = [drawing.headline(words, 13) for words in ("private samples; framed: in the sum", corner)]
-    return _on_width(drawing.below([headings[0], top, headings[1], drawing.beside(panels)], gap=0))
+    return drawing.below([headings[0], top, headings[1], drawing.beside(panels)], gap=0)
 
 
 def _size(matrix: Tensor) -> str:
@@ -170,19 +170,9 @@ def _size(matrix: Tensor) -> str:
 
 def _matrix(values: Tensor, limit: float, title: str) -> Image.Image:
     corner = values[:UNITS, :INPUTS].numpy()
-    picture = Image.fromarray(drawing.signed_colours(corner, limit)).resize(
-        (300, 125), Image.Resampling.NEAREST
-    )
-    framed = Image.new("RGB", (302, 127), drawing.FAINT)
-    framed.paste(picture, (1, 1))
+    framed = Image.new("RGB", (302 * drawing.SCALE, 127 * drawing.SCALE), drawing.tint(drawing.FAINT))
+    framed.paste(drawing.enlarged(drawing.signed_colours(corner, limit), 300, 125), (drawing.SCALE,) * 2)
     return drawing.below([drawing.headline(title, 13, 302), framed], gap=0)
-
-
-def _on_width(image: Image.Image) -> Image.Image:
-    """On a sheet of the usual width, so that the page does not jump when a picture is narrower."""
-    sheet = Image.new("RGB", (max(drawing.WIDTH, image.width), image.height), drawing.PAPER)
-    sheet.paste(image, (0, 0))
-    return sheet
 
 
 # ---------------------------------------------------------------- still pictures

@@ -126,7 +126,7 @@ class CollectExplorer(base.Explorer):
         b = self.values["batch_size"]
         self.state = {kind: collect(kind, b) for kind in KINDS}
         self._draw(b)
-        self.show("picture", self._canvas.jpeg())
+        self.show("picture", self._canvas.image())
         self.search_button.disabled = all(
             len(self.searched.get((kind, b), ())) == SEARCH_RUNS for kind in KINDS
         )

@@ -6,8 +6,8 @@ from spear_core.study.candidates import two_stages
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.scene import scene
+from spear_widgets.kit.words import chance
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
-from spear_widgets.sampling.threshold import share
 
 STAGE_BATCH, STAGE_WIDTH = 8, 200
 
@@ -66,20 +66,20 @@ class StageExplorer(base.Explorer):
         self.state = two_stages(self.candidates, rows, zeros)
         lengths = [self.state.lost, self.state.passed, self.state.entries / STAGE_WIDTH]
         words = [
-            share(self.state.lost),
-            share(self.state.passed),
+            chance(self.state.lost),
+            chance(self.state.passed),
             f"{self.state.entries:.0f} of {STAGE_WIDTH}",
         ]
         for bar, text, length, word in zip(self._bars, self._texts, lengths, words):
             bar.set_width(min(length, 1.12))
             text.set_text(word)
             text.set_x(min(length, 1.0) + 0.01)
-        self.show("picture", self._canvas.jpeg())
+        self.show("picture", self._canvas.image())
         factor = STAGE_WIDTH / self.state.entries
         saved = f"{factor:.1f} times less work" if factor >= 1.05 else "nothing saved"
         self.say(
             f"{rows} rows, {zeros} zero{'' if zeros == 1 else 's'} wanted: "
             f"<b>{saved}</b>, compared with all {STAGE_WIDTH} rows; "
-            f"right candidates lost: {share(self.state.lost)} (in theory, if half of the entries are zero: "
-            f"{share(theory.false_rejection(rows, zeros / rows))})."
+            f"right candidates lost: {chance(self.state.lost)} (in theory, if half of the entries are zero: "
+            f"{chance(theory.false_rejection(rows, zeros / rows))})."
         )

@@ -4,13 +4,14 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from spear_core.client import data
 from spear_core.spear.zeros import default_threshold
 from spear_core.study import theory
 from spear_core.study.candidates import Candidates
-from spear_widgets.kit import base, controls, drawing
+from spear_widgets.kit import base, controls, drawing, words
 from spear_widgets.kit.canvas import Canvas, plain_ticks
 from spear_widgets.kit.scene import DATA, scene, silent_units
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
@@ -80,11 +81,11 @@ class ThresholdExplorer(base.Explorer):
         tau, m = round(values["threshold"], 2), values["width"]
         (self.rejected,), (self.accepted,) = (r.tolist() for r in self.candidates.errors(self.shares, [tau]))
         self._panels.put(self.candidates, self.shares)
-        self.show("picture", self._panels.jpeg(tau))
+        self.show("picture", self._panels.image(tau))
         self.say(
             f"τ = {tau:.2f}: at least <b>{theory.least_zeros(m, tau)} of {m}</b> zeros. Right directions rejected: "
-            f"measured {share(self.rejected)}, theory {share(theory.false_rejection(m, tau))}. Wrong candidates "
-            f"kept: measured {share(self.accepted)}. SPEAR's search here uses "
+            f"measured {words.chance(self.rejected)}, theory {words.chance(theory.false_rejection(m, tau))}. "
+            f"Wrong candidates kept: measured {words.chance(self.accepted)}. SPEAR's search here uses "
             f"τ = {default_threshold(self.stage.low_rank):.2f}."
         )
 
@@ -178,15 +179,8 @@ class ThresholdPanels:
         self._title.set_text(f"{len(found):,} draws")
         self._drawn = found
 
-    def jpeg(self, threshold: float) -> bytes:
+    def image(self, threshold: float) -> Image.Image:
         """Both panels with the threshold as a vertical line."""
         self._cut.set_data([threshold, threshold], [LEAST_COUNT, 2 * CANDIDATES])
         self._at.set_data([threshold, threshold], [1e-5, 1.5])
-        return self._canvas.jpeg()
-
-
-def share(value: float) -> str:
-    """A probability in words that a reader can compare."""
-    if value == 0 or value >= 0.001:
-        return f"{100 * value:.1f} %" if value else "none"
-    return f"1 in {1 / value:,.0f}" if value >= 1e-6 else "less than one in a million"
+        return self._canvas.image()

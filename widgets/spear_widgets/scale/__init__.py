@@ -1,5 +1,5 @@
 """Explorers of notebook 05.
 
-Read guesses beside exact inversion (`races`), success and time (`reach`); `questions`, `exercises`. May import
-`spear_core` and `spear_widgets.kit`, no other notebook's folder.
+Read a recorded run on 256 photographs (`wall`), guesses beside exact inversion (`races`), success and time (`reach`);
+`questions`, `exercises`. May import `spear_core` and `spear_widgets.kit`, no other notebook's folder.
 """

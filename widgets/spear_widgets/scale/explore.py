@@ -1,6 +1,7 @@
 """What notebook 05 shows and calls, under one name."""
 
 from spear_widgets.scale.races import SEED, RaceExplorer, race
-from spear_widgets.scale.reach import METHODS, WIDTHS, ReachExplorer, exact_share, measured
+from spear_widgets.scale.reach import METHODS, WIDTHS, ReachExplorer, exact_share, measured, whole_up_to
+from spear_widgets.scale.wall import WallExplorer, record
 
-title_picture = RaceExplorer.still
+title_picture = WallExplorer.still

@@ -1,10 +1,13 @@
-"""Guesses that are moved until their gradient fits, beside the batch computed from the gradient."""
+"""A race by real clocks: guesses that are moved until their gradient fits, and the batch computed from the gradient."""
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 import spear_core
@@ -13,29 +16,33 @@ from spear_core.study import approximate, metrics
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.kit.scene import Scene, of_batch
+from spear_widgets.kit.stage import Stage
 
 SMALL_SIDE, SMALL_WIDTH = 16, 100  # photographs and layer of the race
-FRAMES = 20  # guesses that can be looked at
-DLG_STEPS, ADAM_STEPS = 40, 400
+FRAMES = 40  # guesses that can be looked at
+STEPS = {"DLG, L-BFGS": 40, "cosine + TV, Adam": 400}
 BATCHES = (1, 2, 4)
 SEED = 2  # every run gets near its batch in the first steps, in which rounding has not grown yet
+EXACT = "exact inversion"
 
 
 @dataclass(frozen=True)
 class Race:
-    """Three attacks on one gradient.
+    """Three attacks on one gradient, each run by itself, timed in CPU seconds of one thread.
 
     Attributes:
         stage: client and server.
         guesses: of each approximate attack the best so far, after even parts of it, shape (frames, b, n).
         exact: what exact inversion gives, shape (b, n).
         certified: whether that is proven.
+        times: when each guess was there, and the exact batch, shapes (frames,) and (1,).
     """
 
     stage: Scene
     guesses: dict[str, Tensor]
     exact: Tensor
     certified: bool
+    times: dict[str, Tensor]
 
 
 @lru_cache(maxsize=8)
@@ -43,24 +50,48 @@ def race(batch_size: int, seed: int) -> Race:
     """Run the three attacks on the same small batch."""
     batch = data.load("photos", batch_size, size=SMALL_SIDE, generator=torch.Generator().manual_seed(seed))
     stage = of_batch(batch, width=SMALL_WIDTH, seed=seed)
+    guesses, times = {}, {}
+    with base.one_thread():
+        # once for nothing: a first call imports what it needs
+        for steps in (dict.fromkeys(STEPS, 1), STEPS):
+            for name in STEPS:
+                clock: list[float] = []
+                run = _guesses(name, stage, steps[name], seed)
+                guesses[name] = approximate.best_so_far(_timed(run, clock), FRAMES)
+                even = [round(i * (len(clock) - 1) / FRAMES) for i in range(FRAMES + 1)]
+                times[name] = torch.tensor([clock[i] for i in even])
+            began = time.thread_time()
+            # b is told, as the others know it, too
+            found = spear_core.invert(stage.model, stage.gradients, batch_size=batch_size)
+            times[EXACT] = torch.tensor([time.thread_time() - began])
+    return Race(stage, guesses, found.inputs, found.certified, times)
+
+
+def _guesses(name: str, stage: Scene, steps: int, seed: int) -> Iterator[approximate.Guess]:
+    """One of the approximate attacks, from its start on."""
+    batch, start = stage.batch, torch.Generator().manual_seed(seed)
     assert batch.shape is not None
+    if name == "DLG, L-BFGS":
+        shape = tuple(batch.inputs.shape)
+        return approximate.deep_leakage(
+            stage.model, stage.gradients, shape, batch.classes, steps=steps, generator=start
+        )
     bounds = -batch.shift / batch.scale, (1 - batch.shift) / batch.scale
-    client, shape = (stage.model, stage.gradients), tuple(batch.inputs.shape)
-    start = torch.Generator().manual_seed(seed)
-    dlg = approximate.deep_leakage(*client, shape, batch.classes, steps=DLG_STEPS, generator=start)
-    runs = {"DLG, L-BFGS": approximate.best_so_far(dlg, FRAMES)}
-    adam = approximate.inverting_gradients(
-        *client, batch.labels, batch.shape, bounds=bounds, steps=ADAM_STEPS, generator=start.manual_seed(seed)
+    return approximate.inverting_gradients(
+        stage.model, stage.gradients, batch.labels, batch.shape, bounds=bounds, steps=steps, generator=start
     )
-    runs["cosine + TV, Adam"] = approximate.best_so_far(adam, FRAMES)
-    found = spear_core.invert(
-        stage.model, stage.gradients, batch_size=batch_size
-    )  # which the others know, too
-    return Race(stage, runs, found.inputs, found.certified)
+
+
+def _timed(run: Iterator[approximate.Guess], clock: list[float]) -> Iterator[approximate.Guess]:
+    """The same guesses; the clock is told when each of them was there."""
+    began = time.thread_time()
+    for guess in run:
+        clock.append(time.thread_time() - began)
+        yield guess
 
 
 class RaceExplorer(base.Explorer):
-    """Guesses that are moved until their gradient fits, beside the batch computed from the gradient.
+    """Guesses that are moved until their gradient fits, beside the batch computed from the gradient, by real clocks.
 
     Attributes:
         state: the three attacks.
@@ -69,61 +100,48 @@ class RaceExplorer(base.Explorer):
     name = "race"
     title = "Guess and improve, or compute"
     description = (
-        "Four rows of the same photographs: the private ones, what DLG and the attack by cosine distance have guessed "
-        "so far, and what exact inversion computes; below each its PSNR."
+        "The same private photographs as three attacks have them after the same time, each with its clock: DLG, the "
+        "attack by cosine distance, and exact inversion; below, the PSNR of every photograph over the seconds."
     )
 
-    def __init__(self) -> None:
+    def __init__(self, at: float = 0.0) -> None:
+        """Run the three attacks.
+
+        Args:
+            at: the share of the longest run after which it stands at first.
+        """
+        self._at = at
         super().__init__(
-            {
-                "batch_size": controls.dropdown("batch size b", BATCHES, 4),
-                "progress": controls.slider("part of the run (of 20)", FRAMES, 0, FRAMES, track=16),
-            },
+            {"batch_size": controls.dropdown("batch size b", BATCHES, 4)},
+            live=Stage(Path(__file__).with_name("race.js")),
         )
         self.refresh()
 
-    def psnr(self) -> dict[str, Tensor]:
-        """PSNR of every sample, by attack, at the present part of the run."""
-        truth, frame = self.state.stage.batch.inputs, self.values["progress"]
-        shown = {name: guess[frame] for name, guess in self.state.guesses.items()}
-        shown["exact inversion"] = self.state.exact
-        return {name: metrics.compare(inputs, truth).psnr for name, inputs in shown.items()}
-
     def update(self) -> None:
-        """Draw the present setting."""
-        values = self.values
-        self.state = race(values["batch_size"], SEED)
-        found = self.psnr()
-        self.show("picture", race_picture(self.state, values["progress"]))
-        medians = [f"{name} {float(psnr.median()):.0f} dB" for name, psnr in found.items()]
-        proof = (
-            "It is proven, from the gradient and b alone"
-            if self.state.certified
-            else "It could not be proven here"
-        )
-        self.say(
-            f"Median PSNR: {', '.join(medians)}. From 90 dB on, no 8-bit pixel differs. {proof}; a guess never is."
-        )
+        """Run the attacks on a batch of this size, and send their progress to the page."""
+        self.state = race(self.values["batch_size"], SEED)
+        assert self.live is not None
+        self.live.put(at=self._at, **sent(self.state))
 
 
-def race_picture(state: Race, frame: int) -> Image.Image:
-    """Private, guessed, computed, below each other."""
-    truth = state.stage.batch.inputs
-    rows = [("private", truth), *((name, guess[frame]) for name, guess in state.guesses.items())]
-    rows.append(("exact inversion", state.exact))
-    pictures = []
-    for name, inputs in rows:
-        score = metrics.compare(inputs, truth)
-        place = score.order.clamp_min(0)
-        labels = [""] * len(truth) if name == "private" else [f"{p:.0f} dB" for p in score.psnr.tolist()]
-        grid = drawing.picture_grid(
-            sample_pictures(state.stage.batch, inputs[place]),
-            side=72,
-            labels=labels,
-            frames=[
-                drawing.GREEN if name == "exact inversion" and exact else None
-                for exact in score.exact.tolist()
-            ],
-        )
-        pictures.append((name, grid))
-    return drawing.named(pictures, 200)
+def sent(state: Race) -> dict[str, Any]:
+    """A race as pictures, PSNR and times, see race.js."""
+    batch = state.stage.batch
+    lanes = [_lane(state, name, guess) for name, guess in state.guesses.items()]
+    lanes.append(_lane(state, EXACT, state.exact[None]) | {"certified": state.certified})
+    truth = drawing.as_bytes(sample_pictures(batch, batch.inputs))
+    return {"lanes": lanes, "truth": truth, "limit": metrics.EXACT_DB}
+
+
+def _lane(state: Race, name: str, frames: Tensor) -> dict[str, Any]:
+    """What one attack had when, each guess beside the private photograph that it is nearest to."""
+    batch = state.stage.batch
+    scores = [metrics.compare(inputs, batch.inputs) for inputs in frames]
+    placed = torch.cat([inputs[score.order.clamp_min(0)] for inputs, score in zip(frames, scores)])
+    return {
+        "name": name,
+        "times": state.times[name],
+        "psnr": torch.stack([score.psnr for score in scores]).clamp(-99, 999),
+        "pictures": drawing.as_bytes(sample_pictures(batch, placed.nan_to_num())),
+        "certified": False,
+    }

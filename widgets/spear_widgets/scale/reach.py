@@ -1,5 +1,6 @@
 """Success and time over batch size and width, as the benchmarks have stored them."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,12 @@ def exact_share(runs: list[dict[str, Any]]) -> tuple[int, int]:
     return sum(run["exact"] for run in runs), sum(run["b"] for run in runs)
 
 
+def whole_up_to(counts: dict[int, tuple[int, int]]) -> int:
+    """The largest batch size up to which, of those tried, every sample came back exactly; 0 if none did."""
+    gap = min((b for b, (found, of) in counts.items() if found < of), default=math.inf)
+    return max((b for b in counts if b < gap), default=0)
+
+
 class ReachExplorer(base.Explorer):
     """Success and time over the batch size, at one width: sampling and consistency in one picture.
 
@@ -53,14 +60,12 @@ class ReachExplorer(base.Explorer):
         )
         for chart in (self._success, self._time):
             chart.ticks((2, 4, 8, 16, 32, 64, 128, 256))
-        super().__init__(
-            {"width": controls.slider("width m: 50 doubled so many times", 3, 0, 3)}, ("success", "time")
-        )
+        super().__init__({"width": controls.stops("width m", WIDTHS, 100)}, ("success", "time"))
         self.refresh()
 
     def update(self) -> None:
         """Draw the present setting."""
-        m = WIDTHS[self.values["width"]]
+        m = self.values["width"]
         self.state = {}
         words = []
         for method in METHODS:
@@ -72,12 +77,11 @@ class ReachExplorer(base.Explorer):
             self._success.put(method, list(counts), shares, ends)
             seconds = [float(np.median([run["seconds"] for run in runs])) for runs in cells.values()]
             self._time.put(method, list(cells), seconds)
-            whole = [b for b, (found, of) in counts.items() if found == of]
-            words.append(f"b = <b>{max(whole)}</b> with {method}" if whole else f"none with {method}")
+            words.append(f"b = <b>{whole_up_to(counts)}</b> with {method}, of {max(counts)} tried")
         for chart in (self._success, self._time):
             chart.mark(m / 2, "b = m/2")
-        self.show("success", self._success.jpeg())
-        self.show("time", self._time.jpeg())
+        self.show("success", self._success.image())
+        self.show("time", self._time.image())
         self.say(
-            f"m = {m}: the largest batches that all came back whole: {', '.join(words)}. The line is b = m/2."
+            f"m = {m}: every photograph came back exactly up to {'; up to '.join(words)}. The line is b = m/2."
         )

@@ -25,7 +25,7 @@ class PlotPanels:
         """
         self._first = first
         self._limits: tuple[float, ...] = ()
-        self._canvas = Canvas(drawing.WIDTH, 230)
+        self._canvas = Canvas(drawing.WIDTH, 200)
         self._pool = self._canvas.axes(0.07, 0.2, 0.45, 0.66)
         self._trace = self._canvas.axes(0.62, 0.2, 0.36, 0.66)
         looks = (

@@ -100,7 +100,7 @@ def state_picture(stage: Scene, states: list[State], plot: PlotPanels) -> Image.
     wrong, there = np.full(private.shape, 235, dtype=np.uint8), seen.places >= 0
     wrong[there.numpy()] = error_pictures(batch, seen.inputs[seen.places[there]] - batch.inputs[there])
     labels = ["none yet" if not np.isfinite(e) else f"off by {_power(e)}" for e in seen.errors.tolist()]
-    side = min(84, (drawing.WIDTH - 8) // b - 8)
+    side = min(64, (drawing.WIDTH - 8) // b - 8)
     pictures = [
         drawing.headline("the private batch, for comparison", 13, drawing.WIDTH),
         drawing.picture_grid(private, side=side),

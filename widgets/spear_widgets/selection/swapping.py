@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import torch
+from PIL import Image
 
 import spear_core
 from spear_core.search import State
@@ -69,7 +70,6 @@ class SwapExplorer(base.Explorer):
 
     def __init__(self) -> None:
         self._plot = PlotPanels("swaps made", first=0)
-        self._frames: dict[tuple[object, ...], bytes] = {}
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
@@ -100,10 +100,7 @@ class SwapExplorer(base.Explorer):
             self.control["position"].value = position if key == self._key else 0
         self._key = key
         position = self.control["position"].value
-        if (key, position) not in self._frames:
-            picture = state_picture(self.stage, list(self.states[: position + 1]), self._plot)
-            self._frames[key, position] = drawing.encode(picture, "jpeg")
-        self.show("picture", self._frames[key, position])
+        self.show("picture", self._picture(position))
         state, last = self.states[position], len(self.states) - 1
         self.say(
             f"{position} of {last} swaps: <b>λ = {state.sparsity_match:.4f}</b>. "
@@ -111,9 +108,9 @@ class SwapExplorer(base.Explorer):
             f"chosen at the end, where λ = {self.states[-1].sparsity_match:.4f}."
         )
 
-    def static_picture(self) -> bytes:
+    def _picture(self, position: int) -> Image.Image:
+        return state_picture(self.stage, list(self.states[: position + 1]), self._plot)
+
+    def static_picture(self) -> Image.Image:
         """The start and the end."""
-        ends = dict.fromkeys([0, len(self.states) - 1])
-        return drawing.stack_pictures(
-            [drawing.encode(state_picture(self.stage, list(self.states[: k + 1]), self._plot)) for k in ends]
-        )
+        return drawing.below([self._picture(k) for k in dict.fromkeys([0, len(self.states) - 1])], gap=0)

@@ -29,6 +29,6 @@ def title_picture() -> base.Picture:
         made = in_places(run.stage.batch, seen.inputs, seen.places)
         bands += [drawing.headline(seen.title, 14, drawing.WIDTH), drawing.picture_grid(made, side=side)]
     return base.Picture(
-        drawing.encode(drawing.below(bands, gap=2)),
+        drawing.below(bands, gap=2),
         "Twelve photographs in three states of the attack: as mixtures, as ghosts while directions are missing, sharp.",
     )

@@ -79,29 +79,24 @@ def pattern_picture(stage: Scene, zero: torch.Tensor, shares: list[float]) -> Im
     left, bars = TALLEST + 10, 130
     cell = (drawing.WIDTH - left - bars - 60) // m
     right = left + cell * m + 12
-    sheet = Image.new(
-        "RGB", (drawing.WIDTH, SHEET + 26), drawing.PAPER
-    )  # as tall for any batch: nothing jumps
+    # as tall for any batch: nothing jumps
+    sheet, scale = drawing.sheet(drawing.WIDTH, SHEET + 26), drawing.SCALE
     draw = ImageDraw.Draw(sheet)
-    small = drawing.font(12)
-    draw.text((left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", fill=drawing.INK, font=small)
-    draw.text((right, 4), "zeros; line: 50 %", fill=drawing.INK, font=small)
+    drawing.write(sheet, (left, 4), f"unit 1 to {m}: dark = active, white = zero gradient", 12, anchor="la")
+    drawing.write(sheet, (right, 4), "zeros; line: 50 %", 12, anchor="la")
     cells = np.where(zero.numpy()[..., None], 255, np.array([0, 70, 120])).astype(np.uint8)
+
+    def box(x0: float, y0: float, x1: float, y1: float, fill: str | None, edge: str | None = None) -> None:
+        draw.rectangle([scale * end for end in (x0, y0, x1, y1)], fill, edge, scale)
+
     for i, picture in enumerate(sample_pictures(stage.batch, stage.batch.inputs)):
-        top = 22 + i * height
-        pixels = np.asarray(255 * picture if picture.dtype != np.uint8 else picture, dtype=np.uint8)
-        side = height - 4
-        sheet.paste(
-            Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST), (left - side - 6, top)
-        )
-        line = Image.fromarray(cells[i : i + 1]).resize((cell * m, side), Image.Resampling.NEAREST)
-        sheet.paste(line, (left, top))
-        draw.rectangle((left - 1, top - 1, left + cell * m, top + side), outline=drawing.FAINT)
-        middle, half = top + side / 2, min(side / 2 - 1, 14)
-        draw.rectangle((right, middle - half, right + shares[i] * bars, middle + half), fill=drawing.BLUE)
-        draw.text(
-            (right + bars + 6, middle), f"{100 * shares[i]:.0f} %", fill=drawing.INK, font=small, anchor="lm"
-        )
-    fifty = right + bars / 2
-    draw.line((fifty, 20, fifty, 20 + b * height), fill=drawing.ORANGE, width=3)
+        top, side = 22 + i * height, height - 4
+        sheet.paste(drawing.enlarged(picture, side, side), ((left - side - 6) * scale, top * scale))
+        box(left - 1, top - 1, left + cell * m + 1, top + side + 1, None, drawing.tint(drawing.FAINT))
+        sheet.paste(drawing.enlarged(cells[i : i + 1], cell * m, side), (left * scale, top * scale))
+        middle, tall = top + side / 2, min(side / 2 - 1, 14)
+        box(right, middle - tall, right + shares[i] * bars, middle + tall, drawing.tint(drawing.BLUE))
+        drawing.write(sheet, (right + bars + 6, middle), f"{100 * shares[i]:.0f} %", 12, anchor="lm")
+    half = right + bars / 2
+    box(half - 1, 20, half + 1, 20 + b * height, drawing.tint(drawing.ORANGE))
     return sheet

@@ -113,6 +113,7 @@ class FullRun(base.Explorer):
             live=Stage(Path(__file__).with_suffix(".js")),
         )
         self.run_button.button_style = "primary"
+        self.caption.layout.min_height = "8em"  # as long as it gets: what follows must not jump
         self.job = Job(self)
         heading, row, *rest = self.children
         self.children: tuple[W.Widget, ...] = (heading, row, self.upload, *rest)
@@ -162,6 +163,7 @@ class FullRun(base.Explorer):
         self.cancel()
         self.attack = Beside(partial(attack, self.stage))
         self.put("running")
+        self.say("The attack is running. It has the network and the gradient, and nothing else.")
         self.job.start(self._watch(self.attack), then=self._finish)
 
     def run_now(self) -> None:
@@ -299,7 +301,7 @@ def seen(outcome: Outcome | None, place: int) -> str:
     }[outcome.inversion.claims[row]]
     far = "equal in every bit" if np.isinf(psnr) else f"PSNR {psnr:.0f} dB"
     exact = (
-        f"exact, {far}" if outcome.score.exact[place] else f"{far}, of which exact is {EXACT_DB:.0f} and more"
+        f"exact, {far}" if outcome.score.exact[place] else f"{far}, not exact, which takes {EXACT_DB:.0f} dB"
     )
     return f"{proof}. Measured against the private one, which the server cannot do: {exact}."
 

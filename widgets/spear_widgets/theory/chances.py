@@ -92,7 +92,7 @@ class OddsExplorer(base.Explorer):
         reached = [int((self.state.draws <= n).sum()) for n in at]
         ends = [metrics.share_interval(count, RUNS) for count in reached]
         self._chart.put(self.MEASURED, at, [count / RUNS for count in reached], ends)
-        self.show("picture", self._chart.jpeg())
+        self.show("picture", self._chart.image())
         low, high = collecting.predicted_range(b, values["width"])
         self.say(
             f"Expected draws: H<sub>b</sub>·2<sup>b−1</sup> = {theory.expected_draws(b):,.0f} in the limit; "

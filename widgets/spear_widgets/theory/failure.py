@@ -55,7 +55,7 @@ class FailureExplorer(base.Explorer):
         super().__init__(
             {
                 "batch_size": controls.slider("batch size b", 6, 4, 8, step=2),
-                "doublings": controls.slider("doublings of the draws", 1, 0, 6),
+                "doublings": controls.stops("draws", [(f"{2**k} × expected", k) for k in range(7)], 1),
                 "threshold": controls.slider("threshold τ", 0.2, 0.0, 0.48, step=0.02),
             }
         )
@@ -75,7 +75,7 @@ class FailureExplorer(base.Explorer):
         shares = [count / of for count, of in self.state.values()]
         ends = [metrics.share_interval(*pair) for pair in self.state.values()]
         self._chart.put(self.MEASURED, widths, shares, ends)
-        self.show("picture", self._chart.jpeg())
+        self.show("picture", self._chart.image())
         failed = ", ".join(f"{count} at m = {m}" for m, (count, _) in self.state.items())
         self.say(
             f"{draws:,.0f} draws, {2 ** values['doublings']} times H<sub>b</sub>·2<sup>b−1</sup>; at least τ = "

@@ -84,7 +84,7 @@ class RejectionExplorer(base.Explorer):
         seen = {m: pair for m, pair in self.state.items() if pair[0]}
         ends = [metrics.share_interval(*pair) for pair in seen.values()]
         self._chart.put(self.MEASURED, list(seen), [count / of for count, of in seen.values()], ends)
-        self.show("picture", self._chart.jpeg())
+        self.show("picture", self._chart.image())
         inside = sum(
             low <= theory.false_rejection(m, tau) <= high
             for m, (low, high) in ((m, metrics.share_interval(*pair)) for m, pair in self.state.items())

@@ -73,7 +73,7 @@ class WallExplorer(base.Explorer):
         super().__init__(
             {
                 "batch_size": controls.slider("batch size b", 24, 2, 128, track=16),
-                "speed": controls.slider("draws a second: 10 to the power of", 6, 3, 12),
+                "speed": controls.stops("draws a second", [(f"{10**k:,}", k) for k in range(3, 13)], 6),
             }
         )
         self.refresh()
@@ -89,7 +89,7 @@ class WallExplorer(base.Explorer):
         road = mean_by_batch_size("roads", "seconds", lambda row: row["method"] == "consistency")
         self._chart.put(self.ROAD, list(road), list(road.values()))
         self._chart.mark(b, f"b = {b}")
-        self.show("picture", self._chart.jpeg())
+        self.show("picture", self._chart.image())
         self.draws = theory.expected_draws(b)
         self.seconds = self.draws / speed
         last = max(road)

@@ -67,7 +67,7 @@ class SearchExplorer(base.Explorer):
         stage = scene("photos", b, BATCHES[b], SEED, DEPTH, values["activation"])
         self.batch, self.problem = stage.batch, stage.problem
         self._forget()
-        self.show("picture", drawing.encode(result_picture(self.batch, None)))
+        self.show("picture", result_picture(self.batch, None))
         self.say("Nothing found yet: run the search.")
 
     def _forget(self) -> None:
@@ -98,6 +98,13 @@ class SearchExplorer(base.Explorer):
         if self.last is not None:
             self._draw(ended=True)
 
+    def redraw(self) -> None:
+        """Draw what was found once more."""
+        if self.last is None:
+            self.refresh()
+        else:
+            self._draw(ended=not self.job.running)
+
     def _draw(self, *, ended: bool = False) -> None:
         state, inversion = self.last, self.inversion
         assert state is not None and inversion is not None
@@ -108,7 +115,8 @@ class SearchExplorer(base.Explorer):
             return
         found = state.reconstruction.inputs
         proven = inversion.certified_rows if state.step == "certificate" else None
-        self.show("picture", drawing.encode(result_picture(self.batch, found, proven)))
+        with drawing.on_page():
+            self.show("picture", result_picture(self.batch, found, proven))
         certain = 0 if proven is None else int(proven.sum())
         verdict = f"<b>{certain} of {b} proven</b>, {len(found) - certain} found and not proven"
         self.say(f"{stopped}{verdict}. {clock}")
