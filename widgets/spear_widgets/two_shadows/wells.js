@@ -213,8 +213,8 @@ function drawBalls(pen, state) {
         const chosen = k === state.chosen, r = chosen ? radius * 1.2 : radius;
         context.globalAlpha = hidden ? 0.45 : 1;
         const fill = context.createRadialGradient(x - r * 0.35, y - r * 0.4, r * 0.1, x, y, r), there = away < state.near;
-        const colour = there ? pen.sample(sample) : "#b9b4a8";
-        [[0, "#ffffff"], [0.45, there ? colour : "#ece8de"], [1, colour]].forEach(stop => fill.addColorStop(...stop));
+        const [bright, colour] = there ? [pen.sample(sample), pen.sample(sample)] : k === state.start ? ["#ffd469", "#d99a00"] : ["#ece8de", "#b9b4a8"];
+        [[0, "#ffffff"], [0.45, bright], [1, colour]].forEach(stop => fill.addColorStop(...stop));
         if (!hidden) pen.disc(x + 1, y + 2, r + 0.5, { fill: "rgba(0, 0, 0, .35)" });
         pen.disc(x, y, r, { fill, stroke: "rgba(0, 0, 0, .75)", line: 0.8 });
         if (chosen) pen.disc(x, y, r + 3.5, { stroke: "#111111", line: 4 });
