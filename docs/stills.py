@@ -40,7 +40,7 @@ STILLS: dict[str, Callable[[], Stage]] = {
     "film": lambda: live(Machine(film=True)),
     "machine": lambda: live(Machine()),
     "machine-split": lambda: live(Machine("split", batch_size=4)),
-    "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=60)),
+    "machine-draw-filter": lambda: live(Machine("draw", "filter", batch_size=3, width=100, seed=4)),
     "machine-wipe-reconstruct": lambda: live(Machine("wipe", "reconstruct", batch_size=4, twins="same")),
     "full_run": lambda: live(FullRun()),
     "ghosts": lambda: live(GhostExplorer()),
