@@ -56,8 +56,9 @@ def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     down the pairs costs more than a product each.
     """
     p, r, count = left.shape[1], right.shape[1], weights.shape[1]
+    most = PAIRS_PER_MASK * count if weights.dtype == torch.bool else LARGEST_PAIRS
     weights = weights.to(left.dtype)
-    if p * r <= min(LARGEST_PAIRS, PAIRS_PER_MASK * count):
+    if p * r <= most:
         pairs = (left[:, :, None] * right[:, None, :]).reshape(len(left), p * r)
         return (weights.T @ pairs).reshape(count, p, r)
     products = left.new_empty(count, p, r)

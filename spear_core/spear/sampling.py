@@ -37,7 +37,7 @@ class Draw:
     Attributes:
         directions: as rows, shape (k, b), of any length; NaN or infinite where the sampled rows were
             singular.
-        sets: b row numbers of L per set, shape (k / b, b). Candidate number i·b + j is orthogonal to all rows
+        sets: b row numbers of L per set, shape (⌈k / b⌉, b). Candidate number i·b + j is orthogonal to all rows
             of set i but the j-th.
     """
 
@@ -51,11 +51,11 @@ def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | 
     Args:
         factor: L, shape (m, b), m > b; rows of any scale but none zero. Its dtype is that of the result:
             float32 is enough here, since what survives the filter is polished in float64.
-        count: how many candidates to draw; they come in whole sets of b.
+        count: how many candidates to draw; of the last set perhaps not all.
         generator: CPU generator, the source of all randomness.
 
     Returns:
-        `count` candidates, rounded up to whole sets.
+        So many candidates.
 
     Raises:
         ValueError: if L has fewer than b rows.
@@ -66,7 +66,7 @@ def draw_directions(factor: Tensor, count: int, *, generator: torch.Generator | 
     whole = -(-count // b)
     sets = draw_row_sets(m, b, whole, generator=generator)[:whole].to(factor.device)
     # rows of the inverse of Sᵀ are columns of S⁻¹, so that a candidate is contiguous
-    return Draw(torch.linalg.inv_ex(factor[sets].mT)[0].reshape(-1, b), sets)
+    return Draw(torch.linalg.inv_ex(factor[sets].mT)[0].reshape(-1, b)[:count], sets)
 
 
 def draw_row_sets(m: int, size: int, count: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -53,7 +53,7 @@ def passes_first_stage(draw: Draw, factor: Tensor, *, generator: torch.Generator
     tested[rows] = 1
     own = tested[draw.sets]
     own = own.sum(dim=1, keepdim=True, dtype=torch.uint8) - own
-    return zeros >= own.flatten() + FIRST_ZEROS
+    return zeros >= own.flatten()[: len(zeros)] + FIRST_ZEROS
 
 
 def filter_directions(

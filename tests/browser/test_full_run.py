@@ -13,7 +13,7 @@ from tests.browser.conftest import NOTEBOOKS
 from tests.browser.lab import Lab
 from tests.browser.stages import StagePage, on_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from spear_core.study.ghosts import STEPS, ghosts
 from spear_widgets.low_rank.ghosts import GhostExplorer
 from tests.browser.stages import StagePage, on_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser
 from tests.browser.lab import Lab, Server, lab_server
 from tests.browser.scratch import write_scratch_notebooks
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(300)]
 
 WIDGETS = 3  # a stage, a chart, a question
 

@@ -12,7 +12,7 @@ import spear_core
 from spear_core.spear.sampling import expected_draws
 from spear_core.study.trace import Fate
 from spear_widgets.kit.machine.machine import SCENES, Machine
-from tests.browser.stages import StagePage, on_page
+from tests.browser.stages import FRAME, StagePage, on_page
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -31,7 +31,15 @@ def page(browser: Browser, machine: Machine) -> Iterator[StagePage]:
 def show(page: StagePage, scene: str, at: float | None = None) -> None:
     """A scene at rest."""
     page.click(f"{SCENES.index(scene) + 1} {scene.capitalize()}")
-    if at is not None:
+    if at is not None and scene in ("draw", "filter"):  # by keys and by the line of draws, which are tested below
+        page.page.evaluate(
+            """at => document.querySelector('.spear-stage').stage.change(state => {
+                Object.assign(state.at, { draw: at, filter: at });
+                state.share = 1;
+            })""",
+            at,
+        )
+    elif at is not None:
         page.slide("position", at)
     elif page.page.get_by_role("button", name="Pause").count():
         page.click("Pause")
@@ -200,8 +208,7 @@ def test_it_moves_at_fifty_frames_a_second(page: StagePage):
         show(page, scene, 0)
         page.page.get_by_label("speed").select_option(label=speed)
         page.click("Play")
-        best = max(page.frames_per_second(0.8) for _ in range(3))  # others may use the cores
-        assert best >= 50, (scene, speed)
+        assert page.frame_seconds() <= FRAME, (scene, speed)
         page.click("Pause")
 
 
@@ -222,7 +229,8 @@ def test_scrubbing_anywhere_takes_fifty_milliseconds(page: StagePage, machine: M
         times = page.page.evaluate(
             """() => {
                 const stage = document.querySelector('.spear-stage').stage, taken = [];
-                const input = document.querySelector('input[type=range]');
+                const input = [...document.querySelectorAll('input[type=range]')]
+                    .find(({ ariaLabel }) => ariaLabel === 'position');
                 for (let k = 0; k < 21; k++) {
                     const began = performance.now();
                     input.value = Number(input.min) + ((k * 7) % 21) / 20 * (input.max - input.min);

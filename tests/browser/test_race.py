@@ -8,9 +8,9 @@ from playwright.sync_api import Browser
 
 from spear_core.study import metrics
 from spear_widgets.scale.races import EXACT, RaceExplorer
-from tests.browser.stages import StagePage, on_page
+from tests.browser.stages import FRAME, StagePage, on_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_it_plays_in_real_time(page: StagePage):
     end = page.js("state.end")
     page.page.get_by_label("speed").select_option(label="1/20 of real time")
     page.press("Space")
-    assert max(page.frames_per_second(1.0) for _ in range(3)) >= 50
+    assert page.frame_seconds(3.0) <= FRAME
     gone = page.page.evaluate("document.querySelector('.spear-stage').stage.state.t")
     assert 0.05 < gone < 0.6, "three seconds, at a twentieth of their speed"
     page.page.get_by_label("speed").select_option(label="4 × real time")

@@ -30,6 +30,7 @@ def test_it_fits_and_can_be_read(browser: Browser, name: str):
                 assert page.unreadable() == []
 
 
+@pytest.mark.thorough
 @each
 def test_both_themes_both_scales_and_without_motion(browser: Browser, name: str):
     stage = STILLS[name]()
@@ -41,6 +42,7 @@ def test_both_themes_both_scales_and_without_motion(browser: Browser, name: str)
         assert np.median(shot) < 60, "a dark page must stay dark"
 
 
+@pytest.mark.thorough
 @each
 def test_the_stored_picture_is_what_it_draws(browser: Browser, name: str):
     stage = STILLS[name]()

@@ -10,9 +10,9 @@ from playwright.sync_api import Browser
 
 from spear_widgets.scale import wall as module
 from spear_widgets.scale.wall import RECORDED, WallExplorer
-from tests.browser.stages import StagePage, on_page
+from tests.browser.stages import FRAME, StagePage, on_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +119,9 @@ def test_it_plays_by_its_own_clock_and_stops_at_the_end(page: StagePage, wall: W
     start = wall.record["rounds"][0][0] - 0.4
     page.slide("clock", start)
     page.press("Space")
-    rates = [page.frames_per_second(1.0) for _ in range(3)]
+    cost = page.frame_seconds(3.0)
     gone = page.page.evaluate("document.querySelector('.spear-stage').stage.state.t") - start
-    assert max(rates) >= 50
+    assert cost <= FRAME
     assert 1.5 < gone < 8.0, "some three seconds by the clock of the run"
     page.page.get_by_label("speed").select_option(label="4 × real time")
     page.page.wait_for_function("!document.querySelector('.spear-stage').stage.state.playing")

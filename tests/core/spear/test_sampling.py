@@ -47,10 +47,11 @@ def test_candidates_are_the_null_vectors_of_one_svd_each(b, dtype, device):
 def test_candidates_are_orthogonal_to_their_rows_but_one(b, spare, count, seed):
     L = torch.randn(b + spare, b, generator=seeded(seed), dtype=torch.float64)
     draw = draw_directions(L, count, generator=seeded(seed))
-    products = torch.einsum("sib,sjb->sij", L[draw.sets], draw.directions.reshape(-1, b, b))
-    assert len(draw.directions) >= count
-    expected = torch.eye(b, dtype=torch.float64).expand_as(products)
-    size = draw.directions.reshape(-1, b, b).norm(dim=2)[:, None]
+    assert len(draw.directions) == count and len(draw.sets) == -(-count // b)
+    numbers = torch.arange(count)
+    products = torch.einsum("kib,kb->ki", L[draw.sets[numbers // b]], draw.directions)
+    expected = torch.eye(b, dtype=torch.float64)[numbers % b]
+    size = draw.directions.norm(dim=1)[:, None]
     assert bool(((products - expected).abs() <= 1e-11 * (1 + size)).all())
 
 
