@@ -82,12 +82,11 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     for size in chunk_sizes(space.shape[1]):
         began = time.perf_counter()
         draw = draw_directions(rows, min(size, limit - drawn), generator=generator)
-        passed = torch.ones_like(draw.directions[:, 0], dtype=torch.bool)
+        passed = draw.directions[:, 0].isfinite()
         if space.shape[1] > 1:  # in one dimension every row is the direction, and none is left to test it on
             passed = passes_first_stage(draw, rows, generator=generator)
         candidates = draw.directions[passed] @ space.T.to(rows.dtype)
-        size = len(draw.directions)
-        drawn += size
+        drawn += (size := len(draw.directions))
         tau = default_threshold(low_rank)
         sampled = filter_directions(
             candidates, low_rank, state.pool, threshold=tau, generator=generator, deadline=budget.deadline

@@ -2,6 +2,5 @@
 
 from spear_widgets.kit.machine.machine import Machine
 from spear_widgets.kit.twins import client_with
-from spear_widgets.selection.state_picture import look
 from spear_widgets.selection.swapping import SwapExplorer
 from spear_widgets.selection.title import title_picture
