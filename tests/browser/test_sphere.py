@@ -13,7 +13,7 @@ from spear_widgets.sparsity.directions import look
 from spear_widgets.sparsity.sphere import SphereExplorer
 from tests.browser.stages import FRAME, StagePage, on_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(120)]
 
 SAMPLES = range(3)
 
