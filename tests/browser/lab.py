@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Playwright
-from playwright.sync_api import TimeoutError as NotReached
+from playwright.sync_api import Error as Gone
 
 ROOT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -505,13 +505,13 @@ Steps = Callable[["Control"], Iterator[str]]
 
 
 def while_there(steps: Steps) -> Steps:
-    """Ends the steps when the control goes while it is reached for, as a Stop button does when the work ends."""
+    """Ends the steps when the control goes while it is reached for, as a Stop button does, or those of a new batch."""
 
     @functools.wraps(steps)
     def guarded(control: Control) -> Iterator[str]:
         try:
             yield from steps(control)
-        except NotReached:
+        except Gone:  # or it was not reached in time
             if control.usable():
                 raise
 

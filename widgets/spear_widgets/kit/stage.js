@@ -293,6 +293,8 @@ class Page {
 
     end() {
         cancelAnimationFrame(this.wanted);
+        clearTimeout(this.tellSoon); // a kernel that has gone takes no more news
+        clearTimeout(this.heardSoon);
         this.forget();
         this.root.remove();
     }
