@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.browser.lab import Lab, NotReached
+from tests.browser.lab import Gone, Lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
@@ -46,7 +46,7 @@ def test_lets_a_control_go_that_goes_while_it_is_reached_for(scratch: Lab):
     never_still = "e.animate([{translate: '0'}, {translate: '90px'}], {duration: 300, iterations: Infinity})"
     button.at.evaluate(f"e => void {never_still}")
     scratch.page.set_default_timeout(2000)
-    with pytest.raises(NotReached):
+    with pytest.raises(Gone):
         next(button.by_mouse())
     button.at.evaluate("e => void setTimeout(() => e.style.visibility = 'hidden', 500)")
     assert not list(button.by_mouse())
