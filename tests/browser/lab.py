@@ -378,8 +378,11 @@ class Lab:
         """Ends the notebook's kernel, closes it unsaved, and forgets what went wrong in it."""
         self.page.evaluate(
             """async () => {
-                await window.spear?.panel.sessionContext.shutdown();
+                // what a stage has to tell, it tells within a tenth of a second; without its page it tells nothing
+                await new Promise(done => setTimeout(done, 150));
+                const session = window.spear?.panel.sessionContext.session?.id;
                 window.spear?.panel.dispose();
+                if (session) await jupyterapp.serviceManager.sessions.shutdown(session);
                 delete window.spear;
             }"""
         )

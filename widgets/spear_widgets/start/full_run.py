@@ -161,10 +161,10 @@ class FullRun(base.Explorer):
     def run(self) -> None:
         """Run the attack beside the page; a setting that was run already is run again."""
         self.cancel()
-        self.attack = Beside(partial(attack, self.stage))
+        beside = self.attack = Beside(partial(attack, self.stage))
         self.put("running")
         self.say("The attack is running. It has the network and the gradient, and nothing else.")
-        self.job.start(self._watch(self.attack), then=self._finish)
+        self.job.start(self._watch(beside), then=self._finish)  # which may be cancelled before it starts
 
     def run_now(self) -> None:
         """Run the attack and wait for it.
