@@ -142,11 +142,11 @@ def test_a_refused_gradient_is_told_in_words(browser: Browser, machine: Machine,
         raise NotLowRank("the gradient must be of low rank, got <full>")
         yield
 
-    module._recorded.cache_clear()
+    module.recorded.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(spear_core, "states", refuse)
         refused = Machine(seed=9)
-    module._recorded.cache_clear()
+    module.recorded.cache_clear()
     assert "<b>Refused</b>" in refused.caption.value and "&lt;full&gt;" in refused.caption.value
     with on_page(browser, refused.live) as page:
         assert "got <full>" in page.said
@@ -210,7 +210,7 @@ def test_space_plays_and_each_phase_of_a_draw_is_seen(page: StagePage):
 def test_it_opens_within_a_second():
     from spear_widgets.kit.machine import recorded as module
 
-    module._recorded.cache_clear()
+    module.recorded.cache_clear()
     began = time.process_time()
     Machine()
     assert time.process_time() - began < 1.0

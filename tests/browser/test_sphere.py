@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
 from playwright.sync_api import Browser
+from torch import Tensor
 
-from spear_widgets.kit.eye import view
 from spear_widgets.sparsity.directions import look
 from spear_widgets.sparsity.sphere import SphereExplorer
 from tests.browser.stages import FRAME, StagePage, on_page
@@ -16,6 +17,20 @@ from tests.browser.stages import FRAME, StagePage, on_page
 pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(120)]
 
 SAMPLES = range(3)
+
+
+def view(turn: float, tilt: float) -> Tensor:
+    """Axes of an eye that looks at the sphere: right, up and towards the eye, as rows, shape (3, 3).
+
+    Args:
+        turn: degrees around the vertical axis.
+        tilt: degrees above the equator, −90 to 90.
+    """
+    a, t = np.deg2rad(turn), np.deg2rad(tilt)
+    towards = [np.cos(t) * np.cos(a), np.cos(t) * np.sin(a), np.sin(t)]
+    right = [-np.sin(a), np.cos(a), 0.0]
+    up = [-np.sin(t) * np.cos(a), -np.sin(t) * np.sin(a), np.cos(t)]
+    return torch.tensor([right, up, towards], dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")

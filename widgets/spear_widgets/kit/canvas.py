@@ -39,12 +39,6 @@ class Canvas:
         axes.set(**settings)
         return axes
 
-    def blank(self, left: float, bottom: float, width: float, height: float, **settings: Any) -> Axes:
-        """Axes of which nothing is drawn, for what is put on them."""
-        axes = self.axes(left, bottom, width, height, **settings)
-        axes.axis("off")
-        return axes
-
     def moving(self, *artists: Artist) -> None:
         """Register what changes between two pictures; call `redraw` when anything else has changed."""
         for artist in artists:

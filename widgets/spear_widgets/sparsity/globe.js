@@ -1,5 +1,5 @@
 // The ball with its great circles, the marks of the samples, and the cross in its middle.
-import { clamp, dot } from "../kit/stage.js";
+import { clamp } from "../kit/stage.js";
 import { seen } from "./turning.js";
 
 // Whether a sample is to be seen: marked, or found.

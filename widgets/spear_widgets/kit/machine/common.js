@@ -6,21 +6,22 @@ const ORANGE = [213, 94, 0], BLUE = [0, 114, 178];
 // Signed shares in [−1, 1] as a small canvas of tiles, one pixel each, on the page's ground; kept for each theme.
 export function tiled(kept, pen, shares, rows, columns) {
     if (kept.dark === pen.dark && kept.image) return kept.image;
-    const ground = pen.dark ? [24, 24, 26] : [255, 255, 255], colours = new Uint8ClampedArray(3 * rows * columns);
-    for (let i = 0; i < rows * columns; i++) {
-        const share = shares(i), full = share < 0 ? BLUE : ORANGE, strength = Math.min(1, Math.abs(share)) ** 0.7;
-        for (let c = 0; c < 3; c++) colours[3 * i + c] = mix(ground[c], full[c], strength);
-    }
+    const colours = new Uint8ClampedArray(3 * rows * columns);
+    for (let i = 0; i < rows * columns; i++) colours.set(blend(pen, shares(i)), 3 * i);
     Object.assign(kept, { dark: pen.dark, image: fromColours(colours, columns, rows) });
     return kept.image;
 }
 
 // The colour of one signed share.
-export function tint(pen, share) {
+export const tint = (pen, share) => `rgb(${blend(pen, share).map(Math.round)})`;
+
+function blend(pen, share) {
     const full = share < 0 ? BLUE : ORANGE, strength = Math.min(1, Math.abs(share)) ** 0.7;
-    const ground = pen.dark ? [24, 24, 26] : [255, 255, 255];
-    return `rgb(${ground.map((c, i) => Math.round(mix(c, full[i], strength)))})`;
+    return (pen.dark ? [24, 24, 26] : [255, 255, 255]).map((c, i) => mix(c, full[i], strength));
 }
+
+// The largest magnitude of some entries, and never zero.
+export const largest = values => values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
 
 // v R as a picture, brought to the contrast of the data: a mixture of all photographs i with weights v · q_i.
 export function mixture(state, v, factor = null, onto = make("canvas")) {

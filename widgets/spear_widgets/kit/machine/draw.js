@@ -1,6 +1,6 @@
 // Scene 2, sampling: b − 1 rows of L are drawn, and the one direction on which all of them vanish is the candidate q.
 import { clamp, mix, smooth, times, whole } from "../stage.js";
-import { FATES, NEW, drawAt, drawPool, drawTimeline, placeOf, poolAt, shareOf, POOL, TIMELINE, tint } from "./common.js";
+import { FATES, NEW, drawAt, drawPool, drawTimeline, largest, placeOf, poolAt, shareOf, POOL, TIMELINE, tint } from "./common.js";
 
 const LIT = 0.22, FLOWN = 0.42, SOLVED = 0.62, SHOWN = 0.85; // shares of one draw: rows, block, null vector, bars
 
@@ -103,7 +103,7 @@ function drawBars(pen, state, { bars, narrow }, { q, zeros, fate, number }, shar
     pen.text(`draw ${whole(number + 1)} of ${whole(state.draws.count)}`, narrow ? pen.width - 8 : bars.x, narrow ? 18 : bars.y - 30, { bold: true, align: narrow ? "right" : "left" });
     if (grown <= 0) return;
     const values = times(state.L, q), hit = fate >= 2;
-    const limit = values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
+    const limit = largest(values);
     pen.text(`L q: ${zeros} of ${values.length} entries are zero`, bars.x, bars.y - 8, { size: 12, colour: hit ? pen.hot : pen.soft, bold: hit });
     pen.bars(values.map(value => value * grown), bars, limit, () => (hit ? pen.hot : pen.accent));
     const step = bars.width / values.length, radius = clamp(step * 0.55, 1.4, 3.5);

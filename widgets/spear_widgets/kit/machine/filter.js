@@ -1,6 +1,6 @@
 // Scene 3, the filter: L q of a candidate as bars. A wrong one has hardly a zero beyond its own rows; a right one, half.
 import { check, clamp, smooth, times, whole } from "../stage.js";
-import { FATES, FIRST_STAGE, KNOWN, NEW, drawAt, drawPool, drawTimeline, placeOf, poolAt, shareOf, POOL, TIMELINE } from "./common.js";
+import { FATES, FIRST_STAGE, KNOWN, NEW, drawAt, drawPool, drawTimeline, largest, placeOf, poolAt, shareOf, POOL, TIMELINE } from "./common.js";
 
 const GROWN = 0.5, JUDGED = 0.75; // shares of one draw: bars, verdict
 
@@ -39,8 +39,6 @@ function drawEntries(pen, state, box, { q, set, zeros, fate, number }, share) {
         pen.text(`${passes ? "✓" : "✗"} ${FATES[fate]}`, box.x, 35, { bold: true, colour: passes ? pen.good : pen.soft, halo: true });
     }
 }
-
-const largest = values => values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
 
 // How many zeros the candidates so far had: two heaps, and nothing between them.
 function drawCounts(pen, state, { x, y, width, height }, t, found, counted) {

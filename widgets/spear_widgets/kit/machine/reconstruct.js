@@ -1,5 +1,5 @@
 // Scene 5: the bias gradient gives the lengths, Q⁻¹ R the batch, and the certificate says what is proven.
-import { bitmap, clamp, develop, fromColours, mix, smooth, whole } from "../stage.js";
+import { bitmap, clamp, develop, fromColours, smooth, whole } from "../stage.js";
 
 const SCALED = 0.3, COMPARED = 0.55, ASKED = 0.62; // shares of the scene's time: lengths, errors, first part of the proof
 const BEST = -7, WORST = 0; // powers of ten of the error maps

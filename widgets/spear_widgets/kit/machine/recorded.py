@@ -19,6 +19,7 @@ from spear_core.spear.zeros import default_threshold
 from spear_core.study.metrics import compare
 from spear_core.study.trace import Draws, Fate, Trace, joined
 from spear_core.tolerances import SAME_DIRECTION
+from spear_widgets.kit.drawing import as_bytes
 from spear_widgets.kit.samples import developing, sample_pictures
 from spear_widgets.kit.scene import Scene
 
@@ -57,13 +58,9 @@ class Recorded:
         return self.states[-1]
 
 
+@lru_cache(maxsize=4)
 def recorded(stage: Scene) -> Recorded:
     """Run SPEAR's sampling on what a client sent, and listen."""
-    return _recorded(stage)
-
-
-@lru_cache(maxsize=4)
-def _recorded(stage: Scene) -> Recorded:
     trace = Trace()
     try:
         run = spear_core.states(stage.problem, method="sampling", max_samples=MOST_DRAWS, listen=trace.hear)
@@ -94,17 +91,12 @@ def sent(run: Recorded) -> dict[str, Any]:
         "first": min(FIRST_ROWS, len(low_rank.factor)),
         "expected": expected_draws(b),
         "photo": developing(stage.batch),
-        "truth": (255 * _unit(sample_pictures(stage.batch, stage.batch.inputs))).round().to(torch.uint8),
+        "truth": as_bytes(sample_pictures(stage.batch, stage.batch.inputs)),
         "weights": stage.true_q,
         "draws": drawn(run),
         "pool": pooled(run),
         "result": result(run),
     }
-
-
-def _unit(pictures: Any) -> Tensor:
-    made = torch.as_tensor(pictures)
-    return made.to(torch.float32) / 255 if made.dtype == torch.uint8 else made
 
 
 def tiles(gradient: Tensor) -> Tensor:
