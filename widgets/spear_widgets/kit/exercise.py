@@ -31,6 +31,14 @@ class Mistake:
     hint: str
 
 
+@dataclass(frozen=True)
+class Variant:
+    """Another right answer whose numbers differ a little from the reference's, and what to say about it."""
+
+    function: Function
+    words: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
     """A task, its cases, hints and solution. All texts are Markdown, with formulas between dollars.
@@ -44,6 +52,8 @@ class Exercise:
         cases: yields (description, arguments) of each call, of several shapes and seeds.
         mistakes: known wrong answers with their hints.
         hints: three, each saying more than the one before.
+        variants: other right answers.
+        seconds: how long one call may take.
         agree: (wanted, yours) → whether the answer is right; default: equal shape and close values.
     """
 
@@ -55,6 +65,8 @@ class Exercise:
     cases: Callable[[], Cases]
     mistakes: tuple[Mistake, ...]
     hints: tuple[str, str, str]
+    variants: tuple[Variant, ...] = ()
+    seconds: float = 10.0
     agree: Callable[[Any, Any], bool] | None = None
 
     def check(self, function: Function) -> Verdict:

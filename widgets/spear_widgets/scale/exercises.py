@@ -93,8 +93,9 @@ WILSON = Exercise(
     name="07/wilson",
     level="warm-up",
     minutes=8,
-    task="Write `wilson(successes, trials)`: the two ends of Wilson's interval as a tensor of shape (2,), with z = "
-    "1.96: (p + z²/(2n) ∓ z √(p(1−p)/n + z²/(4n²))) / (1 + z²/n), where p is the share and n the number of trials.",
+    task="Write `wilson(successes, trials)`: the two ends of Wilson's interval as a tensor of shape (2,), "
+    r"$\left(p + \frac{z^2}{2n} \mp z \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}\right) / \left(1 + \frac{z^2}{n}\right)$, "
+    "with $z = 1.96$, where $p$ is the share and $n$ the number of trials.",
     reference=wilson,
     cases=_counts,
     mistakes=(
