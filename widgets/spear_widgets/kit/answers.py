@@ -1,7 +1,8 @@
 """The reader's answers, kept in a small file beside the notebooks, so that they survive a restart.
 
-`progress.json` holds for each exercise when it was solved, and the last answer with its verdict and time. It is written
-where a notebook runs, or where SPEAR_PROGRESS says (empty: nowhere). What goes wrong with it is said in words.
+`progress.json` holds for each exercise the last answer, or the last right one, with its verdict and time, and when it
+was solved first. It is written where a notebook runs, or where SPEAR_PROGRESS says (empty: nowhere). What goes wrong
+with it is said in words.
 """
 
 import json
@@ -62,6 +63,8 @@ def keep(name: str, answer: str, verdict: Verdict) -> Verdict:
     kept, fault = read(path)
     now = datetime.now().isoformat(" ", "seconds")
     solved = kept.get(name, {}).get("solved", now if verdict.passed else "")
+    if solved and not verdict.passed:  # a right answer is not lost by trying another
+        return verdict
     kept[name] = {
         **({"solved": solved} if solved else {}),
         "time": now,
