@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-all lint fast fast-tests tests thorough-tests test-oldest notebooks bench \
+.PHONY: help env lab test test-all lint fast fast-tests tests thorough-tests test-oldest notebooks teaching bench \
 	constraints clean
 .NOTPARALLEL:
 
@@ -76,6 +76,9 @@ fast-tests: $(READY)
 notebooks: $(READY)  ## run all notebooks again and store their outputs
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.timeout=$(CELL_TIMEOUT) $(NOTEBOOKS)
+
+teaching: $(READY)  ## deck, answer key, exam and capstone into build/teaching; SEED=N for a capstone of your own
+	$(BIN)/python -m teaching $(if $(SEED),--seed $(SEED))
 
 bench: $(READY)  ## speed and reach; prints tables with the machine's description
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \

@@ -19,8 +19,12 @@ def tasks() -> Tasks:
             module = importlib.import_module(f"spear_widgets.{folder.name}.exercises")
         except ModuleNotFoundError:
             continue
-        found += [(name, task) for name, task in vars(module).items() if isinstance(task, Exercise | OpenQuestion)]
-    return sorted(found, key=lambda pair: pair[1].name.partition("/")[0])  # stable: within a notebook as written
+        found += [
+            (name, task) for name, task in vars(module).items() if isinstance(task, Exercise | OpenQuestion)
+        ]
+    return sorted(
+        found, key=lambda pair: pair[1].name.partition("/")[0]
+    )  # stable: within a notebook as written
 
 
 def level(task: Exercise | OpenQuestion) -> str:
@@ -55,8 +59,8 @@ def page(points: dict[str, int]) -> str:
         f"| `{name}` | {client.sends.__doc__} | {points[name]} |" for name, client in CLIENTS.items()
     )
     body += "<h2>Capstone</h2>" + pages.as_html(
-        "The reference passes what is known of the client to `spear_core.invert`, hands in all rows, and claims those that "
-        "are certified. A row that weighs as two is handed in twice, unclaimed.\n\n"
+        "The reference passes what is known of the client to `spear_core.invert`, hands in all rows, and claims those "
+        "that are certified. A row that weighs as two is handed in twice, unclaimed.\n\n"
         f"| client | what it is there to show | points of the reference |\n|---|---|---|\n{clients}\n"
     )
     return pages.page("Answer key", body)

@@ -1,7 +1,7 @@
 """The deck: the slides of deck.md with the pictures that the notebooks have stored, as one page that needs no network.
 
-A slide ends at a line of three dashes; what follows a line `Notes:` is for the speaker. `![](sampling: Threshold)` is the
-first picture of the first cell with `Threshold` in its code, in the notebook whose name has `sampling` in it.
+A slide ends at a line of three dashes; what follows a line `Notes:` is for the speaker. `![](sampling: Threshold)` is
+the first picture of the first cell with `Threshold` in its code, in the notebook whose name has `sampling` in it.
 """
 
 import base64
@@ -39,7 +39,9 @@ def picture(notebook: str, code: str) -> str:
     """
     paths = [path for path in sorted(NOTEBOOKS.glob("*.ipynb")) if notebook in path.stem]
     if len(paths) != 1:
-        raise ValueError(f"{notebook!r} must be in the name of one notebook, got {[path.name for path in paths]}")
+        raise ValueError(
+            f"{notebook!r} must be in the name of one notebook, got {[path.name for path in paths]}"
+        )
     for cell in nbformat.read(paths[0], as_version=4).cells:
         for output in cell.get("outputs", []) if code in cell.source else []:
             stored = output.get("data", {}).get("image/png")
@@ -47,12 +49,13 @@ def picture(notebook: str, code: str) -> str:
                 words = output.metadata["image/png"]["alt"]
                 with Image.open(io.BytesIO(base64.b64decode(stored))) as image:
                     data = base64.b64encode(_png(trimmed(image.convert("RGB"), words))).decode()
-                return f"<figure><img alt='{html.escape(words, quote=True)}' src='data:image/png;base64,{data}'></figure>"
+                alt = html.escape(words, quote=True)
+                return f"<figure><img alt='{alt}' src='data:image/png;base64,{data}'></figure>"
     raise ValueError(f"{paths[0].name} must have a picture stored below a cell with {code!r} in it, got none")
 
 
 def trimmed(image: Image.Image, words: str) -> Image.Image:
-    """A stored picture without the caption of an explorer, whose `words` are its text alternative, and without margins."""
+    """A stored picture without margins, and without an explorer's caption, which holds its text alternative `words`."""
     scale = 1 if image.width <= drawing.WIDTH else drawing.SCALE
     caption = drawing.paragraph(f"{words} {base.ALIVE}", width=max(image.width // scale, drawing.WIDTH))
     caption = caption.reduce(drawing.SCALE // scale)

@@ -64,9 +64,7 @@ def formula(tex: str) -> str:
     picture = io.BytesIO()
     try:
         with rc_context({"svg.hashsalt": "", "mathtext.fontset": "stix"}):
-            depth = mathtext.math_to_image(
-                f"${drawn}$", picture, prop=FontProperties(size=12), format="svg"
-            )
+            depth = mathtext.math_to_image(f"${drawn}$", picture, prop=FontProperties(size=12), format="svg")
     except ValueError as error:
         raise ValueError(f"a formula must be one that matplotlib can set, got {tex!r}: {error}") from error
     data = base64.b64encode(picture.getvalue()).decode()
