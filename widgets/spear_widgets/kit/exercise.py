@@ -161,9 +161,16 @@ class Exercise:
         """The hint of the first known mistake that gives the same answers everywhere."""
         yours = [ran.error or ran.value for ran in runs]
         for mistake, theirs in zip(self.mistakes, self._mistaken):
-            if len(yours) == len(theirs) and all(map(close, theirs, yours)):
+            if len(yours) == len(theirs) and all(map(self._same, theirs, yours)):
                 return mistake.hint
         return None
+
+    def _same(self, one: Any, other: Any) -> bool:
+        """Whether two answers are as good as equal; −q is as wrong as q, where q and −q are both right."""
+        try:
+            return close(one, other) or bool(self.agree and self.agree(one, other))
+        except Exception:
+            return False
 
     @cached_property
     def _mistaken(self) -> list[list[Any]]:
