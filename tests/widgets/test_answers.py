@@ -202,7 +202,7 @@ BATCH = [
     (RIGHT, lambda R, Q: solve(Q.float(), R.float())),
     (RIGHT, lambda R, Q: list(solve(Q, R))),
     (RIGHT, lambda R, Q: solve(Q, R).requires_grad_()),
-    (RIGHT, lambda R, Q: torch.lu_solve(R, *torch.linalg.lu_factor(Q))),
+    (RIGHT, lambda R, Q: torch.linalg.lu_solve(*torch.linalg.lu_factor(Q), R)),
     ("That is Q R", lambda R, Q: Q @ R),
     ("only if its columns are orthonormal", lambda R, Q: Q.T @ R),
     ("That undoes Qᵀ", lambda R, Q: torch.linalg.inv(Q).T @ R),

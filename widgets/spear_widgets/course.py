@@ -23,11 +23,13 @@ class Chapter:
     Attributes:
         file: its name.
         title: what it is about.
+        folder: of `spear_widgets`, which it imports.
         exercises: by the names of their variables, in their order.
     """
 
     file: str
     title: str
+    folder: str
     exercises: dict[str, Exercise | OpenQuestion]
 
 
@@ -36,7 +38,10 @@ def chapters() -> list[Chapter]:
     titles = ("Low rank", "Sparsity", "Sampling", "Selection", "Theory", "Two shadows", "Attack at scale")
     files = [f"{number:02}_{title.lower().replace(' ', '_')}.ipynb" for number, title in enumerate(titles, 1)]
     named = [*zip(files, titles), ("08_limits_and_defences.ipynb", "Limits and defences")]
-    return [Chapter(*name, exercises_of(module)) for name, module in zip(named, MODULES)]
+    return [
+        Chapter(*name, module.__name__.split(".")[1], exercises_of(module))
+        for name, module in zip(named, MODULES)
+    ]
 
 
 def exercises_of(module: ModuleType) -> dict[str, Exercise | OpenQuestion]:

@@ -219,14 +219,18 @@ class OpenQuestion:
     model_answer: str
 
     def check(self, answer: str) -> Verdict:
-        """Note an answer and show the other one beside it; nothing judges it."""
+        """Keep an answer and show the other one beside it; nothing judges it."""
+        verdict = self.verdict(answer)
+        return verdict if verdict.open else answers.keep(self.name, answer, verdict)
+
+    def verdict(self, answer: str) -> Verdict:
+        """Whether something is written, and the answer to compare it with."""
         if not answer.strip(" .…\n"):
             return Verdict(
                 False, "Not answered yet.", "Write your answer, then run this cell again.", open=True
             )
         other = self.model_answer if solutions_are_shown() else ""
-        words = "Noted. Compare it with the answer below." if other else "Noted."
-        return answers.keep(self.name, answer, Verdict(True, words, other))
+        return Verdict(True, "Noted. Compare it with the answer below." if other else "Noted.", other)
 
     def __repr__(self) -> str:
         return f"Open question: {self.text}"
