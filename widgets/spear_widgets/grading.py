@@ -152,7 +152,7 @@ def find(cells: list[str], variable: str) -> Answer | None:
         checks = [(s, call) for s in statements if (call := _check(s, variable))]
         if checks:
             others = [s for s in statements if all(s is not check for check, _ in checks)]
-            own = [ast.unparse(s) for s in others if not _imports_widgets(s)]
+            own = [_text(cell, s) for s in others if not _imports_widgets(s)]
             answer = Answer(tuple(before), "\n\n".join(own), ast.unparse(checks[-1][1].args[0]))
         before += [ast.unparse(s) for s in statements if _is_definition(s)]
     return answer
@@ -171,6 +171,12 @@ def _check(statement: ast.stmt, variable: str) -> ast.Call | None:
             if variable == (owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")):
                 return node
     return None
+
+
+def _text(cell: str, statement: ast.stmt) -> str:
+    """As the reader wrote it; a segment leaves out decorators."""
+    decorated = getattr(statement, "decorator_list", [])
+    return ast.unparse(statement) if decorated else ast.get_source_segment(cell, statement) or ""
 
 
 def _imports_widgets(statement: ast.stmt) -> bool:
@@ -204,19 +210,18 @@ def _in_a_process(name: str, answer: Answer, seconds: float, megabytes: int) -> 
         )
         process.start()
         theirs.close()
+        begun = outcome = None
         try:
             begun = _receive(ours, START)
-            outcome = _receive(ours, seconds) if begun is not None else None
-            late = outcome is None and process.is_alive()
+            outcome = begun and _receive(ours, seconds)
+        except TimeoutError:
+            outcome = _outcome(
+                f"The answer did not end within {seconds:g} seconds.", "Does a loop never end?"
+            )
         finally:
-            _end(process)
-        if outcome is not None:
-            return outcome
-    if late:
-        return _outcome(f"The answer did not end within {seconds:g} seconds.", "Does a loop end?")
-    return _outcome(
-        "The answer ended the process.", f"Exit code {process.exitcode}: too much memory, or an exit."
-    )
+            _end(process, begun is not None)
+    ended = f"Exit code {process.exitcode}: the program was ended from within, or took too much memory."
+    return outcome or _outcome("The answer ended the process.", ended)
 
 
 def _outcome(words: str, hint: str, passed: bool = False) -> dict[str, Any]:
@@ -224,12 +229,12 @@ def _outcome(words: str, hint: str, passed: bool = False) -> dict[str, Any]:
 
 
 def _receive(ours: Connection, seconds: float) -> dict[str, Any] | None:
-    """What a process says, as data: nothing of it is run."""
+    """What a process says, as data: nothing of it is run. None if it ended, or says something else."""
     try:
         if not ours.poll(seconds):
-            return None
+            raise TimeoutError
         said = json.loads(ours.recv_bytes(REPLY))
-    except (EOFError, OSError, ValueError):
+    except (EOFError, ConnectionError, ValueError):
         return None
     kinds = {"passed": bool, "words": str, "hint": str}
     return (
@@ -237,12 +242,12 @@ def _receive(ours: Connection, seconds: float) -> dict[str, Any] | None:
     )
 
 
-def _end(process: Any) -> None:
+def _end(process: Any, begun: bool) -> None:
     """With all that it started and that did not leave its group."""
-    if hasattr(os, "killpg"):
+    process.join(0.2)  # one that ends says how
+    if begun and hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(process.pid) == process.pid:
-                os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
     process.kill()
     process.join()
 
