@@ -1,30 +1,9 @@
 """The answer key: every exercise with its reference solution, its hints and the slips that its checker knows."""
 
-import importlib
-import pkgutil
-
-import spear_widgets
+from spear_widgets import course
 from spear_widgets.kit.exercise import Exercise, OpenQuestion
 from teaching import pages
 from teaching.capstone import CLIENTS
-
-Tasks = list[tuple[str, Exercise | OpenQuestion]]
-
-
-def tasks() -> Tasks:
-    """All exercises and open questions, with their names in the module, in the order of the notebooks."""
-    found: Tasks = []
-    for folder in pkgutil.iter_modules(spear_widgets.__path__):
-        try:
-            module = importlib.import_module(f"spear_widgets.{folder.name}.exercises")
-        except ModuleNotFoundError:
-            continue
-        found += [
-            (name, task) for name, task in vars(module).items() if isinstance(task, Exercise | OpenQuestion)
-        ]
-    return sorted(
-        found, key=lambda pair: pair[1].name.partition("/")[0]
-    )  # stable: within a notebook as written
 
 
 def level(task: Exercise | OpenQuestion) -> str:
@@ -48,13 +27,13 @@ def answer(task: Exercise | OpenQuestion) -> str:
 
 def page(points: dict[str, int]) -> str:
     """The whole key; `points` are those of the capstone's reference, by client."""
-    found = [task for _, task in tasks()]
+    chapters = course.chapters()
+    found = [task for chapter in chapters for task in chapter.exercises.values()]
     rows = "\n".join(f"| `{task.name}` | {level(task)} | {task.minutes} |" for task in found)
-    numbers = sorted({task.name.partition("/")[0] for task in found})
     body = "<h1>Answer key</h1>" + pages.as_html(f"| exercise | kind | minutes |\n|---|---|---|\n{rows}\n")
-    for number in numbers:
-        body += f"<h2>Notebook {number}</h2>"
-        body += "".join(answer(task) for task in found if task.name.startswith(f"{number}/"))
+    for chapter in chapters:
+        body += f"<h2>{chapter.file[:2]} · {chapter.title}</h2>"
+        body += "".join(answer(task) for task in chapter.exercises.values())
     clients = "\n".join(
         f"| `{name}` | {client.sends.__doc__} | {points[name]} |" for name, client in CLIENTS.items()
     )

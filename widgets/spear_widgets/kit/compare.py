@@ -102,7 +102,7 @@ def _summary(wanted: Tensor, yours: Tensor) -> str:
         return " Yours is empty."
     for word, value in (("mean", yours.mean()), ("sum", yours.sum()), ("first entry", yours.flatten()[0])):
         if near(wanted, value, 1e-4):
-            return f" The {word} of yours is."
+            return f" The {word} of yours is right."
     return ""
 
 

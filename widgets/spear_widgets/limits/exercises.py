@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spear_widgets.kit.compare import close
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 
 
@@ -28,6 +29,11 @@ def _examples() -> Cases:
         yield f"{b} examples, norm {norm:g}", (grads * norm, norm)
 
 
+def _nearly(wanted: Tensor, yours: object) -> bool:
+    """To 32 bits: libraries add up to 1e-6 to a length before they divide by it."""
+    return close(wanted.float(), yours)
+
+
 CLIP = Exercise(
     name="08/clip",
     level="warm-up",
@@ -39,6 +45,24 @@ CLIP = Exercise(
     mistakes=(
         Mistake(
             _clips_the_mean, "Clip every example first, then take the mean: one example must not rule it."
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.norm()).clamp(max=1)).mean(dim=0),
+            "That is the length of the whole table. Each row has its own: `grads.norm(dim=1, keepdim=True)`.",
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.norm(dim=1, keepdim=True)).clamp(min=1)).mean(dim=0),
+            "That lengthens short rows and leaves long ones. The factor is at most 1: `clamp(max=1)`.",
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.abs().sum(dim=1, keepdim=True)).clamp(max=1)).mean(
+                dim=0
+            ),
+            "The length is the root of the sum of squares, not the sum of magnitudes.",
+        ),
+        Mistake(
+            lambda grads, norm: grads.mean(dim=0),
+            "That is the mean of the rows as they are. Which are longer than the norm?",
         ),
         Mistake(
             lambda grads, norm: (grads * (norm / grads.norm(dim=1, keepdim=True))).mean(dim=0),
@@ -62,6 +86,7 @@ CLIP = Exercise(
         "The factor is norm / length, but at most 1.",
         "`(grads * (norm / lengths).clamp(max=1)).mean(dim=0)`, with lengths of shape (b, 1).",
     ),
+    agree=_nearly,
 )
 
 

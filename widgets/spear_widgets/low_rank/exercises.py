@@ -15,11 +15,18 @@ def count_samples(weight_grad: Tensor) -> int:
 
 
 def _gradients() -> Cases:
+    quiet = scene("photos", 5, 70, 9)
+    shares = torch.tensor(
+        [1, 1, 1, 1, 0.01]
+    )  # the last sample's ∂L/∂z is as small as where a label is nearly learnt
+    nearly_learnt = (shares[:, None] * quiet.output_grads).T @ quiet.batch.inputs
     return [
         ("3 photographs, width 100", (scene("photos", 3, 100, 5).layer.weight_grad,)),
         ("6 photographs, width 60", (scene("photos", 6, 60, 6).layer.weight_grad,)),
         ("4 photographs, the loss scaled by 1/1000", (scene("photos", 4, 80, 7).layer.weight_grad / 1000,)),
         ("1 photograph, width 50", (scene("photos", 1, 50, 8).layer.weight_grad,)),
+        ("4 photographs, the loss times a million", (scene("photos", 4, 80, 7).layer.weight_grad * 1e6,)),
+        ("5 photographs, the model nearly right about one", (nearly_learnt,)),
     ]
 
 
@@ -39,6 +46,22 @@ COUNT_SAMPLES = Exercise(
         Mistake(
             lambda weight_grad: int((torch.linalg.svdvals(weight_grad.double()) > 1e-3).sum()),
             "A fixed threshold depends on the scale of the loss. Compare with the largest singular value.",
+        ),
+        Mistake(
+            lambda weight_grad: int(torch.linalg.matrix_rank(weight_grad.double())),
+            "That is how many units are active. In 64-bit numbers `matrix_rank` takes rounding to 32 bits "
+            "for rank: tell it how small is nothing, `rtol=…`.",
+        ),
+        Mistake(
+            lambda weight_grad: int(
+                (torch.linalg.svdvals(weight_grad) > 1e-2 * torch.linalg.svdvals(weight_grad)[0]).sum()
+            ),
+            "One hundredth of the largest is not small: a sample that the model is nearly right about has a gradient "
+            "as small as that. Rounding is at 1e-8; put the threshold far above it and far below the samples.",
+        ),
+        Mistake(
+            lambda weight_grad: weight_grad.shape[1],
+            "The number of columns is that of the pixels, n. The batch size is the rank.",
         ),
         Mistake(
             lambda weight_grad: len(weight_grad),
@@ -79,6 +102,10 @@ BATCH_FROM = Exercise(
         Mistake(
             lambda rows, Q: Q @ rows, "That is Q R. From R = Q Xᵀ, Q must be undone, not applied once more."
         ),
+        Mistake(
+            lambda rows, Q: Q.T @ rows, "Qᵀ undoes Q only if its columns are orthonormal. These are not."
+        ),
+        Mistake(lambda rows, Q: rows, "R mixes the samples; it is not the batch yet."),
         Mistake(lambda rows, Q: torch.linalg.solve(Q.T, rows), "That undoes Qᵀ. R = Q Xᵀ needs Q itself."),
         Mistake(
             lambda rows, Q: torch.linalg.solve(Q, rows).T,

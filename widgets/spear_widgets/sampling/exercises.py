@@ -44,6 +44,26 @@ FALSE_REJECTION = Exercise(
     mistakes=(
         Mistake(_up_to_and_with, "A direction with exactly τ m zeros is kept: count only those with fewer."),
         Mistake(
+            lambda units, threshold: (
+                sum(math.comb(units, k) for k in range(int(threshold * units))) / 2**units
+            ),
+            "`range(int(τ m))` ends one too early where τ m is no whole number: 9 zeros are fewer than 9.375.",
+        ),
+        Mistake(
+            lambda units, threshold: (
+                sum(math.comb(units, k) for k in range(1, units + 1) if k < threshold * units) / 2**units
+            ),
+            "No zero at all is a possibility, too: begin with k = 0.",
+        ),
+        Mistake(
+            lambda units, threshold: sum(
+                math.comb(units, k) * threshold**k * (1 - threshold) ** (units - k)
+                for k in range(units + 1)
+                if k < threshold * units
+            ),
+            "τ is where the line is drawn. An entry is zero with probability ½, whatever τ is.",
+        ),
+        Mistake(
             lambda units, threshold: 1 - false_rejection(units, threshold),
             "That is the probability of being kept. Rejection is the other tail.",
         ),
@@ -100,6 +120,15 @@ def _misses_count(hits: list[int], batch_size: int) -> int:
     return -1
 
 
+def _all_if_missing(hits: list[int], batch_size: int) -> int:
+    number: int = draws_until_all(hits, batch_size)
+    return len(hits) if number < 0 else number
+
+
+def _last_first(hits: list[int], batch_size: int) -> int:
+    return next((number for number, hit in enumerate(hits, start=1) if hit >= 0), -1)
+
+
 def _sequences() -> Cases:
     yield "b = 3", ([-1, 2, -1, 2, 0, -1, 0, 1, 2], 3)
     yield "b = 2, one direction never met", ([0, -1, 0, 0, -1], 2)
@@ -124,6 +153,13 @@ DRAWS_UNTIL_ALL = Exercise(
         Mistake(
             lambda hits, batch_size: draws_until_all([hit for hit in hits if hit >= 0], batch_size),
             "Draws that give nothing cost as much as the others: count them, too.",
+        ),
+        Mistake(
+            _all_if_missing,
+            "If one direction is never met, all draws were not enough: return −1, not their number.",
+        ),
+        Mistake(
+            _last_first, "Stop when *all* are met: the last of the b, not the first draw that gives any."
         ),
         Mistake(_any_hits, "A direction that is met twice is still one. Wait for b different ones."),
         Mistake(_misses_count, "−1 is no direction: it must not count as one of the b."),

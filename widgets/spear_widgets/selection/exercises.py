@@ -53,6 +53,24 @@ SPARSITY_MATCH = Exercise(
             "Silent means Z ≤ 0, not Z = 0.",
         ),
         Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0) == (preactivations < 0)).double().mean()
+            ),
+            "A pre-activation of exactly 0 is silent, too: ≤, not <.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0).double().mean() + (preactivations <= 0).double().mean()) / 2
+            ),
+            "Two shares can be equal and the zeros stand in other places. Compare entry by entry.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0) == (preactivations >= 0)).double().mean()
+            ),
+            "A unit is silent where Z is negative: look at the direction of the sign.",
+        ),
+        Mistake(
             lambda output_grads, preactivations: (
                 ((output_grads == 0) == (preactivations <= 0)).double().mean(dim=1)
             ),
@@ -125,6 +143,10 @@ SCALES = Exercise(
         Mistake(
             lambda factor, directions, bias_grad: directions * scales(factor, directions, bias_grad),
             "Those are the scaled directions Q. Return the scales alone.",
+        ),
+        Mistake(
+            lambda factor, directions, bias_grad: directions @ (factor.T @ bias_grad),
+            "That applies Q̄ once more. It must be undone.",
         ),
         Mistake(
             _signless, "A scale may be negative: q and −q are the same direction, and s puts the sign right."

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spear_widgets.kit.compare import close
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 from spear_widgets.kit.scene import scene
 
@@ -23,7 +24,7 @@ def _directions() -> Cases:
     for b, length in ((3, 1.0), (4, 1000.0), (2, 1e-4)):
         stage = scene("photos", b, 100)
         right = stage.true_directions[:, 0]
-        wrong = torch.randn(b, generator=torch.Generator().manual_seed(b), dtype=torch.float64)
+        wrong = torch.randn(b, generator=torch.Generator().manual_seed(5 * b), dtype=torch.float64)
         yield f"b = {b}, a right q of length {length:g}", (stage.low_rank.factor, length * right)
         yield f"b = {b}, a wrong q", (stage.low_rank.factor, length * wrong)
 
@@ -44,6 +45,23 @@ ZERO_SHARE = Exercise(
             lambda factor, direction: float(((factor @ direction).abs() < 1e-5).double().mean()),
             "A longer q makes every entry larger, so a fixed threshold changes its verdict. "
             "Compare with the largest entry.",
+        ),
+        Mistake(
+            lambda factor, direction: float(((factor @ direction).abs() < 1e-7).double().mean()),
+            "1e-7 is where rounding lies for numbers of about 1. It grows and shrinks with q: compare with the largest "
+            "entry, and leave room.",
+        ),
+        Mistake(
+            lambda factor, direction: float(
+                ((factor @ direction) < 1e-5 * (factor @ direction).abs().max()).double().mean()
+            ),
+            "Negative entries are below any threshold. Compare magnitudes: `.abs()`.",
+        ),
+        Mistake(
+            lambda factor, direction: float(
+                ((factor @ direction).abs() < 1e-2 * (factor @ direction).abs().max()).double().mean()
+            ),
+            "A hundredth of the largest is an ordinary small entry. Zeros are five powers of ten further down.",
         ),
         Mistake(_count, "That is the number of zeros. A share is between 0 and 1."),
         Mistake(
@@ -67,9 +85,7 @@ def direction_from(rows: Tensor) -> Tensor:
 
 def _same_line(wanted: Tensor, yours: Tensor) -> bool:
     """Whether two unit vectors agree: q and −q are the same direction."""
-    yours = torch.as_tensor(yours).to(wanted)
-    unit = abs(float(yours.norm()) - 1) < 1e-8
-    return yours.shape == wanted.shape and unit and abs(abs(float(wanted @ yours)) - 1) < 1e-8
+    return close(wanted, yours) or close(-wanted, yours)
 
 
 def _row_sets() -> Cases:

@@ -1,0 +1,473 @@
+"""What people answer, and what each answer gets: RIGHT, or a hint of which these words are a part.
+
+A row is an answer: add one with the words that it ought to get. Right answers come in many styles, and none of them
+may be refused; a wrong one must get a hint that says what is wrong with this one.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+from torch.linalg import eigh, lstsq, matrix_rank, pinv, qr, solve, svd, svdvals
+from torch.nn import functional as F
+
+from spear_widgets import course
+
+RIGHT = "Correct on all"
+EXERCISES = {one.name: one for chapter in course.chapters() for one in chapter.exercises.values()}
+Row = tuple[str, Callable]
+
+
+# ---------------------------------------------------------------- answers that take more than a line
+def count_by_gap(G):
+    S = svdvals(G.double())
+    S = S[1e-12 * S[0] < S]
+    if len(S) < 2:
+        return len(S)
+    return int((S[:-1] / S[1:]).argmax()) + 1
+
+
+def count_by_numpy(G):
+    values = np.linalg.svd(G.numpy().astype(np.float64), compute_uv=False)
+    return np.sum(values / values.max() > 1e-5)
+
+
+def count_in_a_loop(G):
+    values, count = svdvals(G.double()).tolist(), 0
+    for value in values:
+        if value > values[0] / 1e6:
+            count += 1
+    return count
+
+
+def count_by_gram(G):
+    """The squares of singular values, so rounding is at 1e-16 and a threshold at the square of 1e-6."""
+    values = torch.linalg.eigvalsh(G.double() @ G.double().T)
+    return (values > 1e-12 * values[-1]).sum()
+
+
+def direction_by_solving(rows):
+    q = torch.cat([solve(rows[:, :-1], -rows[:, -1]), torch.ones(1, dtype=rows.dtype)])
+    return q / q.norm()
+
+
+def direction_not_normalised(rows):
+    return torch.cat([solve(rows[:, :-1], -rows[:, -1]), torch.ones(1, dtype=rows.dtype)])
+
+
+def direction_by_projection(rows):
+    start = torch.ones(rows.shape[1], dtype=rows.dtype)
+    rest = start - pinv(rows) @ (rows @ start)
+    return rest / rest.norm()
+
+
+def rejected_in_a_loop(units, threshold):
+    total = 0.0
+    k = 0
+    while k < threshold * units:
+        total += math.comb(units, k) * 0.5**units
+        k += 1
+    return total
+
+
+def rejected_by_convolution(units, threshold):
+    chances = np.array([1.0])
+    for _ in range(units):
+        chances = np.convolve(chances, [0.5, 0.5])
+    return chances[np.arange(units + 1) < threshold * units].sum()
+
+
+def draws_by_first_meetings(hits, batch_size):
+    if not set(range(batch_size)) <= set(hits):
+        return -1
+    return max(hits.index(sample) for sample in range(batch_size)) + 1
+
+
+def draws_by_a_growing_set(hits, batch_size):
+    seen = set()
+    for i in range(len(hits)):
+        if hits[i] != -1:
+            seen.add(hits[i])
+        if len(seen) == batch_size:
+            return i + 1
+    return -1
+
+
+def draws_that_eat_the_list(hits, batch_size):
+    seen, number = set(), 0
+    while hits:
+        number += 1
+        seen |= {hits.pop(0)} - {-1}
+        if len(seen) == batch_size:
+            return number
+    return -1
+
+
+def draws_without_a_last_return(hits, batch_size):
+    seen = set()
+    for number, hit in enumerate(hits, start=1):
+        seen |= {hit} - {-1}
+        if len(seen) == batch_size:
+            return number
+
+
+def match_in_loops(D, Z):
+    same = 0
+    for i in range(D.shape[0]):
+        for j in range(D.shape[1]):
+            same += (D[i, j].item() == 0) is (Z[i, j].item() <= 0)
+    return same / (D.shape[0] * D.shape[1])
+
+
+def missing_in_a_loop(hits, draws):
+    all_met = 1.0
+    for p in hits:
+        all_met *= 1 - (1 - p) ** draws
+    return 1 - all_met
+
+
+def clip_in_a_loop(grads, norm):
+    total = torch.zeros_like(grads[0])
+    for grad in grads:
+        total += grad * min(1.0, norm / grad.norm().item())
+    return total / len(grads)
+
+
+def clip_by_where(grads, norm):
+    lengths = grads.norm(dim=1, keepdim=True)
+    return torch.where(lengths > norm, grads / lengths * norm, grads).mean(0)
+
+
+def clip_in_place(grads, norm):
+    for i in range(len(grads)):
+        grads[i] *= min(1, norm / grads[i].norm())
+    return grads.mean(0)
+
+
+def free_by_svd(M, R2, slope):
+    A = torch.hstack([torch.diag(slope) @ M, -R2.T])
+    S = svdvals(A)
+    return A.shape[1] - int((1e-9 * S[0] < S).sum())
+
+
+def free_by_null_space(M, R2, slope):
+    return scipy.linalg.null_space(np.hstack([(slope[:, None] * M).numpy(), -R2.T.numpy()])).shape[1]
+
+
+# fmt: off
+# ---------------------------------------------------------------- 01
+COUNT = [
+    (RIGHT, lambda G: int((svdvals(G.double()) > 1e-6 * svdvals(G.double())[0]).sum())),
+    (RIGHT, lambda G: matrix_rank(G)),
+    (RIGHT, lambda G: matrix_rank(G).item()),
+    (RIGHT, lambda G: matrix_rank(G.double(), rtol=1e-6)),
+    (RIGHT, lambda G: np.linalg.matrix_rank(G.numpy())),
+    (RIGHT, lambda G: float(matrix_rank(G))),
+    (RIGHT, lambda G: np.int64(matrix_rank(G))),
+    (RIGHT, count_by_gap),
+    (RIGHT, count_by_numpy),
+    (RIGHT, count_in_a_loop),
+    (RIGHT, count_by_gram),
+    ("how many units are active", lambda G: matrix_rank(G.double())),
+    ("how many units are active", lambda G: int((G.abs().sum(dim=1) > 0).sum())),
+    ("all of them are counted", lambda G: len(svdvals(G.double()).nonzero())),
+    ("the loss times a million", lambda G: int((svdvals(G.double()) > 1e-5).sum())),
+    ("the loss times a million", lambda G: int((svdvals(G) > 1e-6).sum())),
+    ("depends on the scale of the loss", lambda G: int((svdvals(G.double()) > 1e-3).sum())),
+    ("the loss scaled by 1/1000", lambda G: int((svdvals(G) > 1e-2).sum())),
+    ("One hundredth of the largest", lambda G: int((svdvals(G) > 0.01 * svdvals(G).max()).sum())),
+    ("One hundredth of the largest", lambda G: int((svdvals(G) > 0.05 * svdvals(G).max()).sum())),
+    ("number of columns", lambda G: G.shape[1]),
+    ("width m of the layer", lambda G: G.shape[0]),
+    ("too large", lambda G: G.numel()),
+    ("off by one", lambda G: matrix_rank(G) - 1),
+    ("off by one", lambda G: count_by_gap(G) + 1),
+    ("square of what is wanted", lambda G: matrix_rank(G) ** 2),
+    ("same in every case", lambda G: 4),
+    ("one number is wanted", lambda G: svdvals(G)),
+    ("of type str", lambda G: str(int(matrix_rank(G)))),
+]
+BATCH = [
+    (RIGHT, lambda R, Q: solve(Q, R)),
+    (RIGHT, lambda R, Q: torch.linalg.inv(Q) @ R),
+    (RIGHT, lambda R, Q: Q.inverse().mm(R)),
+    (RIGHT, lambda R, Q: lstsq(Q, R).solution),
+    (RIGHT, lambda R, Q: pinv(Q) @ R),
+    (RIGHT, lambda R, Q: np.linalg.solve(Q.numpy(), R.numpy())),
+    (RIGHT, lambda R, Q: solve(Q, R).tolist()),
+    (RIGHT, lambda R, Q: solve(Q.float(), R.float())),
+    (RIGHT, lambda R, Q: list(solve(Q, R))),
+    (RIGHT, lambda R, Q: solve(Q, R).requires_grad_()),
+    (RIGHT, lambda R, Q: torch.linalg.lu_solve(*torch.linalg.lu_factor(Q), R)),
+    ("That is Q R", lambda R, Q: Q @ R),
+    ("only if its columns are orthonormal", lambda R, Q: Q.T @ R),
+    ("That undoes Qᵀ", lambda R, Q: torch.linalg.inv(Q).T @ R),
+    ("one sample a column", lambda R, Q: solve(Q, R).T),
+    ("R mixes the samples", lambda R, Q: R),
+    ("negative of what is wanted", lambda R, Q: solve(-Q, R)),
+    ("2 times what is wanted", lambda R, Q: 2 * solve(Q, R)),
+    ("divided by `rows.shape[0]`", lambda R, Q: solve(Q, R) / len(Q)),
+    ("multiple of what is wanted", lambda R, Q: solve(Q, R) / solve(Q, R).norm() * 3),
+    ("opposite order", lambda R, Q: solve(Q, R).flip(0)),
+    ("in another order", lambda R, Q: solve(Q, R).sort(dim=0).values),
+    ("digits only", lambda R, Q: solve(Q.float(), R.float()).double()),
+    ("digits only", lambda R, Q: solve(Q, R).round(decimals=4)),
+    ("signs got lost", lambda R, Q: solve(Q, R).abs()),
+    ("the right numbers, arranged otherwise", lambda R, Q: solve(Q, R).flatten()),
+    ("must be (3, 7), yours is (7,)", lambda R, Q: solve(Q, R)[0]),
+    ("not a finite number", lambda R, Q: R / 0),
+    ("LinAlgError", lambda R, Q: solve(Q * 0, R)),
+    ("must be batches of square matrices", lambda R, Q: solve(R, Q)),
+    ("32 and 64 bits do not mix", lambda R, Q: solve(Q.float(), R)),
+]
+
+# ---------------------------------------------------------------- 02
+SHARE = [
+    (RIGHT, lambda L, q: float(((L @ q).abs() < 1e-5 * (L @ q).abs().max()).double().mean())),
+    (RIGHT, lambda L, q: ((L @ q).abs() < 1e-5 * (L @ q).abs().max()).float().mean().item()),
+    (RIGHT, lambda L, q: ((L @ q).abs() <= 1e-4 * (L @ q).abs().max()).float().mean()),
+    (RIGHT, lambda L, q: int(((L @ q).abs() < 1e-6 * q.norm()).sum()) / len(L)),
+    (RIGHT, lambda L, q: np.mean(np.abs((L @ q).numpy()) < 1e-5 * np.abs((L @ q).numpy()).max())),
+    (RIGHT, lambda L, q: np.float32(((L @ q / q.norm()).abs() < 1e-6).double().mean())),
+    (RIGHT, lambda L, q: np.isclose((L @ q).numpy(), 0, atol=1e-6 * float(q.norm())).mean()),
+    ("exactly 0.0", lambda L, q: ((L @ q) == 0).double().mean()),
+    ("fixed threshold changes its verdict", lambda L, q: ((L @ q).abs() < 1e-5).double().mean()),
+    ("1e-7 is where rounding lies", lambda L, q: ((L @ q).abs() < 1e-7).double().mean()),
+    ("Negative entries", lambda L, q: ((L @ q) < 1e-5 * (L @ q).abs().max()).double().mean()),
+    ("A hundredth of the largest", lambda L, q: ((L @ q).abs() < 1e-2 * (L @ q).abs().max()).double().mean()),
+    ("number of zeros", lambda L, q: ((L @ q).abs() < 1e-5 * (L @ q).abs().max()).sum()),
+    ("share of entries that are not zero", lambda L, q: ((L @ q).abs() > 1e-5 * (L @ q).abs().max()).double().mean()),
+    ("100 times", lambda L, q: 100 * ((L @ q).abs() < 1e-5 * (L @ q).abs().max()).double().mean()),
+    ("The mean of yours is right", lambda L, q: (L @ q).abs() < 1e-5 * (L @ q).abs().max()),
+]
+DIRECTION = [
+    (RIGHT, lambda rows: svd(rows).Vh[-1]),
+    (RIGHT, lambda rows: -svd(rows).Vh[-1]),
+    (RIGHT, lambda rows: svd(rows.float()).Vh[-1]),
+    (RIGHT, lambda rows: svd(rows).Vh[-1].tolist()),
+    (RIGHT, lambda rows: svd(rows).Vh[-1].float().tolist()),
+    (RIGHT, lambda rows: np.linalg.svd(rows.numpy())[2][-1]),
+    (RIGHT, lambda rows: np.linalg.svd(rows.numpy().astype(np.float32))[2][-1]),
+    (RIGHT, lambda rows: tuple(svd(rows).Vh[-1])),
+    (RIGHT, lambda rows: svd(rows.T, full_matrices=True).U[:, -1]),
+    (RIGHT, lambda rows: eigh(rows.T @ rows).eigenvectors[:, 0]),
+    (RIGHT, lambda rows: qr(rows.T, mode="complete").Q[:, -1]),
+    (RIGHT, lambda rows: scipy.linalg.null_space(rows.numpy())[:, 0]),
+    (RIGHT, direction_by_solving),
+    (RIGHT, direction_by_projection),
+    ("in which the rows say most", lambda rows: svd(rows).Vh[0]),
+    ("in which the rows say most", lambda rows: -svd(rows).Vh[0]),
+    ("full_matrices=True", lambda rows: svd(rows, full_matrices=False).Vh[-1]),
+    ("a column of Vh", lambda rows: svd(rows).Vh[:, -1]),
+    ("matrix of one row", lambda rows: svd(rows).Vh[-1:]),
+    ("is it normalised?", direction_not_normalised),
+    ("2 times", lambda rows: 2 * svd(rows).Vh[-1]),
+    ("signs got lost", lambda rows: svd(rows).Vh[-1].abs()),
+    ("must be (2,), yours is (2, 2)", lambda rows: svd(rows).Vh),
+    ("arranged otherwise", lambda rows: scipy.linalg.null_space(rows.numpy())),
+]
+
+# ---------------------------------------------------------------- 03
+REJECTION = [
+    (RIGHT, lambda m, t: sum(math.comb(m, k) for k in range(m + 1) if k < t * m) / 2**m),
+    (RIGHT, lambda m, t: sum(math.comb(m, k) for k in range(math.ceil(t * m))) / 2**m),
+    (RIGHT, lambda m, t: scipy.stats.binom.cdf(math.ceil(t * m) - 1, m, 0.5)),
+    (RIGHT, lambda m, t: float(np.float32(sum(math.comb(m, k) for k in range(math.ceil(t * m))) / 2**m))),
+    (RIGHT, lambda m, t: np.sum([scipy.stats.binom.pmf(k, m, 0.5) for k in range(m) if k < t * m])),
+    (RIGHT, rejected_in_a_loop),
+    (RIGHT, rejected_by_convolution),
+    ("exactly τ m zeros is kept", lambda m, t: scipy.stats.binom.cdf(t * m, m, 0.5)),
+    ("exactly τ m zeros is kept", lambda m, t: sum(math.comb(m, k) for k in range(int(t * m) + 1)) / 2**m),
+    ("ends one too early", lambda m, t: sum(math.comb(m, k) for k in range(int(t * m))) / 2**m),
+    ("begin with k = 0", lambda m, t: sum(math.comb(m, k) for k in range(1, math.ceil(t * m))) / 2**m),
+    ("probability ½, whatever τ is", lambda m, t: scipy.stats.binom.cdf(math.ceil(t * m) - 1, m, t)),
+    ("probability of being kept", lambda m, t: scipy.stats.binom.sf(math.ceil(t * m) - 1, m, 0.5)),
+    ("one number of zeros", lambda m, t: scipy.stats.binom.pmf(int(t * m), m, 0.5)),
+    ("ways, not their probability", lambda m, t: sum(math.comb(m, k) for k in range(math.ceil(t * m)))),
+    ("bell curve", lambda m, t: scipy.stats.norm.cdf(t * m, m / 2, math.sqrt(m) / 2)),
+    ("2 times", lambda m, t: sum(math.comb(m, k) for k in range(math.ceil(t * m))) / 2 ** (m - 1)),
+    ("wrong for “m = 20, τ = 0.25”, “m = 30", lambda m, t: t),
+    ("ValueError", lambda m, t: math.comb(m, -1)),
+]
+DRAWS = [
+    (RIGHT, draws_by_first_meetings),
+    (RIGHT, draws_by_a_growing_set),
+    (RIGHT, draws_that_eat_the_list),
+    (RIGHT, lambda hits, b: np.int64(draws_by_a_growing_set(hits, b))),
+    (RIGHT, lambda hits, b: next((n for n in range(1, len(hits) + 1) if {*range(b)} <= {*hits[:n]}), -1)),
+    ("writes into `hits`", draws_that_eat_the_list),
+    ("every way through the function", draws_without_a_last_return),
+    ("position in the list", lambda hits, b: (n := draws_by_a_growing_set(hits, b)) - (n > 0)),
+    ("Draws that give nothing", lambda hits, b: draws_by_a_growing_set([hit for hit in hits if hit >= 0], b)),
+    ("met twice is still one", lambda hits, b: ([n for n, hit in enumerate(hits, 1) if hit >= 0] + [-1] * b)[b - 1]),
+    ("−1 is no direction", lambda hits, b: next((n for n in range(len(hits) + 1) if len({*hits[:n]}) == b), -1)),
+    ("return −1, not their number", lambda hits, b: (n := draws_by_a_growing_set(hits, b)) + (n < 0) * (len(hits) + 1)),
+    ("not the first draw", lambda hits, b: [hit >= 0 for hit in hits].index(True) + 1),
+    ("later ones are not needed", lambda hits, b: len(hits)),
+    ("is not in list", lambda hits, b: max(hits.index(sample) for sample in range(b)) + 1),
+    ("one direction never met", lambda hits, b: max(0, draws_by_a_growing_set(hits, b))),
+]
+
+# ---------------------------------------------------------------- 04
+MATCH = [
+    (RIGHT, lambda D, Z: ((D == 0) == (Z <= 0)).double().mean().item()),
+    (RIGHT, lambda D, Z: ((D == 0) == (Z <= 0)).float().mean()),
+    (RIGHT, lambda D, Z: ((D != 0) == (Z > 0)).float().mean().item()),
+    (RIGHT, lambda D, Z: (~((D == 0) ^ (Z <= 0))).float().mean().item()),
+    (RIGHT, lambda D, Z: np.mean((D.numpy() == 0) == (Z.numpy() <= 0))),
+    (RIGHT, lambda D, Z: torch.eq(D == 0, Z <= 0).sum() / D.numel()),
+    (RIGHT, lambda D, Z: 1 - ((D == 0) != (Z <= 0)).double().mean()),
+    (RIGHT, match_in_loops),
+    ("share of entries that disagree", lambda D, Z: ((D == 0) != (Z <= 0)).double().mean()),
+    ("not with &", lambda D, Z: ((D == 0) & (Z <= 0)).double().mean()),
+    ("not Z = 0", lambda D, Z: ((D == 0) == (Z == 0)).double().mean()),
+    ("exactly 0 is silent, too", lambda D, Z: ((D == 0) == (Z < 0)).double().mean()),
+    ("direction of the sign", lambda D, Z: ((D == 0) == (Z >= 0)).double().mean()),
+    ("entry by entry", lambda D, Z: ((D == 0).double().mean() + (Z <= 0).double().mean()) / 2),
+    ("one share for each sample", lambda D, Z: ((D == 0) == (Z <= 0)).double().mean(dim=1)),
+    ("number of entries that agree", lambda D, Z: ((D == 0) == (Z <= 0)).sum()),
+    ("only where ∂L/∂Z is zero", lambda D, Z: (Z[D == 0] <= 0).double().mean()),
+    ("100 times", lambda D, Z: 100 * ((D == 0) == (Z <= 0)).double().mean()),
+    ("The mean of yours is right", lambda D, Z: (D == 0) == (Z <= 0)),
+]
+SCALES = [
+    (RIGHT, lambda L, Q, g: lstsq(L @ Q, g[:, None]).solution[:, 0]),
+    (RIGHT, lambda L, Q, g: lstsq(L @ Q, g.unsqueeze(1)).solution.squeeze()),
+    (RIGHT, lambda L, Q, g: pinv(L @ Q) @ g),
+    (RIGHT, lambda L, Q, g: solve(Q, L.T @ g)),
+    (RIGHT, lambda L, Q, g: solve((L @ Q).T @ (L @ Q), (L @ Q).T @ g)),
+    (RIGHT, lambda L, Q, g: np.linalg.lstsq((L @ Q).numpy(), g.numpy(), rcond=None)[0]),
+    (RIGHT, lambda L, Q, g: pinv((L @ Q).float()) @ g.float()),
+    (RIGHT, lambda L, Q, g: (pinv(L @ Q) @ g).tolist()),
+    ("directions are still to be undone", lambda L, Q, g: L.T @ g),
+    ("only if the columns are orthonormal", lambda L, Q, g: Q.T @ (L.T @ g)),
+    ("applies Q̄ once more", lambda L, Q, g: Q @ (L.T @ g)),
+    ("matrix of one column", lambda L, Q, g: lstsq(L @ Q, g[:, None]).solution),
+    ("Return the scales alone", lambda L, Q, g: Q * (pinv(L @ Q) @ g)),
+    ("A scale may be negative", lambda L, Q, g: (pinv(L @ Q) @ g).abs()),
+    ("negative of what is wanted", lambda L, Q, g: -(pinv(L @ Q) @ g)),
+    ("upside down", lambda L, Q, g: 1 / (pinv(L @ Q) @ g)),
+    ("square of what is wanted", lambda L, Q, g: (pinv(L @ Q) @ g) ** 2),
+    ("in another order", lambda L, Q, g: (pinv(L @ Q) @ g).sort().values),
+    (RIGHT, lambda L, Q, g: lstsq(L @ Q, g).solution),
+]
+
+# ---------------------------------------------------------------- 05
+MISSING = [
+    (RIGHT, missing_in_a_loop),
+    (RIGHT, lambda hits, n: 1 - np.prod([1 - (1 - p) ** n for p in hits])),
+    (RIGHT, lambda hits, n: 1 - torch.prod(1 - (1 - torch.tensor(hits)) ** n)),
+    (RIGHT, lambda hits, n: 1 - math.exp(sum(math.log(1 - (1 - p) ** n) for p in hits)) if n else 1.0),
+    ("upper bound", lambda hits, n: sum((1 - p) ** n for p in hits)),
+    ("all of them are missing", lambda hits, n: math.prod((1 - p) ** n for p in hits)),
+    ("nothing is missing: the opposite", lambda hits, n: math.prod(1 - (1 - p) ** n for p in hits)),
+    ("a mean hides them", lambda hits, n: 1 - (1 - (1 - np.mean(hits)) ** n) ** len(hits)),
+    ("rarest direction only", lambda hits, n: max((1 - p) ** n for p in hits)),
+    ("100 times", lambda hits, n: 100 * missing_in_a_loop(hits, n)),
+    ("ValueError: math domain error", lambda hits, n: math.log(-n)),
+]
+
+# ---------------------------------------------------------------- 06
+FREE = [
+    (RIGHT, free_by_svd),
+    (RIGHT, free_by_null_space),
+    (RIGHT, lambda M, R, s: 2 * M.shape[1] - matrix_rank(torch.cat([s[:, None] * M, R.T], dim=1))),
+    (RIGHT, lambda M, R, s: 2 * len(R) - np.linalg.matrix_rank(np.hstack([s[:, None] * M, -R.T]))),
+    ("number of independent equations", lambda M, R, s: matrix_rank(torch.cat([s[:, None] * M, -R.T], dim=1))),
+    ("counts spare equations", lambda M, R, s: len(M) - matrix_rank(torch.cat([s[:, None] * M, -R.T], dim=1))),
+    ("A silent unit passes on nothing", lambda M, R, s: 2 * len(R) - matrix_rank(torch.cat([M, -R.T], dim=1))),
+    ("right-hand side has unknowns", lambda M, R, s: len(R) - matrix_rank(s[:, None] * M)),
+    ("A silent unit passes on nothing", lambda M, R, s: max(0, 2 * len(R) - len(M))),
+    ("same in every case", lambda M, R, s: 5),
+    ("RuntimeError", lambda M, R, s: 2 * len(R) - matrix_rank(torch.cat([s * M, -R.T], dim=1))),
+    ("TypeError", lambda M, R, s: 2 * len(R) - matrix_rank(M, R, s, -R.T)),
+]
+
+# ---------------------------------------------------------------- 07
+PSNR = [
+    (RIGHT, lambda t, g: 10 * torch.log10((t.max() - t.min()) ** 2 / ((t - g) ** 2).mean())),
+    (RIGHT, lambda t, g: 20 * torch.log10((t.max() - t.min()) / ((t - g) ** 2).mean().sqrt())),
+    (RIGHT, lambda t, g: 10 * math.log10((t.max() - t.min()).item() ** 2 / F.mse_loss(g, t).item())),
+    (RIGHT, lambda t, g: 10 * np.log10(np.ptp(t.numpy()) ** 2 / np.mean((t.numpy() - g.numpy()) ** 2))),
+    (RIGHT, lambda t, g: -10 * torch.log10(((t - g) / (t.max() - t.min())).square().mean())),
+    (RIGHT, lambda t, g: np.float32(10 * torch.log10((t.max() - t.min()) ** 2 / ((t - g) ** 2).mean()))),
+    ("range must be squared", lambda t, g: 10 * torch.log10((t.max() - t.min()) / ((t - g) ** 2).mean())),
+    ("logarithm to base 10", lambda t, g: 10 * torch.log((t.max() - t.min()) ** 2 / ((t - g) ** 2).mean())),
+    ("without the root", lambda t, g: 10 * torch.log10((t.max() - t.min()) ** 2 / ((t - g) ** 2).mean() ** 0.5)),
+    ("larger number", lambda t, g: 10 * torch.log10(((t - g) ** 2).mean() / (t.max() - t.min()) ** 2)),
+    ("between 0 and 1", lambda t, g: -10 * torch.log10(((t - g) ** 2).mean())),
+    ("minus the smallest", lambda t, g: 10 * torch.log10(t.max() ** 2 / ((t - g) ** 2).mean())),
+    ("set its own scale", lambda t, g: 10 * torch.log10((g.max() - g.min()) ** 2 / ((t - g) ** 2).mean())),
+    ("mean over the pixels", lambda t, g: 10 * torch.log10((t.max() - t.min()) ** 2 / ((t - g) ** 2).sum())),
+    ("Square the error", lambda t, g: 10 * torch.log10((t.max() - t.min()) ** 2 / (t - g).abs().mean())),
+    ("Those are bels", lambda t, g: torch.log10((t.max() - t.min()) ** 2 / ((t - g) ** 2).mean())),
+    ("That is the fraction", lambda t, g: (t.max() - t.min()) ** 2 / ((t - g) ** 2).mean()),
+    ("2 times", lambda t, g: 20 * torch.log10((t.max() - t.min()) ** 2 / ((t - g) ** 2).mean())),
+    ("one number is wanted", lambda t, g: 10 * torch.log10((t.max() - t.min()) ** 2 / (t - g) ** 2)),
+]
+
+# ---------------------------------------------------------------- 08
+CLIP = [
+    (RIGHT, lambda grads, norm: torch.renorm(grads, 2, 0, norm).mean(dim=0)),
+    (RIGHT, lambda grads, norm: (grads * (norm / (grads.norm(dim=1, keepdim=True) + 1e-6)).clamp(max=1)).mean(0)),
+    (RIGHT, lambda g, norm: torch.einsum("i,i...", (norm / (g.norm(dim=1) + 1e-6)).clamp(max=1), g) / len(g)),
+    (RIGHT, lambda grads, norm: (grads / (grads.norm(dim=1, keepdim=True) / norm).clamp(min=1)).mean(0)),
+    (RIGHT, lambda grads, norm: (F.normalize(grads) * grads.norm(dim=1, keepdim=True).clamp(max=norm)).mean(0)),
+    (RIGHT, lambda grads, norm: np.mean([g * min(1, norm / np.linalg.norm(g)) for g in grads.numpy()], axis=0)),
+    (RIGHT, lambda grads, norm: torch.stack([g * min(1, norm / g.norm()) for g in grads]).mean(0).float()),
+    (RIGHT, clip_in_a_loop),
+    (RIGHT, clip_by_where),
+    ("writes into `grads`", clip_in_place),
+    ("Clip every example first", lambda grads, norm: grads.mean(0) * min(1, norm / grads.mean(0).norm())),
+    ("length of the whole table", lambda grads, norm: (grads * (norm / grads.norm()).clamp(max=1)).mean(0)),
+    ("lengthens short rows", lambda g, norm: (g * (norm / g.norm(dim=1, keepdim=True)).clamp(min=1)).mean(0)),
+    ("sum of magnitudes", lambda grads, norm: torch.renorm(grads, 1, 0, norm).mean(0)),
+    ("rows as they are", lambda grads, norm: grads.mean(0)),
+    ("stays as it is", lambda grads, norm: (F.normalize(grads) * norm).mean(0)),
+    ("not each entry", lambda grads, norm: grads.clip(-norm, norm).mean(0)),
+    ("not their sum", lambda grads, norm: torch.renorm(grads, 2, 0, norm).sum(0)),
+    ("not thrown away", lambda grads, norm: torch.where(grads.norm(dim=1, keepdim=True) > norm, 0, grads).mean(0)),
+    ("must be (6,), yours is (4, 6)", lambda grads, norm: torch.renorm(grads, 2, 0, norm)),
+    ("must be (6,), yours is (4,)", lambda grads, norm: torch.renorm(grads, 2, 0, norm).mean(1)),
+    ("RuntimeError", lambda grads, norm: grads * (norm / grads.norm(dim=1)).clamp(max=1)),
+]
+# fmt: on
+
+ANSWERS: dict[str, list[Row]] = {
+    "01/count_samples": COUNT,
+    "01/batch_from": BATCH,
+    "02/zero_share": SHARE,
+    "02/direction_from": DIRECTION,
+    "03/false_rejection": REJECTION,
+    "03/draws_until_all": DRAWS,
+    "04/sparsity_match": MATCH,
+    "04/scales": SCALES,
+    "05/still_missing": MISSING,
+    "06/free_directions": FREE,
+    "07/psnr": PSNR,
+    "08/clip": CLIP,
+}
+ROWS = [
+    pytest.param(name, gets, answer, id=f"{name}-{number}-{gets[:28]}")
+    for name, rows in ANSWERS.items()
+    for number, (gets, answer) in enumerate(rows, 1)
+]
+
+
+@pytest.mark.parametrize(("name", "gets", "answer"), ROWS)
+def test_an_answer_gets_what_it_ought_to(name: str, gets: str, answer: Callable):
+    verdict = EXERCISES[name].verdict(answer)
+    noted = RIGHT if verdict.passed and gets != RIGHT and verdict.hint else ""
+    assert gets in f"{verdict.words} {verdict.hint}", verdict
+    assert verdict.passed == (RIGHT in (gets, noted)), verdict
+    # what the folded hints say is there already
+    assert verdict.hint not in EXERCISES[name].hints
+
+
+def test_there_are_enough_of_them():
+    assert len(ROWS) >= 130
+    assert all(sum(gets == RIGHT for gets, _ in rows) >= 3 for rows in ANSWERS.values())
