@@ -101,7 +101,8 @@ def test_a_whole_hand_in(tmp_path: Path, made):
     )
     assert "client_1 8 rows, 8 of them claimed exact" in shown.description
     found = grade.grade(tmp_path / "capstone.npz", key)
-    assert found.points == {**found.best, "client_4": 0, "client_5": 0} and found.wrong_claims == 0
+    assert found.points == {**found.best, "client_4": 0, "client_5": 0}
+    assert found.words["client_2"] == "5 rows for 5 photographs, 3 exact; 3 claimed exact, 0 of them wrongly."
 
 
 # ---------------------------------------------------------------- the form

@@ -57,9 +57,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--copy-only", action="store_true", help="copy, and open nothing")
     added.set_defaults(run=start)
+    added = commands.add_parser("grade", help="grade what a class has handed in, into a table")
+    added.add_argument("files", nargs="+", metavar="FILE", type=Path, help="notebooks, and capstone.npz")
+    added.add_argument("--key", type=Path, help="key.npz of the capstone, which the teacher has")
+    added.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default: grades.csv)")
+    added.add_argument("--seconds", type=float, default=60.0, help="for an answer (default: 60)")
+    added.add_argument("--megabytes", type=int, default=2048, help="for an answer, on Linux (default: 2048)")
+    added.set_defaults(run=grade)
     for name, (_, what) in CORE.items():
         commands.add_parser(name, help=what)
     return parser
+
+
+def grade(options: argparse.Namespace) -> int:
+    """Grade all files, write the table, and say what each person has."""
+    from spear_widgets import grades
+
+    lines = grades.graded(options.files, options.key, seconds=options.seconds, megabytes=options.megabytes)
+    print(grades.write(lines, options.out))
+    return 0
 
 
 def start(options: argparse.Namespace) -> int:

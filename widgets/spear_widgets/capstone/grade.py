@@ -22,11 +22,11 @@ EXACT, SEEN, RIGHT, WRONG = 2, 1, 1, -2
 
 @dataclass(frozen=True)
 class Grade:
-    """Points by message, what can be had, and how often "exact" was claimed of a row that is not."""
+    """By message: points, what the reference gets, and in words what was right; the last only of what was handed in."""
 
     points: dict[str, int]
     best: dict[str, int]
-    wrong_claims: int
+    words: dict[str, str]
 
 
 def key(path: Path) -> dict[str, Tensor]:
@@ -44,9 +44,17 @@ def grade(path: Path, truth: Mapping[str, Tensor]) -> Grade:
     """
     rows, claims = read(path)
     found = {name: points(rows[name], claims[name], truth[name]) for name in rows}
-    wrong = sum(int((claims[name] & ~_exact(rows[name], truth[name])).sum()) for name in rows)
+    words = {name: _words(claims[name], _exact(rows[name], truth[name]), len(truth[name])) for name in rows}
     best = {name: int(truth[f"{name}_best"]) for name in NAMES}
-    return Grade({name: found.get(name, 0) for name in NAMES}, best, wrong)
+    return Grade({name: found.get(name, 0) for name in NAMES}, best, words)
+
+
+def _words(claims: Tensor, exact: Tensor, count: int) -> str:
+    wrong = int((claims & ~exact).sum())
+    return (
+        f"{len(claims)} rows for {count} photographs, {int(exact.sum())} exact; "
+        f"{int(claims.sum())} claimed exact, {wrong} of them wrongly."
+    )
 
 
 def points(rows: Tensor, claims: Tensor, truth: Tensor) -> int:
