@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import spear_core
+from spear_core.client import data
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -18,10 +19,12 @@ PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 CONSTRAINTS = [ROOT / "constraints.txt", ROOT / "constraints-oldest.txt"]
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_local_links_lead_somewhere(page: str):
-    links = re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8"))
-    missing = [link for link in links if "://" not in link and not (ROOT / link.split("#")[0]).exists()]
+@pytest.mark.parametrize("page", [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")], ids=lambda page: page.name)
+def test_local_links_lead_somewhere(page: Path):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    missing = [
+        link for link in links if "://" not in link and not (page.parent / link.split("#")[0]).exists()
+    ]
     assert not missing
 
 
@@ -99,3 +102,27 @@ def test_constraints_pin_every_direct_dependency(path: Path):
     wanted = {re.split(r"[<>=!~\[; ]", d)[0] for d in PROJECT["dependencies"]}
     wanted |= {re.split(r"[<>=!~\[; ]", d)[0] for d in PROJECT["optional-dependencies"]["dev"]}
     assert wanted <= pinned
+
+
+WORKFLOWS = sorted((ROOT / ".github").rglob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda p: p.name)
+def test_workflows_are_yaml_and_call_what_is_there(path: Path):
+    """They run on servers that no test reaches; what can be known here is their form and what they name."""
+    yaml = pytest.importorskip("yaml")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for job in content.get("jobs", {}).values():
+        assert {"runs-on", "steps"} <= job.keys()
+        for command in (step["run"] for step in job["steps"] if "run" in step):
+            assert not command.startswith("make ") or f"\n{command.split()[1]}:" in makefile
+            assert not command.startswith(".") or (ROOT / command).exists()
+
+
+def test_every_photograph_is_credited():
+    credits = (ROOT / "CREDITS.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)`.* \| (.+) \| (.+) \| (.+) \|$", credits, flags=re.MULTILINE)
+    photographs = {*data.SKIMAGE_PHOTOS, *data.SKLEARN_PHOTOS}
+    assert {name for name, *_ in rows} == photographs
+    assert all(author and licence and source for _, author, licence, source in rows)
