@@ -1,6 +1,8 @@
 """What the repository says of itself: README, versions, constraints."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -126,3 +128,36 @@ def test_every_photograph_is_credited():
     photographs = {*data.SKIMAGE_PHOTOS, *data.SKLEARN_PHOTOS}
     assert {name for name, *_ in rows} == photographs
     assert all(author and licence and source for _, author, licence, source in rows)
+
+
+MODULES = {"pillow": "PIL", "scikit-image": "skimage", "scikit-learn": "sklearn"}
+BROUGHT = {"IPython", "traitlets"}  # by ipywidgets
+ASKED_FOR = {"safetensors"}  # by a reader's own file; where it is missing, the error names it
+
+
+def imported(source: str) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            names.add(str(node.module))
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.partition(".")[0] for name in names}
+
+
+def test_notebooks_need_no_more_than_is_installed_for_them():
+    wanted = {re.split(r"[<>=!~\[; ]", dependency)[0] for dependency in PROJECT["dependencies"]}
+    installed = {MODULES.get(name, name) for name in wanted}
+    sources = [
+        path.read_text(encoding="utf-8")
+        for room in ("spear_core", "widgets")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        sources += [
+            re.sub(r"^\s*[%!].*", "", c.source, flags=re.MULTILINE) for c in cells if c.cell_type == "code"
+        ]
+    used = set().union(*map(imported, sources)) - set(sys.stdlib_module_names)
+    assert used - {"spear_core", "spear_widgets"} <= installed | BROUGHT | ASKED_FOR
+    assert {"torch", "anywidget", "skimage"} <= used
