@@ -1,6 +1,7 @@
 """`spear-tutorial`: what it copies, what it passes on, and that JupyterLab opens on the copy."""
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -75,11 +76,13 @@ def read(url: str, token: str) -> dict:
 def test_start_opens_jupyterlab_on_the_copy(tmp_path):
     """Other options go to JupyterLab, which serves the folder of the copies and nothing above it."""
     token, port = secrets.token_hex(16), 18_000 + secrets.randbelow(2_000)
-    options = ["--no-browser", f"--port={port}", f"--IdentityProvider.token={token}"]
+    options = ["--no-browser", f"--port={port}"]
     command = [sys.executable, "-m", "spear_widgets", "start", str(tmp_path / "mine"), *options]
     log = tmp_path / "log"
     with log.open("w") as stream:
-        server = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=os.environ | {"JUPYTER_TOKEN": token}
+        )
         try:
             while "is running at" not in log.read_text():
                 assert server.poll() is None, log.read_text()
