@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 from spear_widgets import course, progress
 from spear_widgets.kit import answers
@@ -63,36 +65,35 @@ def test_outside_a_notebook_nothing_is_written(tmp_path: Path, monkeypatch: pyte
     assert answers.place() is None and not list(tmp_path.iterdir())
 
 
-def test_in_a_notebook_the_file_lies_beside_it_and_survives_a_restart(tmp_path: Path):
-    program = f"""
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance()
-def cell(code):
-    result = shell.run_cell(code, silent=True)
-    result.raise_error()
-    return result.result
-cell("from spear_widgets.limits import exercises")
-before = cell("exercises.CLIP")._repr_markdown_()
-empty = cell("def clip(grads, norm): ...\\nexercises.CLIP.check(clip)")
-assert empty.open
-verdict = cell({RIGHT!r} + "\\nexercises.CLIP.check(clip)")
-assert verdict.passed, verdict
-print("Your answer of" in before)
-"""
-    environment = {key: value for key, value in os.environ.items() if key != "SPEAR_PROGRESS"}
-    environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-    seen = []
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        seen.append(done.stdout.split()[-1])
-    assert seen == ["False", "True"]
-    assert "1 of " in progress.report(tmp_path)
-    assert (
-        "\n".join(json.loads((tmp_path / "progress.json").read_text())["08/clip"]["answer"]) == RIGHT.rstrip()
+def run(folder: Path, *cells: str) -> list[dict]:
+    """What each cell of a notebook shows, in a kernel of its own."""
+    book = new_notebook(cells=[new_code_cell(cell) for cell in cells])
+    NotebookClient(book, timeout=200, resources={"metadata": {"path": str(folder)}}).execute()
+    return [cell.outputs[-1].data if cell.outputs else {} for cell in book.cells]
+
+
+@pytest.mark.slow
+def test_answers_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("SPEAR_PROGRESS", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    start = "from spear_widgets import progress\nfrom spear_widgets.limits import exercises"
+    check = "exercises.CLIP.check(clip)"
+    first = run(tmp_path, start, "progress.show()", "exercises.CLIP", f"def clip(grads, norm): ...\n{check}")
+    assert not list(tmp_path.iterdir())  # nothing was answered
+    assert "Your answer of" not in first[2]["text/markdown"]
+    hanging = f"def clip(grads, norm):\n    while True: pass\n\n{check}"
+    answered = run(
+        tmp_path,
+        start,
+        hanging.replace(check, "object.__setattr__(exercises.CLIP, 'seconds', 1)\n" + check),
+        f"{RIGHT}\n{check}",
     )
+    assert "did not end within 1 seconds" in answered[1]["text/plain"]
+    assert "Correct on all" in answered[2]["text/plain"]
+    again = run(tmp_path, start, "progress.show()", "exercises.CLIP", f"def clip(grads, norm): ...\n{check}")
+    assert RIGHT in again[2]["text/markdown"] and "1 of " in again[1]["text/html"]
+    assert again[3] == first[3]
+    assert progress.report(tmp_path) == again[1]["text/plain"]
 
 
 def test_the_last_answer_is_offered_folded(kept: Path):
