@@ -7,10 +7,21 @@ from importlib import import_module
 import pytest
 import torch
 
+import spear_core
 from spear_widgets.kit.exercise import Exercise, Mistake, OpenQuestion, close, describe, shape_hint
 from spear_widgets.kit.verdict import Verdict
 
-FOLDERS = ("low_rank", "sparsity", "sampling", "selection", "scale", "theory", "two_shadows", "limits")
+FOLDERS = (
+    "start",
+    "low_rank",
+    "sparsity",
+    "sampling",
+    "selection",
+    "scale",
+    "theory",
+    "two_shadows",
+    "limits",
+)
 EXERCISES = {
     name: value
     for folder in FOLDERS
@@ -46,7 +57,7 @@ def test_hints_of_mistakes_differ(exercise: Exercise):
 
 @each_exercise
 def test_the_solution_that_is_shown_is_one(exercise: Exercise):
-    scope = {"math": math, "torch": torch}
+    scope = {"math": math, "torch": torch, "spear_core": spear_core}
     exec(exercise.solution, scope)
     assert "Tensor" not in exercise.solution and "type: ignore" not in exercise.solution
     assert exercise.check(scope[exercise.reference.__name__]).passed
