@@ -52,12 +52,12 @@ MIXING = Exercise(
 
 # ---------------------------------------------------------------- how many samples?
 def count_samples(weight_grad):  # type: ignore[no-untyped-def]  # shown as the solution
-    """The batch size behind a gradient of any precision; None where there is no cliff."""
+    """The batch size behind a gradient of any precision; 0 where there is no cliff."""
     values = torch.linalg.svdvals(weight_grad.double())
     rounding = torch.finfo(weight_grad.dtype).eps * values[0] / len(values)  # nothing below is worth a ratio
     ratios = values[:-1] / values[1:].clamp(min=rounding)
     cliff = int(ratios.argmax())
-    return cliff + 1 if ratios[cliff] > 20 else None
+    return cliff + 1 if ratios[cliff] > 20 else 0
 
 
 def _relative(weight_grad: Tensor, limit: float) -> int:
@@ -88,7 +88,7 @@ COUNT_SAMPLES = Exercise(
     level="task",
     minutes=20,
     task="Write `count_samples(weight_grad)`: how many samples are in the batch behind this gradient? Clients "
-    "compute in 16, 32 or 64 bits, and scale their losses as they like. Return `None` where the gradient does not "
+    "compute in 16, 32 or 64 bits, and scale their losses as they like. Return 0 where the gradient does not "
     "tell, because there is no cliff.",
     reference=count_samples,
     cases=_gradients,
@@ -109,7 +109,7 @@ COUNT_SAMPLES = Exercise(
         Mistake(
             lambda weight_grad: count_samples(weight_grad) or len(weight_grad),
             "Where all singular values are of ordinary size there is no cliff, and the batch may be larger than the "
-            "layer: return `None`.",
+            "layer: return 0.",
         ),
         Mistake(
             _largest_drop,

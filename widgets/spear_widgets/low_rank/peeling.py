@@ -74,7 +74,7 @@ class PeelExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        self._guessed = ""
+        self._guessed, self._guess_at = "", 0.0
         self._canvas = Canvas(drawing.WIDTH, 230)
         self._axes = axes = self._canvas.axes(
             0.075, 0.2, 0.91, 0.76, xlim=(0.4, SPECTRUM + 0.6), ylim=(1e-9, 4), yscale="log",
@@ -119,7 +119,8 @@ class PeelExplorer(base.Explorer):
     def answered(self, choice: str) -> None:
         """Draw the rank that the reader expected, and all terms beside it."""
         rank = int(choice)
-        self._guess.set_data([min(rank, SPECTRUM) + 0.5] * 2, [1e-9, 4])
+        self._guess_at = min(rank, SPECTRUM) + 0.5
+        self._guess.set_data([self._guess_at] * 2, [1e-9, 4])
         self._guessed = f"you said {rank}" + (", further to the right" if rank > SPECTRUM else "")
         self.set(terms=self.stage.batch_size)
 
@@ -140,10 +141,9 @@ class PeelExplorer(base.Explorer):
         note = f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0"
         drawing.write(picture, at, note, 15, anchor="lm" if room else "rm")
         if self._guessed:
-            place = float(self._guess.get_xdata()[0])
-            side = "rm" if place > SPECTRUM / 2 else "lm"
-            at = self._canvas.pixel(self._axes, place + (0.2 if side == "lm" else -0.2), 1e-4)
-            drawing.write(picture, at, self._guessed, 15, anchor=side, ink=drawing.PURPLE)
+            left = self._guess_at < SPECTRUM / 2
+            at = self._canvas.pixel(self._axes, self._guess_at + (0.2 if left else -0.2), 1e-4)
+            drawing.write(picture, at, self._guessed, 15, anchor="lm" if left else "rm", ink=drawing.PURPLE)
         self.show("spectrum", picture)
 
     def _words(self, terms: int) -> str:

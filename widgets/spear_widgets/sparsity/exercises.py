@@ -100,15 +100,6 @@ def _rows_themselves(factor: Tensor) -> Tensor:
     return torch.stack([-found[1], found[0]])
 
 
-def _without_leaving_out(factor: Tensor) -> Tensor:
-    candidates = torch.stack([-factor[:, 1], factor[:, 0]])
-    candidates = candidates / candidates.norm(dim=0)
-    zeros = ((factor @ candidates).abs() < 1e-5).sum(dim=0)
-    first = candidates[:, zeros.argmax()]
-    elsewhere = (first @ candidates).abs() < 1 - 1e-6
-    return torch.stack([first, candidates[:, (zeros * elsewhere).argmax()]], dim=1)
-
-
 def _not_to_rounding(factor: Tensor) -> Tensor:
     sizes = factor.norm(dim=1)
     live = factor[sizes > 1e-6 * sizes.max()]
@@ -151,11 +142,6 @@ TWO_DIRECTIONS = Exercise(
         Mistake(
             _rows_themselves,
             "Those are the directions of the rows in the two bundles. The q that makes a row zero is orthogonal to it.",
-        ),
-        Mistake(
-            _without_leaving_out,
-            "A row of zeros has no direction, and dividing it by its length gives `nan`. Leave out the units that "
-            "are silent for both samples.",
         ),
         Mistake(
             _not_to_rounding,

@@ -59,7 +59,7 @@ WHOSE = Exercise(
 def members(model, gradients, batch_size, candidates):  # type: ignore[no-untyped-def]  # shown as the solution
     """For each candidate: True if proven to be in the batch, False if proven not to be, None if neither."""
     result = spear_core.invert(
-        model, gradients, batch_size=batch_size, method="sampling", max_samples=2000,
+        model, gradients, batch_size=batch_size, method="sampling", max_samples=500,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
     proven = result.inputs[result.certified_rows]
@@ -72,7 +72,7 @@ def members(model, gradients, batch_size, candidates):  # type: ignore[no-untype
 
 def _attacked(model: nn.Module, gradients: dict[str, Tensor], batch_size: int) -> spear_core.Inversion:
     return spear_core.invert(
-        model, gradients, batch_size=batch_size, method="sampling", max_samples=2000,
+        model, gradients, batch_size=batch_size, method="sampling", max_samples=500,
         generator=torch.Generator().manual_seed(0),
     )  # fmt: skip
 
@@ -131,7 +131,7 @@ MEMBERS = Exercise(
     minutes=20,
     task="A hospital asks: were these photographs in the batch? Write `members(model, gradients, batch_size, "
     "candidates)`. "
-    'Attack with `spear_core.invert(…, batch_size=batch_size, method="sampling", max_samples=2000)`, and return a list '
+    'Attack with `spear_core.invert(…, batch_size=batch_size, method="sampling", max_samples=500)`, and return a list '
     "with one entry for each row of `candidates`, shape (k, n): `True` if it is proven to have been in the batch, "
     "`False` if it is proven not to have been, `None` if the attack proves neither.",
     reference=members,
