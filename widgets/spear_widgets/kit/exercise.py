@@ -6,16 +6,18 @@ solution is the source of the reference function itself, so it cannot go stale.
 """
 
 import ast
-import html
 import inspect
+import os
 import textwrap
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from spear_widgets.kit.verdict import Verdict
 
 Function = Callable[..., Any]
 Cases = Iterable[tuple[str, tuple[Any, ...]]]  # what a case is, and the arguments of the call
@@ -30,65 +32,41 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Outcome of a check.
+class Variant:
+    """Another right answer whose numbers differ a little from the reference's, and what to say about it."""
 
-    Attributes:
-        passed: whether all cases agree.
-        words: what was found, one sentence.
-        hint: what to look at next, empty if passed.
-        details: (label, text) pairs: case, wanted, yours, difference.
-        open: whether there is no answer yet, neither right nor wrong.
-    """
-
-    passed: bool
+    function: Function
     words: str
-    hint: str = ""
-    details: tuple[tuple[str, str], ...] = ()
-    open: bool = False
-
-    def __repr__(self) -> str:
-        lines = [self.words, *(f"  {label}: {text}" for label, text in self.details)]
-        return "\n".join([*lines, f"Hint: {self.hint}"] if self.hint else lines)
-
-    def _repr_html_(self) -> str:
-        # on white and on black the same: an edge and a mark say it to those who see no colours
-        mark, colour = (
-            ("✔", "#009E73") if self.passed else ("…", "#999999") if self.open else ("✘", "#D55E00")
-        )
-        cell = "padding:2px 12px 2px 0;text-align:left;vertical-align:top;background:none"
-        code = "background:none;white-space:pre-wrap"
-        rows = "".join(
-            f"<tr style='background:none'><th style='{cell}'>{html.escape(label)}</th>"
-            f"<td style='{cell}'><code style='{code}'>{html.escape(text)}</code></td></tr>"
-            for label, text in self.details
-        )
-        table = f"<table style='border:0'>{rows}</table>" if rows else ""
-        hint = f"<p><b>Hint.</b> {html.escape(self.hint)}</p>" if self.hint else ""
-        return (
-            f"<div style='border-left:5px solid {colour};padding-left:12px'><p><b><span style='color:{colour}'>{mark}"
-            f"</span> {html.escape(self.words)}</b></p>{table}{hint}</div>"
-        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exercise:
-    """A task, its cases, hints and solution.
+    """A task, its cases, hints and solution. All texts are Markdown, with formulas between dollars.
 
     Attributes:
+        name: notebook and function, as "01/count_samples": what progress and grades are kept under.
+        level: a warm-up takes a few lines, a task some work.
+        minutes: how long it takes.
         task: what to write, one or two sentences.
         reference: the solution; its source is shown, folded away.
         cases: yields (description, arguments) of each call, of several shapes and seeds.
         mistakes: known wrong answers with their hints.
         hints: three, each saying more than the one before.
+        variants: other right answers.
+        seconds: how long one call may take.
         agree: (wanted, yours) → whether the answer is right; default: equal shape and close values.
     """
 
+    name: str = ""
+    level: Literal["warm-up", "task"] = "task"
+    minutes: int = 10
     task: str
     reference: Function
     cases: Callable[[], Cases]
     mistakes: tuple[Mistake, ...]
     hints: tuple[str, str, str]
+    variants: tuple[Variant, ...] = ()
+    seconds: float = 10.0
     agree: Callable[[Any, Any], bool] | None = None
 
     def check(self, function: Function) -> Verdict:
@@ -147,14 +125,58 @@ class Exercise:
     def __repr__(self) -> str:
         return f"Exercise: {self.task}"
 
-    def _repr_html_(self) -> str:
-        folded = f"<details><summary>Solution</summary><pre>{html.escape(self.solution)}</pre></details>"
+    def _repr_markdown_(self) -> str:
+        folded = fold("Solution", f"```python\n{self.solution}\n```") if solutions_are_shown() else ""
         for number in (3, 2, 1):
-            folded = (
-                f"<details><summary>Hint {number} of 3</summary><p>{html.escape(self.hints[number - 1])}</p>"
-                f"{folded}</details>"
+            folded = fold(f"Hint {number} of 3", f"{self.hints[number - 1]}\n\n{folded}")
+        return f"{head(self.level, self.minutes)}\n\n**Exercise.** {self.task}\n\n{folded}"
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question that is answered in words, with an answer to compare with.
+
+    Attributes:
+        name: notebook and a word, as "04/why_not_both".
+        text: the question, in Markdown.
+        minutes: how long it takes.
+        model_answer: one good answer, shown after the reader's own.
+    """
+
+    name: str
+    text: str
+    minutes: int
+    model_answer: str
+
+    def check(self, answer: str) -> Verdict:
+        """Note an answer and show the other one beside it; nothing judges it."""
+        if not answer.strip(" .…\n"):
+            return Verdict(
+                False, "Not answered yet.", "Write your answer, then run this cell again.", open=True
             )
-        return f"<p><b>Exercise.</b> {html.escape(self.task)}</p>{folded}"
+        other = self.model_answer if solutions_are_shown() else ""
+        return Verdict(True, "Noted. Compare it with the answer below." if other else "Noted.", other)
+
+    def __repr__(self) -> str:
+        return f"Open question: {self.text}"
+
+    def _repr_markdown_(self) -> str:
+        return f"{head('open question', self.minutes)}\n\n{self.text}"
+
+
+def head(level: str, minutes: int) -> str:
+    """The line above a task: how hard, how long."""
+    return f"**{level.capitalize()}** · {minutes} minutes"
+
+
+def fold(title: str, text: str) -> str:
+    """Markdown that opens with a click; the blank lines make it Markdown again inside HTML."""
+    return f"<details><summary>{title}</summary>\n\n{text.strip()}\n\n</details>"
+
+
+def solutions_are_shown() -> bool:
+    """A class that is to be graded sets SPEAR_SOLUTIONS=hidden."""
+    return os.environ.get("SPEAR_SOLUTIONS") != "hidden"
 
 
 def own_line(error: BaseException, function: Function) -> str:
