@@ -181,7 +181,7 @@ def solutions_are_shown() -> bool:
 
 def own_line(error: BaseException, function: Function) -> str:
     """The last line of the reader's own code on an exception's way, with its number; empty if there is none."""
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)
     own = code.co_filename if code is not None else ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if frame.filename == own and frame.line:
