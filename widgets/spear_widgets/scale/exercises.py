@@ -94,7 +94,8 @@ WILSON = Exercise(
     level="warm-up",
     minutes=8,
     task="Write `wilson(successes, trials)`: the two ends of Wilson's interval as a tensor of shape (2,), "
-    r"$\left(p + \frac{z^2}{2n} \mp z \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}\right) / \left(1 + \frac{z^2}{n}\right)$, "
+    r"$\left(p + \frac{z^2}{2n} \mp z \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}\right) / "
+    r"\left(1 + \frac{z^2}{n}\right)$, "
     "with $z = 1.96$, where $p$ is the share and $n$ the number of trials.",
     reference=wilson,
     cases=_counts,
