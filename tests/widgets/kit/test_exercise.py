@@ -7,7 +7,8 @@ from importlib import import_module
 import pytest
 import torch
 
-from spear_widgets.kit.exercise import Exercise, Mistake, OpenQuestion, close, describe, shape_hint
+from spear_widgets.kit.compare import close, describe, shape_hint
+from spear_widgets.kit.exercise import Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.verdict import Verdict
 
 FOLDERS = ("low_rank", "sparsity", "sampling", "selection", "scale", "theory", "two_shadows", "limits")
