@@ -1,6 +1,7 @@
 """Exercises: the reference passes, each listed mistake fails with its own hint, slips are explained."""
 
 import copy
+import inspect
 import math
 from importlib import import_module
 
@@ -20,12 +21,17 @@ EXERCISES = {
     for name, value in vars(import_module(f"spear_widgets.{folder}.exercises")).items()
     if isinstance(value, Exercise)
 }
+# an answer that is attacked, and that networks learn with, takes seconds
+MARKS = {name: [pytest.mark.slow] if exercise.seconds > 60 else [] for name, exercise in EXERCISES.items()}
 MISTAKES = [
-    pytest.param(exercise, mistake, id=f"{name}-{mistake.hint[:30]}")
+    pytest.param(exercise, mistake, id=f"{name}-{mistake.hint[:30]}", marks=MARKS[name])
     for name, exercise in EXERCISES.items()
     for mistake in exercise.mistakes
 ]
-each_exercise = pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+each_exercise = pytest.mark.parametrize(
+    "exercise",
+    [pytest.param(exercise, id=name, marks=MARKS[name]) for name, exercise in EXERCISES.items()],
+)
 
 
 @each_exercise
@@ -50,7 +56,12 @@ def test_hints_of_mistakes_differ(exercise: Exercise):
 
 @each_exercise
 def test_the_solution_that_is_shown_is_one(exercise: Exercise):
-    scope = {"math": math, "torch": torch, "metrics": metrics, "spear_core": spear_core}  # what notebooks import
+    scope = {
+        "math": math,
+        "torch": torch,
+        "metrics": metrics,
+        "spear_core": spear_core,
+    }  # what notebooks import
     exec(exercise.solution, scope)
     assert "Tensor" not in exercise.solution and "type: ignore" not in exercise.solution
     assert exercise.check(scope[exercise.reference.__name__]).passed
@@ -104,7 +115,7 @@ def test_cases_differ(exercise: Exercise):
         tuple(a.shape if isinstance(a, torch.Tensor) else str(a) for a in arguments)
         for _, arguments in exercise.cases()
     }
-    assert len(cases) >= 3
+    assert len(cases) >= (3 if inspect.signature(exercise.reference).parameters else 1)
 
 
 @each_exercise

@@ -164,13 +164,16 @@ REACH = Exercise(
     mistakes=(
         Mistake(
             _judged_by(lambda found, of: found / of),
-            "That is the share itself. 12 of 12 is a share of one, and its interval begins at 0.76: take the lower end.",
+            "That is the share itself. 12 of 12 is a share of one, and its interval begins at 0.76: take the lower "
+            "end.",
         ),
         Mistake(
             _judged_by(_low, gaps=True),
             "That goes on after a gap. Whoever attacks does not choose the batch, so stop at the first $b$ that fails.",
         ),
-        Mistake(_judged_by(_low, clock=False), "Look at the clock, too: a run that took longer found nothing."),
+        Mistake(
+            _judged_by(_low, clock=False), "Look at the clock, too: a run that took longer found nothing."
+        ),
         Mistake(
             _judged_by(_low, slow_runs_count=False),
             "A run that was too slow is a failure, not a run that never was: it stays in the denominator.",
@@ -184,7 +187,8 @@ REACH = Exercise(
     hints=(
         "For one $b$: how many samples were there in all its runs, and how many came back exactly in time?",
         "Go through the batch sizes in ascending order, and stop at the first whose lower end is below `least`.",
-        "`found` is the sum of `exact` over the runs of this $b$ that were in time, `of` is $b$ times the number of all "
+        "`found` is the sum of `exact` over the runs of this $b$ that were in time, `of` is $b$ times the number of "
+        "all "
         "its runs.",
     ),
 )

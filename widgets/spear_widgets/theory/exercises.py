@@ -170,7 +170,8 @@ DRAWS_NEEDED = Exercise(
             "So many are enough, but fewer would be: $\\ln(b/\\delta)/p$ is a bound. The smallest number is wanted.",
         ),
         Mistake(
-            _doubled, "So many are enough, but fewer would be: after doubling, search between the last two numbers."
+            _doubled,
+            "So many are enough, but fewer would be: after doubling, search between the last two numbers.",
         ),
         Mistake(
             _never_infinite,
@@ -189,12 +190,13 @@ DRAWS_NEEDED = Exercise(
 PROMISE = OpenQuestion(
     "05/promise",
     "The paper shows that *much larger batches can be reconstructed with high probability given exponential time*. "
-    "Someone concludes: \"So batches of 40 are safe.\" What of that does the sentence support, what does it not, and "
+    'Someone concludes: "So batches of 40 are safe." What of that does the sentence support, what does it not, and '
     "which number would you ask for? Five sentences.",
     10,
     "The sentence is about what an attacker *can* do, and promises a defender nothing. It says what drawing costs: at "
     "$b = 40$ about $2 \\cdot 10^{12}$ draws, four weeks at a million a second, an hour on a thousand such machines. "
-    "So time protects only against those who have none. It says nothing of any other attack on the same gradient: a lower "
+    "So time protects only against those who have none. It says nothing of any other attack on the same gradient: a "
+    "lower "
     "bound on the cost of *every* attack would, and there is none. Ask for that bound, or for the price of the best "
     "attack that is known.",
 )

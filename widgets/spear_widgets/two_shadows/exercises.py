@@ -9,6 +9,7 @@ from spear_core.spear import low_rank
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
 
+
 # ---------------------------------------------------------------- counting
 def free_directions(M: Tensor, R2: Tensor, slope: Tensor) -> int:
     """Number of independent (dc, dp) with σ'(z) ∘ (M dc) = R₂ᵀ dp."""
@@ -55,7 +56,8 @@ FREE_DIRECTIONS = Exercise(
     ),
     hints=(
         "Bring both sides together: one matrix times the vector of all unknowns is zero.",
-        "The matrix is $[\\mathrm{slope} \\circ M, -R_2^\\top]$, with $m$ rows and $2b$ columns. Its null space is what is asked for.",
+        "The matrix is $[\\mathrm{slope} \\circ M, -R_2^\\top]$, with $m$ rows and $2b$ columns. Its null space is "
+        "what is asked for.",
         "Columns minus `torch.linalg.matrix_rank` of that matrix, as an int.",
     ),
 )
@@ -178,15 +180,18 @@ ONE_SAMPLE = Exercise(
         Mistake(_preactivations, SHAPE),
         Mistake(
             _bias_is_forgotten,
-            "$z$ is a multiple of $M c + \\beta$, not of $M c$: solve for both parts, and compare with $\\beta$'s share.",
+            "$z$ is a multiple of $M c + \\beta$, not of $M c$: solve for both parts, and compare with $\\beta$'s "
+            "share.",
         ),
         Mistake(_no_walk, "That is one of the starts. Go 80 rounds first, as in the loop above."),
     ),
     hints=(
         "Three steps after the loop: choose a column of $u$, turn its $z$ into $c$, turn $c$ into $x$.",
         "The misfit of column $j$ is $\\lVert h - B B^\\top h \\rVert / \\lVert h \\rVert$ with $h = "
-        "\\mathrm{relu}(\\Phi u_j)$; the least one has arrived. $z = \\Phi u_j$ is $M c + \\beta$ up to a positive factor.",
-        "`torch.linalg.lstsq` with the columns $[M, \\beta]$ and right side $z$ gives $b$ numbers and a last one. Divide the "
+        "\\mathrm{relu}(\\Phi u_j)$; the least one has arrived. $z = \\Phi u_j$ is $M c + \\beta$ up to a positive "
+        "factor.",
+        "`torch.linalg.lstsq` with the columns $[M, \\beta]$ and right side $z$ gives $b$ numbers and a last one. "
+        "Divide the "
         "$b$ numbers by the last one: that is $c$, and $x = c R$.",
     ),
     judge=_of_the_batch,
@@ -198,9 +203,12 @@ WITHOUT_ZEROS = OpenQuestion(
     "the two shadows here, how many equations do they give, and would you call the batch safe? Which experiment would "
     "you run before you answer?",
     15,
-    "The next layer is the output layer, so $\\partial L/\\partial W_2$ has 10 rows, which sum to zero under cross-entropy: "
-    "its rank is at most 9, its row space cannot hold 24 vectors $y_i$, and the relation of this notebook does not exist. There are no zeros either, since GELU has "
-    "none. So both searches of this course end here, which is no proof of safety: the gradients still hold 9 mixtures of "
+    "The next layer is the output layer, so $\\partial L/\\partial W_2$ has 10 rows, which sum to zero under "
+    "cross-entropy: "
+    "its rank is at most 9, its row space cannot hold 24 vectors $y_i$, and the relation of this notebook does not "
+    "exist. There are no zeros either, since GELU has "
+    "none. So both searches of this course end here, which is no proof of safety: the gradients still hold 9 "
+    "mixtures of "
     "the $y_i$ and 24 mixtures of the $x_i$, and another attack may use them, a guessing one to begin with. Run both, "
     "and a guessing attack, at $b = 4$, 9 and 24, and say *not broken by these*.",
 )
