@@ -23,7 +23,7 @@ from spear_widgets.kit.guard import Ran
 from spear_widgets.kit.verdict import Verdict
 from spear_widgets.limits.defences import PATIENCE
 
-TRAINED, EPOCHS, MINIBATCH, WIDTH, NETWORKS = 1200, 5, 24, 100, 3
+TRAINED, EPOCHS, MINIBATCH, WIDTH, NETWORKS = 1200, 5, 24, 100, 2
 Defend = Callable[[Tensor, torch.Generator], Any]
 
 
@@ -65,7 +65,7 @@ def recognised(defend: Defend, kind: str, seed: int) -> Recognised:
 
 
 def lost(defend: Defend) -> Lost:
-    """Train three networks with the defence in every step, and compare with the same ones without it."""
+    """Train two networks with the defence in every step, and compare with the same ones without it."""
     shares = [accuracy(defend, seed) for seed in range(NETWORKS)]
     return Lost(100 * (sum(_undefended()) - sum(shares)) / NETWORKS)
 

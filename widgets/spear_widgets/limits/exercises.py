@@ -118,13 +118,13 @@ DEFEND = Contest(
     task="Defend a client. Write `defend(grad, generator)`: it is called for each parameter's gradient before it "
     "is sent, and returns what is sent in its place, of the same shape; take randomness from `generator`. Two "
     "batches are attacked, with all searches of the library and by the zeros alone, and at most one of eight samples "
-    "may be recognisable in each. Then three networks learn digits from defended gradients, and may lose at most "
+    "may be recognisable in each. Then two networks learn digits from defended gradients, and may lose at most "
     "**two points** of accuracy. Change the gradient in any way that you can name: the solution is one of many.",
     reference=defend,
     cases=lambda: [
         ("eight photographs are attacked", ("photos", 1)),
         ("eight digits are attacked", ("digits", 0)),
-        ("three networks are trained", ("training", 0)),
+        ("two networks are trained", ("training", 0)),
     ],
     mistakes=(
         Mistake(lambda grad, generator: grad, SEEN),
@@ -174,7 +174,7 @@ UNFOUNDED = (
     "You return samples that the equations do not determine, and they are wrong. Count: $n$ unknowns, and one equation "
     "for each active unit. Where there are too few, return no row for that sample."
 )
-OUTPUTS = "These are the outputs $y$ of the first layer, a number for each unit. Wanted are its inputs, $n$ numbers each."
+OUTPUTS = "These are the outputs $y$ of the first layer. Wanted are its inputs, $n$ numbers each."
 
 
 def _message(kind: str, width: int, seed: int) -> tuple[data.Batch, nn.Sequential, dict[str, Tensor]]:
@@ -230,7 +230,7 @@ BEHIND = Exercise(
     name="08/behind",
     level="task",
     minutes=30,
-    task="Break a defended client. It sends no gradient of its first layer. `spear_core.invert(model, gradients).inputs`"
+    task="Break a defended client. It sends no gradient of layer 1. `spear_core.invert(model, gradients).inputs`"
     " then holds, certified, the *outputs* $y = \\mathrm{relu}(W x + \\beta)$ of that layer, one sample a row, and the "
     "server knows $W$ and $\\beta$ (`model[0]`). Write `behind(model, gradients)`: the inputs $x$, shape $(k, n)$, "
     "one a row. Claim nothing that you cannot know: return a row only where the equations determine it, and no rows, "
