@@ -34,13 +34,14 @@ def count_by_gap(G):
 
 def count_by_logarithms(G):
     S = np.linalg.svd(G.double().numpy(), compute_uv=False)
-    steps = -np.diff(np.log10(np.maximum(S / S[0], 1e-18)))
+    steps = -np.diff(np.log10(np.maximum(S / S[0], 1e-2 * torch.finfo(G.dtype).eps)))
     return np.argmax(steps) + 1 if steps.max() > 1.3 else 0
 
 
 def count_by_dtype(G):
     S = svdvals(G.double())
-    count = (torch.finfo(G.dtype).eps * S[0] < S).sum()
+    tolerance = {torch.float16: 1e-2, torch.float32: 1e-6, torch.float64: 1e-12}[G.dtype]
+    count = (S > tolerance * S[0]).sum()
     return count if count < len(S) else 0
 
 
@@ -156,8 +157,9 @@ COUNT = [
     ("the loss times a million", lambda G: int((svdvals(G.double()) > 1e-4).sum())),
     ("depends on the scale of the loss", lambda G: int((svdvals(G.double()) > 1e-3).sum())),
     ("One hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.01 * S[0]).sum())),
-    ("nearly right about one", lambda G: int((S := svdvals(G.double())).gt(0.05 * S[0]).sum())),
+    ("One hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.05 * S[0]).sum())),
     ("large *ratio* of two neighbours", lambda G: int((-svdvals(G.double()).diff()).argmax()) + 1),
+    ("silent for all samples", lambda G: int(((S := svdvals(G.double()))[:-1] / S[1:]).argmax()) + 1),
     ("number of columns", lambda G: G.shape[1]),
     ("width m of the layer", lambda G: G.shape[0]),
     ("too large", lambda G: G.numel()),

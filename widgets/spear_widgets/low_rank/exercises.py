@@ -70,6 +70,11 @@ def _largest_drop(weight_grad: Tensor) -> int:
     return int((values[:-1] - values[1:]).argmax()) + 1
 
 
+def _any_ratio(weight_grad: Tensor) -> int:
+    values = torch.linalg.svdvals(weight_grad.double())
+    return int((values[:-1] / values[1:]).argmax()) + 1
+
+
 def _gradients() -> Cases:
     four = scene("photos", 4, 80, 7)
     # the last sample's ∂L/∂z is as small as where a label is nearly learnt
@@ -127,6 +132,11 @@ COUNT_SAMPLES = Exercise(
             lambda weight_grad: count_samples(weight_grad) or len(weight_grad),
             "Where all singular values are of ordinary size there is no cliff, and the batch may be larger than the "
             "layer: return 0.",
+        ),
+        Mistake(
+            _any_ratio,
+            "Units that are silent for all samples leave values far below rounding, and the ratios there are larger "
+            "than the cliff. Clamp what is below rounding.",
         ),
         Mistake(
             _largest_drop,
