@@ -16,38 +16,50 @@ from torch.linalg import eigh, lstsq, matrix_rank, pinv, qr, solve, svd, svdvals
 from torch.nn import functional as F
 
 from spear_widgets import course
+from tests.widgets.kit.small_exercises import BATCH_FROM, DIRECTION_FROM
 
 RIGHT = "Correct on all"
 EXERCISES = {one.name: one for chapter in course.chapters() for one in chapter.exercises.values()}
+EXERCISES |= {one.name: one for one in (BATCH_FROM, DIRECTION_FROM)}  # small ones, to try the checker on
 Row = tuple[str, Callable]
 
 
 # ---------------------------------------------------------------- answers that take more than a line
 def count_by_gap(G):
     S = svdvals(G.double())
-    S = S[1e-12 * S[0] < S]
-    if len(S) < 2:
-        return len(S)
-    return int((S[:-1] / S[1:]).argmax()) + 1
+    S = (S / S[0]).clamp(min=torch.finfo(G.dtype).eps / 100)
+    ratios = S[:-1] / S[1:]
+    return int(ratios.argmax()) + 1 if ratios.max() > 15 else 0
 
 
-def count_by_numpy(G):
-    values = np.linalg.svd(G.numpy().astype(np.float64), compute_uv=False)
-    return np.sum(values / values.max() > 1e-5)
+def count_by_logarithms(G):
+    S = np.linalg.svd(G.double().numpy(), compute_uv=False)
+    steps = -np.diff(np.log10(np.maximum(S / S[0], 1e-2 * torch.finfo(G.dtype).eps)))
+    return np.argmax(steps) + 1 if steps.max() > 1.3 else 0
+
+
+def count_by_dtype(G):
+    S = svdvals(G.double())
+    tolerance = {torch.float16: 1e-2, torch.float32: 1e-6, torch.float64: 1e-12}[G.dtype]
+    count = (S > tolerance * S[0]).sum()
+    return count if count < len(S) else 0
 
 
 def count_in_a_loop(G):
-    values, count = svdvals(G.double()).tolist(), 0
-    for value in values:
-        if value > values[0] / 1e6:
-            count += 1
-    return count
+    values = svdvals(G.double()).tolist()
+    best, place = 0.0, 0
+    for i in range(len(values) - 1):
+        ratio = values[i] / max(values[i + 1], 1e-3 * torch.finfo(G.dtype).eps * values[0])
+        if ratio > best:
+            best, place = ratio, i + 1
+    return place if best > 30 else 0
 
 
 def count_by_gram(G):
-    """The squares of singular values, so rounding is at 1e-16 and a threshold at the square of 1e-6."""
-    values = torch.linalg.eigvalsh(G.double() @ G.double().T)
-    return (values > 1e-12 * values[-1]).sum()
+    """Squares of singular values: in 64 bits their rounding hides the cliff."""
+    values = torch.linalg.eigvalsh(G.double() @ G.double().T).flip(0).clamp(min=1e-300)
+    ratios = values[:-1] / values[1:]
+    return int(ratios.argmax()) + 1
 
 
 def direction_by_solving(rows):
@@ -79,40 +91,6 @@ def rejected_by_convolution(units, threshold):
     for _ in range(units):
         chances = np.convolve(chances, [0.5, 0.5])
     return chances[np.arange(units + 1) < threshold * units].sum()
-
-
-def draws_by_first_meetings(hits, batch_size):
-    if not set(range(batch_size)) <= set(hits):
-        return -1
-    return max(hits.index(sample) for sample in range(batch_size)) + 1
-
-
-def draws_by_a_growing_set(hits, batch_size):
-    seen = set()
-    for i in range(len(hits)):
-        if hits[i] != -1:
-            seen.add(hits[i])
-        if len(seen) == batch_size:
-            return i + 1
-    return -1
-
-
-def draws_that_eat_the_list(hits, batch_size):
-    seen, number = set(), 0
-    while hits:
-        number += 1
-        seen |= {hits.pop(0)} - {-1}
-        if len(seen) == batch_size:
-            return number
-    return -1
-
-
-def draws_without_a_last_return(hits, batch_size):
-    seen = set()
-    for number, hit in enumerate(hits, start=1):
-        seen |= {hit} - {-1}
-        if len(seen) == batch_size:
-            return number
 
 
 def match_in_loops(D, Z):
@@ -161,35 +139,36 @@ def free_by_null_space(M, R2, slope):
 # fmt: off
 # ---------------------------------------------------------------- 01
 COUNT = [
-    (RIGHT, lambda G: int((svdvals(G.double()) > 1e-6 * svdvals(G.double())[0]).sum())),
-    (RIGHT, lambda G: matrix_rank(G)),
-    (RIGHT, lambda G: matrix_rank(G).item()),
-    (RIGHT, lambda G: matrix_rank(G.double(), rtol=1e-6)),
-    (RIGHT, lambda G: np.linalg.matrix_rank(G.numpy())),
-    (RIGHT, lambda G: float(matrix_rank(G))),
-    (RIGHT, lambda G: np.int64(matrix_rank(G))),
     (RIGHT, count_by_gap),
-    (RIGHT, count_by_numpy),
+    (RIGHT, count_by_logarithms),
+    (RIGHT, count_by_dtype),
     (RIGHT, count_in_a_loop),
-    (RIGHT, count_by_gram),
-    ("how many units are active", lambda G: matrix_rank(G.double())),
+    (RIGHT, lambda G: float(count_by_gap(G))),
+    (RIGHT, lambda G: torch.tensor(count_by_gap(G))),
+    ("takes the rounding of 32-bit numbers for rank", lambda G: matrix_rank(G.double())),
+    ("doesn't handle types", lambda G: matrix_rank(G)),
+    ("float16 is unsupported", lambda G: np.linalg.matrix_rank(G.numpy())),
+    ("16-bit numbers, rounding lies above", lambda G: matrix_rank(G.double(), rtol=1e-6)),
+    ("a layer of width 3”", lambda G: (S := svdvals(G.double())).gt(torch.finfo(G.dtype).eps * S[0]).sum()),
+    ("there is no cliff", lambda G: count_by_gap(G) or G.shape[0]),
     ("how many units are active", lambda G: int((G.abs().sum(dim=1) > 0).sum())),
     ("all of them are counted", lambda G: len(svdvals(G.double()).nonzero())),
     ("the loss times a million", lambda G: int((svdvals(G.double()) > 1e-5).sum())),
-    ("the loss times a million", lambda G: int((svdvals(G) > 1e-6).sum())),
+    ("the loss times a million", lambda G: int((svdvals(G.double()) > 1e-4).sum())),
     ("depends on the scale of the loss", lambda G: int((svdvals(G.double()) > 1e-3).sum())),
-    ("the loss scaled by 1/1000", lambda G: int((svdvals(G) > 1e-2).sum())),
-    ("One hundredth of the largest", lambda G: int((svdvals(G) > 0.01 * svdvals(G).max()).sum())),
-    ("One hundredth of the largest", lambda G: int((svdvals(G) > 0.05 * svdvals(G).max()).sum())),
+    ("One hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.01 * S[0]).sum())),
+    ("One hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.05 * S[0]).sum())),
+    ("large *ratio* of two neighbours", lambda G: int((-svdvals(G.double()).diff()).argmax()) + 1),
+    ("silent for all samples", lambda G: int(((S := svdvals(G.double()))[:-1] / S[1:]).argmax()) + 1),
     ("number of columns", lambda G: G.shape[1]),
     ("width m of the layer", lambda G: G.shape[0]),
     ("too large", lambda G: G.numel()),
-    ("off by one", lambda G: matrix_rank(G) - 1),
-    ("off by one", lambda G: count_by_gap(G) + 1),
-    ("square of what is wanted", lambda G: matrix_rank(G) ** 2),
+    ("off by one", lambda G: count_by_gap(G) - 1),
+    ("In the others: yours is off by one", lambda G: count_by_gap(G) and count_by_gap(G) - 1),
+    ("square of what is wanted", lambda G: count_by_gap(G) ** 2),
     ("same in every case", lambda G: 4),
-    ("one number is wanted", lambda G: svdvals(G)),
-    ("of type str", lambda G: str(int(matrix_rank(G)))),
+    ("one number is wanted", lambda G: svdvals(G.double())),
+    ("of type str", lambda G: str(count_by_gap(G))),
 ]
 BATCH = [
     (RIGHT, lambda R, Q: solve(Q, R)),
@@ -226,24 +205,6 @@ BATCH = [
 ]
 
 # ---------------------------------------------------------------- 02
-SHARE = [
-    (RIGHT, lambda L, q: float(((L @ q).abs() < 1e-5 * (L @ q).abs().max()).double().mean())),
-    (RIGHT, lambda L, q: ((L @ q).abs() < 1e-5 * (L @ q).abs().max()).float().mean().item()),
-    (RIGHT, lambda L, q: ((L @ q).abs() <= 1e-4 * (L @ q).abs().max()).float().mean()),
-    (RIGHT, lambda L, q: int(((L @ q).abs() < 1e-6 * q.norm()).sum()) / len(L)),
-    (RIGHT, lambda L, q: np.mean(np.abs((L @ q).numpy()) < 1e-5 * np.abs((L @ q).numpy()).max())),
-    (RIGHT, lambda L, q: np.float32(((L @ q / q.norm()).abs() < 1e-6).double().mean())),
-    (RIGHT, lambda L, q: np.isclose((L @ q).numpy(), 0, atol=1e-6 * float(q.norm())).mean()),
-    ("exactly 0.0", lambda L, q: ((L @ q) == 0).double().mean()),
-    ("fixed threshold changes its verdict", lambda L, q: ((L @ q).abs() < 1e-5).double().mean()),
-    ("1e-7 is where rounding lies", lambda L, q: ((L @ q).abs() < 1e-7).double().mean()),
-    ("Negative entries", lambda L, q: ((L @ q) < 1e-5 * (L @ q).abs().max()).double().mean()),
-    ("A hundredth of the largest", lambda L, q: ((L @ q).abs() < 1e-2 * (L @ q).abs().max()).double().mean()),
-    ("number of zeros", lambda L, q: ((L @ q).abs() < 1e-5 * (L @ q).abs().max()).sum()),
-    ("share of entries that are not zero", lambda L, q: ((L @ q).abs() > 1e-5 * (L @ q).abs().max()).double().mean()),
-    ("100 times", lambda L, q: 100 * ((L @ q).abs() < 1e-5 * (L @ q).abs().max()).double().mean()),
-    ("The mean of yours is right", lambda L, q: (L @ q).abs() < 1e-5 * (L @ q).abs().max()),
-]
 DIRECTION = [
     (RIGHT, lambda rows: svd(rows).Vh[-1]),
     (RIGHT, lambda rows: -svd(rows).Vh[-1]),
@@ -293,25 +254,6 @@ REJECTION = [
     ("wrong for “m = 20, τ = 0.25”, “m = 30", lambda m, t: t),
     ("ValueError", lambda m, t: math.comb(m, -1)),
 ]
-DRAWS = [
-    (RIGHT, draws_by_first_meetings),
-    (RIGHT, draws_by_a_growing_set),
-    (RIGHT, draws_that_eat_the_list),
-    (RIGHT, lambda hits, b: np.int64(draws_by_a_growing_set(hits, b))),
-    (RIGHT, lambda hits, b: next((n for n in range(1, len(hits) + 1) if {*range(b)} <= {*hits[:n]}), -1)),
-    ("writes into `hits`", draws_that_eat_the_list),
-    ("every way through the function", draws_without_a_last_return),
-    ("position in the list", lambda hits, b: (n := draws_by_a_growing_set(hits, b)) - (n > 0)),
-    ("Draws that give nothing", lambda hits, b: draws_by_a_growing_set([hit for hit in hits if hit >= 0], b)),
-    ("met twice is still one", lambda hits, b: ([n for n, hit in enumerate(hits, 1) if hit >= 0] + [-1] * b)[b - 1]),
-    ("−1 is no direction", lambda hits, b: next((n for n in range(len(hits) + 1) if len({*hits[:n]}) == b), -1)),
-    ("return −1, not their number", lambda hits, b: (n := draws_by_a_growing_set(hits, b)) + (n < 0) * (len(hits) + 1)),
-    ("not the first draw", lambda hits, b: [hit >= 0 for hit in hits].index(True) + 1),
-    ("later ones are not needed", lambda hits, b: len(hits)),
-    ("is not in list", lambda hits, b: max(hits.index(sample) for sample in range(b)) + 1),
-    ("one direction never met", lambda hits, b: max(0, draws_by_a_growing_set(hits, b))),
-]
-
 # ---------------------------------------------------------------- 04
 MATCH = [
     (RIGHT, lambda D, Z: ((D == 0) == (Z <= 0)).double().mean().item()),
@@ -334,28 +276,6 @@ MATCH = [
     ("100 times", lambda D, Z: 100 * ((D == 0) == (Z <= 0)).double().mean()),
     ("The mean of yours is right", lambda D, Z: (D == 0) == (Z <= 0)),
 ]
-SCALES = [
-    (RIGHT, lambda L, Q, g: lstsq(L @ Q, g[:, None]).solution[:, 0]),
-    (RIGHT, lambda L, Q, g: lstsq(L @ Q, g.unsqueeze(1)).solution.squeeze()),
-    (RIGHT, lambda L, Q, g: pinv(L @ Q) @ g),
-    (RIGHT, lambda L, Q, g: solve(Q, L.T @ g)),
-    (RIGHT, lambda L, Q, g: solve((L @ Q).T @ (L @ Q), (L @ Q).T @ g)),
-    (RIGHT, lambda L, Q, g: np.linalg.lstsq((L @ Q).numpy(), g.numpy(), rcond=None)[0]),
-    (RIGHT, lambda L, Q, g: pinv((L @ Q).float()) @ g.float()),
-    (RIGHT, lambda L, Q, g: (pinv(L @ Q) @ g).tolist()),
-    ("directions are still to be undone", lambda L, Q, g: L.T @ g),
-    ("only if the columns are orthonormal", lambda L, Q, g: Q.T @ (L.T @ g)),
-    ("applies Q̄ once more", lambda L, Q, g: Q @ (L.T @ g)),
-    ("matrix of one column", lambda L, Q, g: lstsq(L @ Q, g[:, None]).solution),
-    ("Return the scales alone", lambda L, Q, g: Q * (pinv(L @ Q) @ g)),
-    ("A scale may be negative", lambda L, Q, g: (pinv(L @ Q) @ g).abs()),
-    ("negative of what is wanted", lambda L, Q, g: -(pinv(L @ Q) @ g)),
-    ("upside down", lambda L, Q, g: 1 / (pinv(L @ Q) @ g)),
-    ("square of what is wanted", lambda L, Q, g: (pinv(L @ Q) @ g) ** 2),
-    ("in another order", lambda L, Q, g: (pinv(L @ Q) @ g).sort().values),
-    (RIGHT, lambda L, Q, g: lstsq(L @ Q, g).solution),
-]
-
 # ---------------------------------------------------------------- 05
 MISSING = [
     (RIGHT, missing_in_a_loop),
@@ -439,13 +359,10 @@ CLIP = [
 
 ANSWERS: dict[str, list[Row]] = {
     "01/count_samples": COUNT,
-    "01/batch_from": BATCH,
-    "02/zero_share": SHARE,
-    "02/direction_from": DIRECTION,
+    "small/batch_from": BATCH,
+    "small/direction_from": DIRECTION,
     "03/false_rejection": REJECTION,
-    "03/draws_until_all": DRAWS,
     "04/sparsity_match": MATCH,
-    "04/scales": SCALES,
     "05/still_missing": MISSING,
     "06/free_directions": FREE,
     "07/psnr": PSNR,

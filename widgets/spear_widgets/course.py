@@ -10,10 +10,11 @@ from spear_widgets.sampling import exercises as sampling
 from spear_widgets.scale import exercises as scale
 from spear_widgets.selection import exercises as selection
 from spear_widgets.sparsity import exercises as sparsity
+from spear_widgets.start import exercises as start
 from spear_widgets.theory import exercises as theory
 from spear_widgets.two_shadows import exercises as two_shadows
 
-MODULES = (low_rank, sparsity, sampling, selection, theory, two_shadows, scale, limits)
+MODULES = (start, low_rank, sparsity, sampling, selection, theory, two_shadows, scale, limits)
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,10 @@ class Chapter:
 
 def chapters() -> list[Chapter]:
     """The notebooks that have exercises."""
-    titles = ("Low rank", "Sparsity", "Sampling", "Selection", "Theory", "Two shadows", "Attack at scale")
-    files = [f"{number:02}_{title.lower().replace(' ', '_')}.ipynb" for number, title in enumerate(titles, 1)]
+    titles = (
+        "Start here", "Low rank", "Sparsity", "Sampling", "Selection", "Theory", "Two shadows", "Attack at scale"
+    )  # fmt: skip
+    files = [f"{number:02}_{title.lower().replace(' ', '_')}.ipynb" for number, title in enumerate(titles)]
     named = [*zip(files, titles), ("08_limits_and_defences.ipynb", "Limits and defences")]
     return [
         Chapter(*name, module.__name__.split(".")[1], exercises_of(module))

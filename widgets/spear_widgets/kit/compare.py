@@ -43,6 +43,8 @@ def close(wanted: Any, yours: Any) -> bool:
     if a is None or b is None:
         if isinstance(wanted, (list, tuple)) and isinstance(yours, (list, tuple)):
             return len(wanted) == len(yours) and all(map(close, wanted, yours))
+        if (a is None) != (b is None):
+            return False
         return type(wanted) is type(yours) and bool(wanted == yours)
     if a.shape != b.shape:
         return False

@@ -179,8 +179,15 @@ class Exercise:
                 right.append(self._right(case, ran.value)[0])
         if not pairs:
             return "What your function returns is of another kind than what is wanted: compare the two lines above."
-        found = relation(pairs, given) if len(pairs) == len(self._cases) else None
-        return found or observe(texts, pairs, right)
+        if len(pairs) == len(self._cases) and (found := relation(pairs, given)):
+            return found
+        wrong = [i for i, fine in enumerate(right) if not fine]
+        found = relation([pairs[i] for i in wrong], [given[i] for i in wrong]) if len(wrong) > 1 else None
+        if found and any(right):
+            return (
+                f"Right in {sum(right)} of {len(right)} cases. In the others: {found[0].lower()}{found[1:]}"
+            )
+        return observe(texts, pairs, right)
 
     @property
     def solution(self) -> str:
