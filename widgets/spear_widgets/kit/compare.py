@@ -27,6 +27,18 @@ def as_tensor(value: Any) -> Tensor | None:
     return None if tensor.is_complex() else tensor
 
 
+def numbers(value: Any) -> Tensor:
+    """An answer that must hold numbers, as a tensor.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    tensor = as_tensor(value)
+    if tensor is None:
+        raise TypeError(f"must be numbers, got {type(value).__name__}")
+    return tensor
+
+
 def _holds_floats(values: Any) -> bool:
     return (
         bool(values)

@@ -9,7 +9,7 @@ import spear_core
 from spear_core import client
 from spear_core.client import data, defences, networks
 from spear_core.study import metrics
-from spear_widgets.kit.compare import close
+from spear_widgets.kit.compare import close, numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Function, Mistake, OpenQuestion
 from spear_widgets.limits.contest import Contest, Lost, Recognised, lost, recognised
 
@@ -220,7 +220,7 @@ def _determined(arguments: tuple[Any, ...], yours: Any) -> str:
     weight = arguments[0][0].weight
     (sender,) = (c for c in CLIENTS if c[1] == len(weight) and (c[0] == "digits") == (weight.shape[1] == 64))
     truth = _message(*sender)[0].inputs
-    found = torch.as_tensor(yours).detach()
+    found = numbers(yours).detach()
     if found.ndim != 2 or found.shape[1] != truth.shape[1]:
         return (
             OUTPUTS

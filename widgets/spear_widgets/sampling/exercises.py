@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from spear_widgets.kit.compare import numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
 
@@ -123,7 +124,7 @@ def _noisy_gradients() -> Cases:
 
 def _mostly(wanted: Tensor, yours: Tensor) -> bool:
     """Whether the patterns agree but for a few entries: how wide the threshold is within reason is free."""
-    yours = torch.as_tensor(yours)
+    yours = numbers(yours)
     same = yours.shape == wanted.shape and yours.dtype == torch.bool
     return same and float((wanted == yours).double().mean()) > 0.975
 
