@@ -13,13 +13,14 @@ from functools import cache
 from pathlib import Path
 
 import nbformat
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, ImageOps
 
 from spear_widgets.kit import base, drawing
 from teaching import pages
 
 HERE = Path(__file__).resolve().parent
 NOTEBOOKS = HERE.parent / "notebooks"
+MARGIN = 10  # pixels of white around a picture, for dark pages
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,14 @@ def picture(notebook: str, code: str) -> str:
 
 
 def trimmed(image: Image.Image, words: str) -> Image.Image:
-    """A stored picture without margins, and without an explorer's caption, which holds its text alternative `words`."""
+    """A stored picture with narrow margins, without an explorer's caption, which holds its text alternative `words`."""
     scale = 1 if image.width <= drawing.WIDTH else drawing.SCALE
     caption = drawing.paragraph(f"{words} {base.ALIVE}", width=max(image.width // scale, drawing.WIDTH))
     caption = caption.reduce(drawing.SCALE // scale)
     rest = image.height - caption.height
     if rest > 0 and _inked(image.crop((0, rest, *image.size))) == _inked(caption):
         image = image.crop((0, 0, image.width, rest))
-    return image.crop(_inked(image))
+    return ImageOps.expand(image.crop(_inked(image)), MARGIN, drawing.PAPER)
 
 
 def _inked(image: Image.Image) -> tuple[int, int, int, int] | None:

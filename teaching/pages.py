@@ -16,6 +16,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto
 pre, code { font: 14px/1.45 ui-monospace, monospace; background: #f3f3f3; }
 pre { padding: .6rem .8rem; overflow-x: auto; white-space: pre-wrap; }
 table { border-collapse: collapse; } th, td { border: 1px solid #999; padding: .2rem .6rem; text-align: left; }
+p.formula { text-align: center; font-size: 1.15em; }
 blockquote { margin: .8rem 0; padding: .1rem 1rem; border-left: 4px solid #009e73; }
 .room { border: 1px dashed #999; border-radius: 4px; margin: .6rem 0 1.4rem; }
 @media (prefers-color-scheme: dark) { body { color: #eee; background: #1c1c1c; } pre, code { background: #2c2c2c; }
@@ -24,6 +25,7 @@ blockquote { margin: .8rem 0; padding: .1rem 1rem; border-left: 4px solid #009e7
   pre, code { font-size: 9.5pt; background: #fff; } pre { border: 1px solid #bbb; } img.formula { filter: none; }
   h2 { break-after: avoid; } section { break-inside: avoid; } @page { margin: 18mm; } }
 """
+POINTS, EM = 12, 10.5  # letters of a formula, and how large those of the text are in the same measure
 # what TeX has and matplotlib has not, or writes otherwise
 SAME = {
     r"\\(le|ge)(?![a-z])": r"\\\1q",
@@ -63,15 +65,18 @@ def formula(tex: str) -> str:
         drawn = re.sub(written, plain, drawn)
     picture = io.BytesIO()
     try:
-        with rc_context({"svg.hashsalt": "", "mathtext.fontset": "stix"}):
-            depth = mathtext.math_to_image(f"${drawn}$", picture, prop=FontProperties(size=12), format="svg")
+        with rc_context({"svg.hashsalt": "", "mathtext.fontset": "stix", "savefig.transparent": True}):
+            depth = mathtext.math_to_image(
+                f"${drawn}$", picture, prop=FontProperties(size=POINTS), format="svg"
+            )
     except ValueError as error:
         raise ValueError(f"a formula must be one that matplotlib can set, got {tex!r}: {error}") from error
+    found = re.search(rb'height="([\d.]+)pt"', picture.getvalue())
+    assert found is not None
+    size = f"height:{float(found[1]) / EM:.2f}em;vertical-align:{-depth / EM:.2f}em"
     data = base64.b64encode(picture.getvalue()).decode()
-    return (
-        f"<img class='formula' alt='{html.escape(tex, quote=True)}' style='vertical-align:-{depth:.1f}pt' "
-        f"src='data:image/svg+xml;base64,{data}'>"
-    )
+    alt = html.escape(tex, quote=True)
+    return f"<img class='formula' alt='{alt}' style='{size}' src='data:image/svg+xml;base64,{data}'>"
 
 
 class _Renderer(mistune.HTMLRenderer):
@@ -79,4 +84,4 @@ class _Renderer(mistune.HTMLRenderer):
         return formula(text)
 
     def block_math(self, text: str) -> str:
-        return f"<p style='text-align:center'>{formula(text.strip())}</p>\n"
+        return f"<p class='formula'>{formula(text.strip())}</p>\n"
