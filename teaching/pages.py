@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+from functools import cache
 
 import mistune
 from matplotlib import mathtext, rc_context
@@ -54,6 +55,7 @@ def as_html(markdown: str) -> str:
     return str(render(markdown))
 
 
+@cache
 def formula(tex: str) -> str:
     """A formula as a picture, whose text alternative is the formula.
 
