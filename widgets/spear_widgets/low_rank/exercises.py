@@ -73,9 +73,13 @@ def _largest_drop(weight_grad: Tensor) -> int:
 def _gradients() -> Cases:
     four = scene("photos", 4, 80, 7)
     precise = (four.output_grads.double().T @ four.batch.inputs.double(),)
+    five = scene("photos", 5, 100, 9)
+    faint = (torch.tensor([1.0, 1.0, 1.0, 1.0, 0.01])[:, None] * five.output_grads).T @ five.batch.inputs
     return [
         ("6 photographs, width 60", (scene("photos", 6, 60, 6).layer.weight_grad,)),
         ("4 photographs, the loss scaled by 1/1000", (four.layer.weight_grad / 1000,)),
+        ("6 photographs, the loss times a million", (1e6 * scene("photos", 6, 60, 6).layer.weight_grad,)),
+        ("5 photographs, one of them with a hundredth of the error", (faint,)),
         ("4 photographs, in 64-bit numbers", precise),
         ("4 photographs, scaled and in 16-bit numbers", ((4096 * four.layer.weight_grad).half(),)),
         ("1 photograph, width 50", (scene("photos", 1, 50, 8).layer.weight_grad,)),
@@ -119,6 +123,14 @@ COUNT_SAMPLES = Exercise(
             lambda weight_grad: int(torch.linalg.matrix_rank(weight_grad.double())),
             "In 64 bits, `matrix_rank` takes the rounding of 32-bit numbers for rank: its tolerance follows the dtype "
             "of what it gets.",
+        ),
+        Mistake(
+            lambda weight_grad: _relative(weight_grad, 1e-2),
+            "A hundredth of the largest value is a sample, too: one that the network already knows well.",
+        ),
+        Mistake(
+            lambda weight_grad: weight_grad.shape[1],
+            "The number of columns is n, the size of one sample. The batch size is the rank.",
         ),
         Mistake(
             lambda weight_grad: len(weight_grad),
