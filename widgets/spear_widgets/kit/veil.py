@@ -48,6 +48,7 @@ class Veil(Kept, W.VBox):
         self.line = W.HTML()
         self.cover = W.Box(layout=layout)
         self.skip = W.Button(layout=W.Layout(width="auto", align_self="flex-start"))
+        self.skip.add_class("spear-skip")
         self.skip.on_click(lambda _: self.cover_again() if self.opened else self.uncover())
         super().__init__()
         self.add_class("spear-veil")

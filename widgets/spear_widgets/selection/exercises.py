@@ -1,5 +1,6 @@
 """Exercises of notebook 04, with the mistakes that people make in them."""
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -352,6 +353,11 @@ def unsupported(report):  # type: ignore[no-untyped-def]  # shown as the solutio
     return [3, 4, 6, 8]
 
 
+@functools.wraps(unsupported)
+def _sealed(report: tuple[str, ...]) -> Sealed:
+    return Sealed(unsupported(report))
+
+
 def _slip(*numbers: int) -> list[int]:
     """The right numbers but for some, which are added or left out."""
     return sorted({3, 4, 6, 8} ^ set(numbers))
@@ -365,7 +371,7 @@ UNSUPPORTED = Exercise(
     "with SPEAR as above; then once more after it had added 1 % of noise. The report says:\n\n"
     + "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(REPORT, start=1))
     + "\n\nWrite `unsupported(report)`: the list of the numbers of all sentences that the evidence does *not* support.",
-    reference=lambda report: Sealed(unsupported(report)),
+    reference=_sealed,
     cases=lambda: [("the report", (REPORT,))],
     agree=lambda wanted, yours: wanted == set(yours),
     mistakes=(
