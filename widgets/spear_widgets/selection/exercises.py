@@ -359,7 +359,7 @@ def _sealed(report: tuple[str, ...]) -> Sealed:
 
 
 def _slip(*numbers: int) -> list[int]:
-    """The right numbers but for some, which are added or left out."""
+    """The right numbers, with some added or left out."""
     return sorted({3, 4, 6, 8} ^ set(numbers))
 
 
