@@ -369,8 +369,8 @@ COUNT = [
     ("the loss times a million", lambda G: int((svdvals(G.double()) > 1e-5).sum())),
     ("the loss times a million", lambda G: int((svdvals(G.double()) > 1e-4).sum())),
     ("depends on the scale of the loss", lambda G: int((svdvals(G.double()) > 1e-3).sum())),
-    ("One hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.01 * S[0]).sum())),
-    ("One hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.05 * S[0]).sum())),
+    ("A hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.01 * S[0]).sum())),
+    ("A hundredth of the largest", lambda G: int((S := svdvals(G.double())).gt(0.05 * S[0]).sum())),
     ("large *ratio* of two neighbours", lambda G: int((-svdvals(G.double()).diff()).argmax()) + 1),
     ("silent for all samples", lambda G: int(((S := svdvals(G.double()))[:-1] / S[1:]).argmax()) + 1),
     ("number of columns", lambda G: G.shape[1]),
@@ -572,6 +572,10 @@ UNSUPPORTED = [
     (RIGHT, lambda report: np.array([3, 4, 6, 8])),
     ("Look at 3 again", lambda report: [4, 6, 8]),
     ("Look at 5 again", lambda report: [3, 4, 5, 6, 8]),
+    ("Look at 1 again", lambda report: [*range(1, 9)]),
+    ("Look at 4 again", lambda report: [3, 8]),
+    ("numbered 1 to 8", lambda report: [0, 2, 3]),
+    ("right type and shape", lambda report: 3),
 ]
 # ---------------------------------------------------------------- 05
 MISSING = [

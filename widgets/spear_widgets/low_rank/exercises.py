@@ -77,16 +77,15 @@ def _any_ratio(weight_grad: Tensor) -> int:
 
 def _gradients() -> Cases:
     four = scene("photos", 4, 80, 7)
-    # the last sample's ∂L/∂z is as small as where a label is nearly learnt
-    five, shares = scene("photos", 5, 70, 9), torch.tensor([1, 1, 1, 1, 0.01])
-    nearly_learnt = (shares[:, None] * five.output_grads).T @ five.batch.inputs
     precise = (four.output_grads.double().T @ four.batch.inputs.double(),)
+    five = scene("photos", 5, 100, 9)
+    faint = (torch.tensor([1.0, 1.0, 1.0, 1.0, 0.01])[:, None] * five.output_grads).T @ five.batch.inputs
     return [
         ("6 photographs, width 60", (scene("photos", 6, 60, 6).layer.weight_grad,)),
         ("4 photographs, the loss scaled by 1/1000", (four.layer.weight_grad / 1000,)),
-        ("4 photographs, the loss times a million", (four.layer.weight_grad * 1e6,)),
+        ("6 photographs, the loss times a million", (1e6 * scene("photos", 6, 60, 6).layer.weight_grad,)),
+        ("5 photographs, one of them with a hundredth of the error", (faint,)),
         ("4 photographs, in 64-bit numbers", precise),
-        ("5 photographs, the model nearly right about one", (nearly_learnt,)),
         ("4 photographs, scaled and in 16-bit numbers", ((4096 * four.layer.weight_grad).half(),)),
         ("1 photograph, width 50", (scene("photos", 1, 50, 8).layer.weight_grad,)),
         ("4 photographs, but a layer of width 3", (scene("photos", 4, 3, 0).layer.weight_grad,)),
@@ -112,16 +111,8 @@ COUNT_SAMPLES = Exercise(
             "A fixed threshold depends on the scale of the loss. Only ratios of singular values do not.",
         ),
         Mistake(
-            lambda weight_grad: _relative(weight_grad, 1e-2),
-            "One hundredth of the largest value is not small: a sample that the model nearly gets right has less.",
-        ),
-        Mistake(
             lambda weight_grad: int((weight_grad.abs().sum(dim=1) > 0).sum()),
             "That is how many units are active for some sample.",
-        ),
-        Mistake(
-            lambda weight_grad: weight_grad.shape[1],
-            "The number of columns is that of the pixels, n. The batch size is the rank.",
         ),
         Mistake(
             lambda weight_grad: _relative(weight_grad, 1e-6),
@@ -146,6 +137,14 @@ COUNT_SAMPLES = Exercise(
             lambda weight_grad: int(torch.linalg.matrix_rank(weight_grad.double())),
             "In 64 bits, `matrix_rank` takes the rounding of 32-bit numbers for rank: its tolerance follows the dtype "
             "of what it gets.",
+        ),
+        Mistake(
+            lambda weight_grad: _relative(weight_grad, 1e-2),
+            "A hundredth of the largest value is a sample, too: one that the network already knows well.",
+        ),
+        Mistake(
+            lambda weight_grad: weight_grad.shape[1],
+            "The number of columns is n, the size of one sample. The batch size is the rank.",
         ),
         Mistake(
             lambda weight_grad: len(weight_grad),

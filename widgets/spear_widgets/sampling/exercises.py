@@ -123,7 +123,7 @@ def _noisy_gradients() -> Cases:
 
 
 def _mostly(wanted: Tensor, yours: Tensor) -> bool:
-    """Whether the patterns agree but for a few entries: how wide the threshold is within reason is free."""
+    """Whether the patterns agree except in a few entries: how wide the threshold is within reason is free."""
     yours = numbers(yours)
     same = yours.shape == wanted.shape and yours.dtype == torch.bool
     return same and float((wanted == yours).double().mean()) > 0.975
@@ -193,7 +193,7 @@ WHOM_FIRST = OpenQuestion(
     "say what could turn your order round.",
     model_answer="Without resemblance: (b) 128 × 2.7, (a) 2,048 × 3.1, (c) 32,768 × 3.4 draws. Frames of one video "
     "share nearly all their zeros, and a set of rows that is zero for two samples is lost: with 90 of 100 zeros "
-    "shared, half of the hits at $b = 8$ are; with 100 of 100, all of them. So (b) may be the dearest, or not "
+    "shared, half of the hits at $b = 8$ are; with 100 of 100, all of them. So (b) may be the most expensive, or not "
     "solvable at all, although its batch is the smallest. What decides is how many units tell the two most similar "
     "frames apart.",
 )

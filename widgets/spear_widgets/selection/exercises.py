@@ -1,6 +1,6 @@
 """Exercises of notebook 04, with the mistakes that people make in them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -357,13 +357,6 @@ REPORT = (
 )
 
 
-class Sealed(frozenset[int]):
-    """Numbers that a comparison does not tell."""
-
-    def __str__(self) -> str:
-        return "is not told"
-
-
 def unsupported(report):  # type: ignore[no-untyped-def]  # shown as the solution
     """Numbers, from 1, of the sentences that go beyond what was shown."""
     # 3: sharp is not proven. 4: a mixture of samples with one pattern passes both.
@@ -371,8 +364,32 @@ def unsupported(report):  # type: ignore[no-untyped-def]  # shown as the solutio
     return [3, 4, 6, 8]
 
 
+LOOK = {
+    1: "can three samples give a gradient of rank 4?",
+    2: "what does *certified* say of a row?",
+    3: "who says that a sharp picture is the right one?",
+    4: "which batches have λ = 1 and the same gradient, too?",
+    5: "what did the attack get beside the gradient?",
+    6: "does the failure of one attack bind the next attacker?",
+    7: "does it claim more than what was run?",
+    8: "are these two rows among those of which anything is proven?",
+}
+
+
+def _look_again(arguments: tuple[object, ...], yours: Iterable[int]) -> str:
+    """What to ask of the first sentence that is judged otherwise, and not the whole answer."""
+    wrong = sorted(set(map(int, yours)) ^ set(unsupported(REPORT)))
+    if not wrong:
+        return ""
+    return (
+        f"Look at {wrong[0]} again: {LOOK[wrong[0]]}"
+        if wrong[0] in LOOK
+        else "The sentences are numbered 1 to 8."
+    )
+
+
 def _slip(*numbers: int) -> list[int]:
-    """The right numbers but for some, which are added or left out."""
+    """The right numbers, with some added or left out."""
     return sorted({3, 4, 6, 8} ^ set(numbers))
 
 
@@ -384,25 +401,12 @@ UNSUPPORTED = Exercise(
     "with SPEAR as above; then once more after it had added 1 % of noise. The report says:\n\n"
     + "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(REPORT, start=1))
     + "\n\nWrite `unsupported(report)`: the list of the numbers of all sentences that the evidence does *not* support.",
-    reference=lambda report: Sealed(unsupported(report)),
+    reference=unsupported,
     cases=lambda: [("the report", (REPORT,))],
-    agree=lambda wanted, yours: wanted == set(yours),
-    mistakes=(
-        Mistake(lambda report: _slip(3), "Look at 3 again: who says that a sharp picture is the right one?"),
-        Mistake(
-            lambda report: _slip(4), "Look at 4 again: which batches have λ = 1 and the same gradient, too?"
-        ),
-        Mistake(
-            lambda report: _slip(6), "Look at 6 again: does the failure of one attack bind the next attacker?"
-        ),
-        Mistake(
-            lambda report: _slip(8),
-            "Look at 8 again: are these two rows among those of which anything is proven?",
-        ),
-        Mistake(lambda report: _slip(1), "Look at 1 again: can three samples give a gradient of rank 4?"),
-        Mistake(lambda report: _slip(2), "Look at 2 again: what does *certified* say of a row?"),
-        Mistake(lambda report: _slip(5), "Look at 5 again: what did the attack get beside the gradient?"),
-        Mistake(lambda report: _slip(7), "Look at 7 again: does it claim more than what was run?"),
+    judge=_look_again,
+    mistakes=tuple(
+        Mistake(lambda report, number=number: _slip(number), f"Look at {number} again: {question}")
+        for number, question in LOOK.items()
     ),
     hints=(
         "For each sentence, ask: what else could have produced what was seen?",

@@ -42,7 +42,9 @@ def ranges() -> base.Picture:
         picture = chart.image()
     return base.Picture(
         picture,
-        "Draws over their limit, for batches of 4, 8, 12 and 16, on a logarithmic scale. A bar shows the range for fair "
-        "coins, which lies above the limit for larger batches. Noise lies inside it; photographs are above it for small "
+        "Draws over their limit, for batches of 4, 8, 12 and 16, on a logarithmic scale. A bar shows the range for "
+        "fair "
+        "coins, which lies above the limit for larger batches. Noise lies inside it; photographs are above it for "
+        "small "
         "batches, digits for all.",
     )
