@@ -373,8 +373,8 @@ HOSPITAL = OpenQuestion(
     "what you do not know, and what would make you take the advice back. Ten sentences.",
     30,
     "A good answer names one setting and its numbers: DP-SGD with the $\\varepsilon$ that is promised, under which "
-    "unit (a picture or a patient), over all rounds together; the accuracy it costs on *their* data; secure aggregation "
-    "beside it, since it hides whose a picture is, and not as a replacement. It says which attacks were run against "
+    "unit (a picture or a patient), over all rounds together; the accuracy it costs on *their* data; secure "
+    "aggregation beside it, since it hides whose a picture is, and not as a replacement. It says which attacks were run against "
     "exactly "
     "this setting, among them the ones by zeros alone, and on how many batches. It does not call a refusal or a "
     "stopped clock "
