@@ -13,9 +13,9 @@ START = """import math
 
 import torch
 
-from spear_widgets.low_rank import exercises, explore
+from spear_widgets.limits import exercises, explore
 """
-RIGHT = "    return torch.linalg.matrix_rank(weight_grad)"
+RIGHT = "    return torch.renorm(grads, 2, 0, norm).mean(dim=0)"
 
 
 def notebook(folder: Path, *cells: str) -> Path:
@@ -28,39 +28,39 @@ def notebook(folder: Path, *cells: str) -> Path:
     return path
 
 
-def count_samples(folder: Path, body: str, **options: float) -> grading.Row:
-    """The row of one answer to an exercise of notebook 01."""
-    cell = f"def count_samples(weight_grad):\n{body}\n\n\nexercises.COUNT_SAMPLES.check(count_samples)"
+def clip(folder: Path, body: str, **options: float) -> grading.Row:
+    """The row of one answer to an exercise of notebook 08."""
+    cell = f"def clip(grads, norm):\n{body}\n\n\nexercises.CLIP.check(clip)"
     rows = grading.grade(notebook(folder, START, cell), **options)
-    return next(row for row in rows if row.exercise == "01/count_samples")
+    return next(row for row in rows if row.exercise == "08/clip")
 
 
 @pytest.mark.parametrize(
     ("body", "passed", "words"),
     [
         (RIGHT, True, "Correct on all"),
-        ("    return len(weight_grad)", False, "width m of the layer"),
+        ("    return grads.mean(dim=0)", False, "rows as they are"),
         ("    ...", False, "Not answered yet"),
         ("    import sys\n    sys.exit(0)", False, "ended the program"),
         ("    import os\n    os._exit(0)", False, "ended the process"),
         ("    return [0] * 10**10", False, "MemoryError"),
         ("    return torch.zeros(10**11).sum()", False, "allocate"),
-        ("    return count_samples(weight_grad)", False, "calls itself without end"),
+        ("    return clip(grads, norm)", False, "calls itself without end"),
         ("    print('x' * 10**6)\n    return 3", False, "Not yet"),
         ("    raise BaseException('no')", False, "BaseException"),
         ("    return 1 / 0", False, "ZeroDivisionError"),
         ("    open('here.txt', 'w').write('x' * 10**8)\n    return 3", False, "File too large"),
         ("    import os, signal\n    os.kill(os.getpid(), signal.SIGKILL)", False, "ended the process"),
-        ("    return exercises.COUNT_SAMPLES.reference(weight_grad)", False, "NameError"),
+        ("    return exercises.CLIP.reference(grads, norm)", False, "NameError"),
         (
-            "    from spear_widgets.low_rank import exercises as e\n    return e.count_samples(weight_grad)",
+            "    from spear_widgets.limits import exercises as e\n    return e.clip(grads, norm)",
             True,
             "Look at the answer: it names `spear_widgets`",
         ),
     ],
 )
 def test_answers(tmp_path: Path, body: str, passed: bool, words: str):
-    row = count_samples(tmp_path, body)
+    row = clip(tmp_path, body)
     assert row.passed is passed, row
     assert words in f"{row.words} {row.hint}"
     assert body.strip().splitlines()[0] in row.answer or "exercises as e" in body
@@ -76,7 +76,7 @@ def test_answers(tmp_path: Path, body: str, passed: bool, words: str):
 )
 def test_an_answer_that_hangs_is_ended(tmp_path: Path, body: str):
     begun = time.monotonic()
-    row = count_samples(tmp_path, body, seconds=2)
+    row = clip(tmp_path, body, seconds=2)
     assert row.passed is False and "did not end within 2 seconds" in row.words
     assert time.monotonic() - begun < 100
 
@@ -88,7 +88,7 @@ def test_files_and_processes_of_an_answer_are_gone(tmp_path: Path, monkeypatch: 
     child = subprocess.Popen(["sleep", "600"])
     open({str(tmp_path / "said.txt")!r}, "w").write(f"{{child.pid}} {{os.getcwd()}}")
     return 3"""
-    assert count_samples(tmp_path, body).passed is False
+    assert clip(tmp_path, body).passed is False
     pid, folder = (tmp_path / "said.txt").read_text().split()
     assert not (tmp_path / "left.txt").exists() and not Path(folder).exists()
     for _ in range(50):  # an ended process may be listed until its parent has read it
@@ -103,31 +103,39 @@ def test_files_and_processes_of_an_answer_are_gone(tmp_path: Path, monkeypatch: 
 def test_what_stands_around_an_answer_is_not_run(tmp_path: Path):
     cells = (
         START,
-        "%matplotlib inline\n!echo hello\nMARGIN = 1e-6\nraise RuntimeError('this cell is not run')",
+        "%matplotlib inline\n!echo hello\nONE = 1\nraise RuntimeError('this cell is not run')",
         "broken (",
-        "def helper(G):\n    return torch.linalg.svdvals(G.double())",
-        "exercises.COUNT_SAMPLES",
-        "limit = 2 * MARGIN\n\ndef count_samples(G):\n    S = helper(G)\n    return int((S > limit * S[0]).sum())\n\n"
-        "exercises.COUNT_SAMPLES.check(count_samples)",
-        "def count_samples(G):\n    return 'a later try that is not checked'",
-        "exercises.BATCH_FROM.check(lambda rows, Q: torch.linalg.solve(Q, rows))",
+        "def lengths(grads):\n    return grads.norm(dim=1, keepdim=True)",
+        "exercises.CLIP",
+        "most = 1 * ONE\n\ndef clip(g, norm):\n    # mine\n"
+        "    return (g * (norm / lengths(g)).clamp(max=most)).mean(dim=0)"
+        "\n\nexercises.CLIP.check(clip)",
+        "def clip(grads, norm):\n    return 'a later try that is not checked'",
     )
-    rows = {row.exercise: row for row in grading.grade(notebook(tmp_path, *cells))}
-    assert rows["01/count_samples"].passed and rows["01/batch_from"].passed
+    row = next(row for row in grading.grade(notebook(tmp_path, *cells)) if row.exercise == "08/clip")
+    assert row.passed and "# mine" in row.answer
 
 
 def test_all_exercises_have_a_row_answered_or_not(tmp_path: Path):
-    cells = (START, "def batch_from(rows, Q:\n    return Q\n\nexercises.BATCH_FROM.check(batch_from)")
+    cells = (
+        START.replace("limits", "low_rank"),
+        "def mixing(output_grads:\n    return 1\n\nexercises.MIXING.check(mixing)",
+        "exercises.SUMMED.check('The rank is 40.')",
+    )
     rows = grading.grade(notebook(tmp_path, *cells))
-    wanted = [one.name for one in course.chapters()[0].exercises.values()]
-    assert [row.exercise for row in rows] == wanted
+    (chapter,) = (chapter for chapter in course.chapters() if chapter.folder == "low_rank")
+    assert [row.exercise for row in rows] == [one.name for one in chapter.exercises.values()]
     by_name = {row.exercise: row for row in rows}
     assert by_name["01/count_samples"].words.startswith("Not answered")
-    assert (
-        by_name["01/batch_from"].words == "The cell is no Python."
-        and "line 1" in by_name["01/batch_from"].hint
-    )
+    assert by_name["01/mixing"].words == "The cell is no Python." and "line 1" in by_name["01/mixing"].hint
+    assert by_name["01/summed"].passed is None and by_name["01/summed"].answer == "The rank is 40."
     assert not any(row.passed for row in rows)
+
+
+def test_a_lambda_is_an_answer(tmp_path: Path):
+    cell = "exercises.MIXING.check(lambda D: D / D.sum(1, keepdim=True))"
+    rows = grading.grade(notebook(tmp_path, START.replace("limits", "low_rank"), cell))
+    assert [row.exercise for row in rows if row.passed] == ["01/mixing"]
 
 
 @pytest.mark.parametrize("chapter", course.chapters(), ids=lambda chapter: chapter.title)

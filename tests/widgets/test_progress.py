@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from spear_widgets import course, progress
 from spear_widgets.kit import answers
 from spear_widgets.limits import exercises
+from spear_widgets.scale.exercises import PSNR
 
 RIGHT = """def clip(grads, norm):
     lengths = grads.norm(dim=1, keepdim=True)
@@ -156,9 +157,9 @@ def test_the_map(kept: Path):
     assert repr(empty).splitlines()[0].startswith(f"0 of {len(ALL)} exercises solved; ")
     assert empty._repr_html_() == progress.Progress({})._repr_html_()  # the same in every fresh copy
     exercises.CLIP.check(exercises.clip)
-    exercises.QUANTISE.check(lambda grad, bits: grad)
+    PSNR.check(lambda truth, guess: truth.mean())
     shown = repr(progress.show())
-    assert shown.startswith(f"1 of {len(ALL)}") and "✔ clip" in shown and "✘ quantise" in shown
+    assert shown.startswith(f"1 of {len(ALL)}") and "✔ clip" in shown and "✘ psnr" in shown
     page = progress.show()._repr_html_()
     for chapter in course.chapters():
         assert f"href='{chapter.file}'" in page

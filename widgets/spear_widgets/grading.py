@@ -77,7 +77,7 @@ def grade(notebook: str | Path, *, seconds: float = 60.0, megabytes: int = 2048)
 
     Args:
         notebook: a file; which chapter it is follows from what it imports.
-        seconds: for all cases of one exercise, or more where one call may take longer.
+        seconds: for all cases of one exercise; more in proportion where one call may take longer than usual.
         megabytes: of memory, beyond what the libraries take; Linux only.
 
     Raises:
@@ -116,7 +116,8 @@ def _row(
         return Row(exercise.name, False, words, _syntax(broken[-1]) if broken else "", "\n".join(broken[-1:]))
     if isinstance(exercise, OpenQuestion):
         return _written(exercise, found)
-    outcome = _in_a_process(exercise.name, found, max(seconds, exercise.seconds), megabytes)
+    longer = max(1.0, exercise.seconds / Exercise.seconds)  # than the usual exercise
+    outcome = _in_a_process(exercise.name, found, seconds * longer, megabytes)
     words = outcome["words"]
     if outcome["passed"] and (marked := CHECKER.search(found.cell)):
         words += f" Look at the answer: it names `{marked[0]}`."

@@ -1,7 +1,6 @@
 """Exercises: the reference passes, each listed mistake fails with its own hint, slips are explained."""
 
 import copy
-import inspect
 import math
 from importlib import import_module
 
@@ -126,7 +125,7 @@ def test_cases_differ(exercise: Exercise):
         tuple(a.shape if isinstance(a, torch.Tensor) else str(a) for a in arguments)
         for _, arguments in exercise.cases()
     }
-    assert len(cases) >= (3 if inspect.signature(exercise.reference).parameters else 1)
+    assert len(cases) >= (1 if exercise.judge else 3)  # what is judged may be one report
 
 
 @each_exercise
