@@ -146,9 +146,9 @@ def test_only_the_solution_is_taken_out():
 
 def test_links_of_a_copy_lead_somewhere(tmp_path: Path):
     copy(tmp_path)
-    for path in tmp_path.glob("*.ipynb"):
+    for path in (*tmp_path.glob("*.ipynb"), *tmp_path.glob("docs/*.md")):
         for link in re.findall(r"\]\(([^)#\s]+\.(?:md|ipynb))[#)]", path.read_text(encoding="utf-8")):
-            assert "://" in link or (tmp_path / link).exists(), f"{path.name}: {link}"
+            assert "://" in link or (path.parent / link).exists(), f"{path.name}: {link}"
 
 
 # ---------------------------------------------------------------- prose

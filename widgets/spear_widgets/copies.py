@@ -9,6 +9,7 @@ from spear_widgets.kit.shipped import shipped
 from spear_widgets.kit.solutions import FOR_STUDENTS
 
 SOLUTION = re.compile(r"<details>\s*<summary>Solution</summary>.*?</details>", re.DOTALL)
+PAGES = ("accessibility.md", "certificate.md", "ethics.md")  # of docs, which a wheel carries as well
 NOTE = """The notebooks in this folder show no solutions of the exercises as long as this file lies beside them.
 """
 
@@ -32,9 +33,11 @@ def copy(folder: Path, *, for_students: bool = False) -> tuple[list[str], list[s
         text = source.read_text(encoding="utf-8").replace("](../docs/", "](docs/")
         written = _write(folder / source.name, (without_solutions(text) if for_students else text).encode())
         names[written].append(source.name)
-    for place, kind in (("notebooks/capstone", ".npz"), ("docs", ".md")):
-        for source in _listed(shipped(place), kind):
-            _write(folder / Path(place).name / source.name, source.read_bytes())
+    for source in _listed(shipped("notebooks/capstone"), ".npz"):
+        _write(folder / "capstone" / source.name, source.read_bytes())
+    for name in PAGES:
+        text = (shipped("docs") / name).read_text(encoding="utf-8").replace("](../notebooks/", "](../")
+        _write(folder / "docs" / name, text.encode())
     if for_students:
         _write(folder / FOR_STUDENTS, NOTE.encode())
     return names[True], names[False]
