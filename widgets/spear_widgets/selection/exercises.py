@@ -1,7 +1,6 @@
 """Exercises of notebook 04, with the mistakes that people make in them."""
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -339,28 +338,16 @@ REPORT = (
 )
 
 
-class Sealed(frozenset[int]):
-    """Numbers that a comparison does not tell."""
-
-    def __str__(self) -> str:
-        return "is not told"
-
-
-def unsupported(report):  # type: ignore[no-untyped-def]  # shown as the solution
-    """Numbers, from 1, of the sentences that go beyond what was shown."""
+def unsupported(number):  # type: ignore[no-untyped-def]  # shown as the solution
+    """Whether a sentence, by its number from 1, goes beyond what was shown."""
     # 3: sharp is not proven. 4: a mixture of samples with one pattern passes both.
     # 6: one attack that fails says nothing of another. 8: rows that are not certified prove nothing.
-    return [3, 4, 6, 8]
+    return number in (3, 4, 6, 8)
 
 
-@functools.wraps(unsupported)
-def _sealed(report: tuple[str, ...]) -> Sealed:
-    return Sealed(unsupported(report))
-
-
-def _slip(*numbers: int) -> list[int]:
-    """The right numbers, with some added or left out."""
-    return sorted({3, 4, 6, 8} ^ set(numbers))
+def _slip(wrong: int) -> Callable[[int], bool]:
+    """The right judgements except on one sentence."""
+    return lambda number: bool(unsupported(number)) != (number == wrong)
 
 
 UNSUPPORTED = Exercise(
@@ -370,26 +357,22 @@ UNSUPPORTED = Exercise(
     task="Judge an audit. A client with four photographs, two of which have one activation pattern, was attacked "
     "with SPEAR as above; then once more after it had added 1 % of noise. The report says:\n\n"
     + "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(REPORT, start=1))
-    + "\n\nWrite `unsupported(report)`: the list of the numbers of all sentences that the evidence does *not* support.",
-    reference=_sealed,
-    cases=lambda: [("the report", (REPORT,))],
-    agree=lambda wanted, yours: wanted == set(yours),
+    + "\n\nWrite `unsupported(number)`: `True` for the number of a sentence that the evidence does *not* support, else "
+    "`False`.",
+    reference=unsupported,
+    cases=lambda: [(f"sentence {number}", (number,)) for number in range(1, len(REPORT) + 1)],
     mistakes=(
-        Mistake(lambda report: _slip(3), "Look at 3 again: who says that a sharp picture is the right one?"),
+        Mistake(_slip(3), "Look at 3 again: who says that a sharp picture is the right one?"),
+        Mistake(_slip(4), "Look at 4 again: which batches have λ = 1 and the same gradient, too?"),
+        Mistake(_slip(6), "Look at 6 again: does the failure of one attack bind the next attacker?"),
         Mistake(
-            lambda report: _slip(4), "Look at 4 again: which batches have λ = 1 and the same gradient, too?"
-        ),
-        Mistake(
-            lambda report: _slip(6), "Look at 6 again: does the failure of one attack bind the next attacker?"
-        ),
-        Mistake(
-            lambda report: _slip(8),
+            _slip(8),
             "Look at 8 again: are these two rows among those of which anything is proven?",
         ),
-        Mistake(lambda report: _slip(1), "Look at 1 again: can three samples give a gradient of rank 4?"),
-        Mistake(lambda report: _slip(2), "Look at 2 again: what does *certified* say of a row?"),
-        Mistake(lambda report: _slip(5), "Look at 5 again: what did the attack get beside the gradient?"),
-        Mistake(lambda report: _slip(7), "Look at 7 again: does it claim more than what was run?"),
+        Mistake(_slip(1), "Look at 1 again: can three samples give a gradient of rank 4?"),
+        Mistake(_slip(2), "Look at 2 again: what does *certified* say of a row?"),
+        Mistake(_slip(5), "Look at 5 again: what did the attack get beside the gradient?"),
+        Mistake(_slip(7), "Look at 7 again: does it claim more than what was run?"),
     ),
     hints=(
         "For each sentence, ask: what else could have produced what was seen?",
