@@ -9,6 +9,7 @@ import spear_core
 from spear_core import client
 from spear_core.client import data, defences, networks
 from spear_core.study import metrics
+from spear_widgets.kit.compare import close, numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Function, Mistake, OpenQuestion
 from spear_widgets.limits.contest import Contest, Lost, Recognised, lost, recognised
 
@@ -35,6 +36,11 @@ def _examples() -> Cases:
         yield f"{b} examples, norm {norm:g}", (grads * norm, norm)
 
 
+def _nearly(wanted: Tensor, yours: object) -> bool:
+    """To 32 bits: libraries add up to 1e-6 to a length before they divide by it."""
+    return close(wanted.float(), yours)
+
+
 CLIP = Exercise(
     name="08/clip",
     level="warm-up",
@@ -46,6 +52,24 @@ CLIP = Exercise(
     mistakes=(
         Mistake(
             _clips_the_mean, "Clip every example first, then take the mean: one example must not rule it."
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.norm()).clamp(max=1)).mean(dim=0),
+            "That is the length of the whole table. Each row has its own: `grads.norm(dim=1, keepdim=True)`.",
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.norm(dim=1, keepdim=True)).clamp(min=1)).mean(dim=0),
+            "That lengthens short rows and leaves long ones. The factor is at most 1: `clamp(max=1)`.",
+        ),
+        Mistake(
+            lambda grads, norm: (grads * (norm / grads.abs().sum(dim=1, keepdim=True)).clamp(max=1)).mean(
+                dim=0
+            ),
+            "The length is the root of the sum of squares, not the sum of magnitudes.",
+        ),
+        Mistake(
+            lambda grads, norm: grads.mean(dim=0),
+            "That is the mean of the rows as they are. Which are longer than the norm?",
         ),
         Mistake(
             lambda grads, norm: (grads * (norm / grads.norm(dim=1, keepdim=True))).mean(dim=0),
@@ -69,6 +93,7 @@ CLIP = Exercise(
         "The factor is norm / length, but at most 1.",
         "`(grads * (norm / lengths).clamp(max=1)).mean(dim=0)`, with lengths of shape (b, 1).",
     ),
+    agree=_nearly,
 )
 
 
@@ -195,7 +220,7 @@ def _determined(arguments: tuple[Any, ...], yours: Any) -> str:
     weight = arguments[0][0].weight
     (sender,) = (c for c in CLIENTS if c[1] == len(weight) and (c[0] == "digits") == (weight.shape[1] == 64))
     truth = _message(*sender)[0].inputs
-    found = torch.as_tensor(yours).detach()
+    found = numbers(yours).detach()
     if found.ndim != 2 or found.shape[1] != truth.shape[1]:
         return (
             OUTPUTS

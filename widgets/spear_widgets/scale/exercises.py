@@ -57,6 +57,38 @@ PSNR = Exercise(
             "A better guess must give a larger number: range over error.",
         ),
         Mistake(
+            lambda truth, guess: 10 * torch.log10(truth.max() ** 2 / (truth - guess).square().mean()),
+            "The range is the largest minus the smallest pixel: these pixels are negative, too.",
+        ),
+        Mistake(
+            lambda truth, guess: (
+                10 * torch.log10((guess.max() - guess.min()) ** 2 / (truth - guess).square().mean())
+            ),
+            "A bad guess must not set its own scale: take the range of the truth.",
+        ),
+        Mistake(
+            lambda truth, guess: (
+                10 * torch.log10((truth.max() - truth.min()) ** 2 / (truth - guess).square().sum())
+            ),
+            "The error is a mean over the pixels, or a larger picture would look worse.",
+        ),
+        Mistake(
+            lambda truth, guess: (
+                10 * torch.log10((truth.max() - truth.min()) ** 2 / (truth - guess).abs().mean())
+            ),
+            "Square the error of each pixel before taking the mean.",
+        ),
+        Mistake(
+            lambda truth, guess: torch.log10(
+                (truth.max() - truth.min()) ** 2 / (truth - guess).square().mean()
+            ),
+            "Those are bels. A decibel is a tenth of one: ten times the logarithm.",
+        ),
+        Mistake(
+            lambda truth, guess: (truth.max() - truth.min()) ** 2 / (truth - guess).square().mean(),
+            "That is the fraction. Decibels are ten times its logarithm to base 10.",
+        ),
+        Mistake(
             lambda truth, guess: 10 * torch.log10(1 / (truth - guess).square().mean()),
             "These pixels do not lie between 0 and 1. Use the range of the truth.",
         ),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from spear_core.spear import low_rank
+from spear_widgets.kit.compare import numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
 
@@ -154,7 +155,7 @@ def _of_the_batch(arguments: tuple[Any, ...], yours: Any) -> str:
     b, m = arguments[0].shape[1], len(arguments[0])
     (seed,) = (seed for *sizes, seed in SCENES if sizes == [b, m])
     truth = scene("photos", b, m, seed).batch.inputs.double()
-    x = torch.as_tensor(yours).detach().double()
+    x = numbers(yours).detach().double()
     if x.shape != truth[0].shape:
         return SHAPE
     if bool(((truth - x).norm(dim=1) < 1e-3 * truth.norm(dim=1)).any()):
