@@ -16,6 +16,7 @@ import nbformat
 from PIL import Image, ImageChops, ImageOps
 
 from spear_widgets.kit import base, drawing
+from spear_widgets.kit.ribbon import NOT_IN_PAPER
 from teaching import pages
 
 HERE = Path(__file__).resolve().parent
@@ -58,11 +59,14 @@ def picture(notebook: str, code: str) -> str:
 def trimmed(image: Image.Image, words: str) -> Image.Image:
     """A stored picture with narrow margins, without an explorer's caption, which holds its text alternative `words`."""
     scale = 1 if image.width <= drawing.WIDTH else drawing.SCALE
-    caption = drawing.paragraph(f"{words} {base.ALIVE}", width=max(image.width // scale, drawing.WIDTH))
-    caption = caption.reduce(drawing.SCALE // scale)
-    rest = image.height - caption.height
-    if rest > 0 and _inked(image.crop((0, rest, *image.size))) == _inked(caption):
-        image = image.crop((0, 0, image.width, rest))
+    for ribbon in ("", f"{NOT_IN_PAPER}. "):
+        text = f"{ribbon}{words} {base.ALIVE}"
+        caption = drawing.paragraph(text, width=max(image.width // scale, drawing.WIDTH))
+        caption = caption.reduce(drawing.SCALE // scale)
+        rest = image.height - caption.height
+        if rest > 0 and _inked(image.crop((0, rest, *image.size))) == _inked(caption):
+            image = image.crop((0, 0, image.width, rest))
+            break
     return ImageOps.expand(image.crop(_inked(image)), MARGIN, drawing.PAPER)
 
 
