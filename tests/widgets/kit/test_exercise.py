@@ -7,11 +7,23 @@ from importlib import import_module
 import pytest
 import torch
 
+import spear_core
 from spear_widgets.kit.compare import close, describe, shape_hint
 from spear_widgets.kit.exercise import Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.verdict import Verdict
+from tests.widgets.kit.small_exercises import BATCH_FROM, DIRECTION_FROM
 
-FOLDERS = ("low_rank", "sparsity", "sampling", "selection", "scale", "theory", "two_shadows", "limits")
+FOLDERS = (
+    "start",
+    "low_rank",
+    "sparsity",
+    "sampling",
+    "selection",
+    "scale",
+    "theory",
+    "two_shadows",
+    "limits",
+)
 EXERCISES = {
     name: value
     for folder in FOLDERS
@@ -47,7 +59,7 @@ def test_hints_of_mistakes_differ(exercise: Exercise):
 
 @each_exercise
 def test_the_solution_that_is_shown_is_one(exercise: Exercise):
-    scope = {"math": math, "torch": torch}
+    scope = {"math": math, "torch": torch, "spear_core": spear_core}
     exec(exercise.solution, scope)
     assert "Tensor" not in exercise.solution and "type: ignore" not in exercise.solution
     assert exercise.check(scope[exercise.reference.__name__]).passed
@@ -127,7 +139,7 @@ def test_names_of_exercises_differ():
 
 def test_a_class_that_is_graded_sees_hints_and_no_solution(monkeypatch):
     monkeypatch.setenv("SPEAR_SOLUTIONS", "hidden")
-    page = EXERCISES["BATCH_FROM"]._repr_markdown_()
+    page = BATCH_FROM._repr_markdown_()
     assert "Hint 3 of 3" in page and "Solution" not in page and "def batch_from" not in page
     assert page.count("<details>") == 3 == page.count("</details>")
 
@@ -147,19 +159,19 @@ def test_code_in_a_hint_looks_like_code():
 
 
 def test_minus_q_is_q():
-    exercise = EXERCISES["DIRECTION_FROM"]
+    exercise = DIRECTION_FROM
     assert exercise.check(lambda rows: -exercise.reference(rows)).passed
     assert not exercise.check(lambda rows: 2 * exercise.reference(rows)).passed
 
 
 def test_a_verdict_in_words():
-    verdict = EXERCISES["BATCH_FROM"].check(lambda rows, Q: rows)
+    verdict = BATCH_FROM.check(lambda rows, Q: rows)
     assert "Hint: " in repr(verdict) and "wanted: shape (3, 7)" in repr(verdict)
     assert "<b>Hint.</b>" in verdict._repr_html_()
 
 
 def test_right_wrong_and_open_look_different():
-    exercise = EXERCISES["BATCH_FROM"]
+    exercise = BATCH_FROM
     answers = (exercise.reference, lambda rows, Q: rows, lambda rows, Q: None)
     pages = [exercise.check(answer)._repr_html_() for answer in answers]
     for looks in zip(("✔", "✘", "…"), ("#009E73", "#D55E00", "#999999")):
@@ -172,7 +184,7 @@ def test_an_exception_shows_the_line_of_the_reader_not_of_the_library():
         helped = rows.T
         return torch.linalg.solve(helped, torch.zeros(1000, 1000))
 
-    verdict = EXERCISES["BATCH_FROM"].check(answer)
+    verdict = BATCH_FROM.check(answer)
     number, line = dict(verdict.details)["your line"].split(": ", 1)
     assert line == "return torch.linalg.solve(helped, torch.zeros(1000, 1000))"
     assert int(number) == answer.__code__.co_firstlineno + 2

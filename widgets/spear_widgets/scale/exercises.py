@@ -1,4 +1,4 @@
-"""Exercises of notebook 05, with the mistakes that people make in them."""
+"""Exercises of notebook 07, with the mistakes that people make in them."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What notebook 05 shows and calls, under one name."""
+"""What notebook 07 shows and calls, under one name."""
 
 from spear_widgets.scale.races import SEED, RaceExplorer, race
 from spear_widgets.scale.reach import METHODS, WIDTHS, ReachExplorer, exact_share, measured, whole_up_to

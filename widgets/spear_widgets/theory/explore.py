@@ -1,4 +1,4 @@
-"""What notebook 06 shows and calls, under one name."""
+"""What notebook 05 shows and calls, under one name."""
 
 from spear_widgets.theory.chances import OddsExplorer, private_grads
 from spear_widgets.theory.failure import FailureExplorer, failures

@@ -32,7 +32,7 @@ def mean_by_batch_size(part: str, value: str, wanted: Callable[[dict[str, Any]],
 
 
 class WallExplorer(base.Explorer):
-    """What b costs: draws at any speed, and the road of notebook 07.
+    """What b costs: draws at any speed, and the road of notebook 06.
 
     Attributes:
         draws: expected number at the present b.
@@ -49,7 +49,7 @@ class WallExplorer(base.Explorer):
         "draws: H_b · 2^(b−1)",
         "measured: gaussian noise",
         "measured: photographs",
-        "no draws (notebook 07), measured",
+        "no draws (notebook 06), measured",
     )
 
     def __init__(self) -> None:

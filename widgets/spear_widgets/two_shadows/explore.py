@@ -1,4 +1,4 @@
-"""What notebook 07 shows and calls, under one name."""
+"""What notebook 06 shows and calls, under one name."""
 
 from spear_widgets.kit.scene import ACTIVATIONS
 from spear_widgets.two_shadows.circle import CircleExplorer, angles_of, on_circle, profile
