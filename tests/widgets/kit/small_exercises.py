@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spear_widgets.kit.compare import close
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake
 
 
@@ -21,7 +22,7 @@ def _splits() -> Cases:
 
 
 BATCH_FROM = Exercise(
-    name="01/batch_from",
+    name="small/batch_from",
     level="warm-up",
     minutes=5,
     task="Write `batch_from(rows, Q)`: given R, shape (b, n), and the right Q, the batch, one sample a row.",
@@ -31,6 +32,10 @@ BATCH_FROM = Exercise(
         Mistake(
             lambda rows, Q: Q @ rows, "That is Q R. From R = Q Xᵀ, Q must be undone, not applied once more."
         ),
+        Mistake(
+            lambda rows, Q: Q.T @ rows, "Qᵀ undoes Q only if its columns are orthonormal. These are not."
+        ),
+        Mistake(lambda rows, Q: rows, "R mixes the samples; it is not the batch yet."),
         Mistake(lambda rows, Q: torch.linalg.solve(Q.T, rows), "That undoes Qᵀ. R = Q Xᵀ needs Q itself."),
         Mistake(
             lambda rows, Q: torch.linalg.solve(Q, rows).T,
@@ -53,9 +58,7 @@ def direction_from(rows: Tensor) -> Tensor:
 
 def _same_line(wanted: Tensor, yours: Tensor) -> bool:
     """Whether two unit vectors agree: q and −q are the same direction."""
-    yours = torch.as_tensor(yours).to(wanted)
-    unit = abs(float(yours.norm()) - 1) < 1e-8
-    return yours.shape == wanted.shape and unit and abs(abs(float(wanted @ yours)) - 1) < 1e-8
+    return close(wanted, yours) or close(-wanted, yours)
 
 
 def _row_sets() -> Cases:
@@ -66,7 +69,7 @@ def _row_sets() -> Cases:
 
 
 DIRECTION_FROM = Exercise(
-    name="02/direction_from",
+    name="small/direction_from",
     level="warm-up",
     minutes=8,
     task="Write `direction_from(rows)`: from b − 1 rows of L, the unit vector q that all of them make zero.",

@@ -70,6 +70,11 @@ def _largest_drop(weight_grad: Tensor) -> int:
     return int((values[:-1] - values[1:]).argmax()) + 1
 
 
+def _any_ratio(weight_grad: Tensor) -> int:
+    values = torch.linalg.svdvals(weight_grad.double())
+    return int((values[:-1] / values[1:]).argmax()) + 1
+
+
 def _gradients() -> Cases:
     four = scene("photos", 4, 80, 7)
     precise = (four.output_grads.double().T @ four.batch.inputs.double(),)
@@ -106,6 +111,10 @@ COUNT_SAMPLES = Exercise(
             "A fixed threshold depends on the scale of the loss. Only ratios of singular values do not.",
         ),
         Mistake(
+            lambda weight_grad: int((weight_grad.abs().sum(dim=1) > 0).sum()),
+            "That is how many units are active for some sample.",
+        ),
+        Mistake(
             lambda weight_grad: _relative(weight_grad, 1e-6),
             "One millionth of the largest value is right for 32 bits. In 16-bit numbers, rounding lies above it: "
             "look for the cliff itself.",
@@ -114,6 +123,11 @@ COUNT_SAMPLES = Exercise(
             lambda weight_grad: count_samples(weight_grad) or len(weight_grad),
             "Where all singular values are of ordinary size there is no cliff, and the batch may be larger than the "
             "layer: return 0.",
+        ),
+        Mistake(
+            _any_ratio,
+            "Units that are silent for all samples leave values far below rounding, and the ratios there are larger "
+            "than the cliff. Clamp what is below rounding.",
         ),
         Mistake(
             _largest_drop,

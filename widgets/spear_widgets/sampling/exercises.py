@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from spear_widgets.kit.compare import numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
 
@@ -45,6 +46,26 @@ FALSE_REJECTION = Exercise(
     cases=_widths,
     mistakes=(
         Mistake(_up_to_and_with, "A direction with exactly τ m zeros is kept: count only those with fewer."),
+        Mistake(
+            lambda units, threshold: (
+                sum(math.comb(units, k) for k in range(int(threshold * units))) / 2**units
+            ),
+            "`range(int(τ m))` ends one too early where τ m is no whole number: 9 zeros are fewer than 9.375.",
+        ),
+        Mistake(
+            lambda units, threshold: (
+                sum(math.comb(units, k) for k in range(1, units + 1) if k < threshold * units) / 2**units
+            ),
+            "No zero at all is a possibility, too: begin with k = 0.",
+        ),
+        Mistake(
+            lambda units, threshold: sum(
+                math.comb(units, k) * threshold**k * (1 - threshold) ** (units - k)
+                for k in range(units + 1)
+                if k < threshold * units
+            ),
+            "τ is where the line is drawn. An entry is zero with probability ½, whatever τ is.",
+        ),
         Mistake(
             lambda units, threshold: 1 - false_rejection(units, threshold),
             "That is the probability of being kept. Rejection is the other tail.",
@@ -103,7 +124,7 @@ def _noisy_gradients() -> Cases:
 
 def _mostly(wanted: Tensor, yours: Tensor) -> bool:
     """Whether the patterns agree except in a few entries: how wide the threshold is within reason is free."""
-    yours = torch.as_tensor(yours)
+    yours = numbers(yours)
     same = yours.shape == wanted.shape and yours.dtype == torch.bool
     return same and float((wanted == yours).double().mean()) > 0.975
 

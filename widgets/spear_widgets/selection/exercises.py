@@ -7,6 +7,7 @@ from torch import Tensor
 
 import spear_core
 from spear_core.search import State
+from spear_widgets.kit.compare import numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
 from spear_widgets.kit.twins import client_with
@@ -56,6 +57,24 @@ SPARSITY_MATCH = Exercise(
                 ((output_grads == 0) == (preactivations == 0)).double().mean()
             ),
             "Silent means Z ≤ 0, not Z = 0.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0) == (preactivations < 0)).double().mean()
+            ),
+            "A pre-activation of exactly 0 is silent, too: ≤, not <.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0).double().mean() + (preactivations <= 0).double().mean()) / 2
+            ),
+            "Two shares can be equal and the zeros stand in other places. Compare entry by entry.",
+        ),
+        Mistake(
+            lambda output_grads, preactivations: float(
+                ((output_grads == 0) == (preactivations >= 0)).double().mean()
+            ),
+            "A unit is silent where Z is negative: look at the direction of the sign.",
         ),
         Mistake(
             lambda output_grads, preactivations: (
@@ -195,7 +214,7 @@ def spear(weight_grad, bias_grad, weight, bias):  # type: ignore[no-untyped-def]
 
 def _same_rows(wanted: Tensor, yours: Tensor) -> bool:
     """The same samples, in whatever order."""
-    yours = torch.as_tensor(yours).to(wanted)
+    yours = numbers(yours).to(wanted)
     if yours.shape != wanted.shape:
         return False
     near = torch.cdist(wanted, yours) < 1e-3 * wanted.norm(dim=1).max()

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from spear_widgets.kit.compare import numbers
 from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
 from spear_widgets.kit.twins import client_with
@@ -112,7 +113,7 @@ def _not_to_rounding(factor: Tensor) -> Tensor:
 
 def _same_lines(wanted: Tensor, yours: Tensor) -> bool:
     """The same two lines: their order and signs are free, and a unit row's rounding is allowed."""
-    yours = torch.as_tensor(yours).to(wanted)
+    yours = numbers(yours).to(wanted)
     if yours.shape != wanted.shape or bool(((yours.norm(dim=0) - 1).abs() > 1e-4).any()):
         return False
     alike = (wanted.T @ yours).abs()
