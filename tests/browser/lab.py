@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -94,6 +95,7 @@ def launch(playwright: Playwright) -> Browser:
 class Server:
     url: str
     log: Path
+    token: str  # without which it answers nobody
 
     def errors(self, since: int = 0) -> list[str]:
         """Lines of the server's and the kernels' log that report an error, from byte `since` on."""
@@ -124,18 +126,19 @@ def lab_server(notebooks: Sequence[Path]) -> Iterator[Server]:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         log = home / "server.log"
+        token = secrets.token_hex(16)
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 server_command(port, home / "files"),
                 cwd=home,
-                env=server_environment(home),
+                env=server_environment(home) | {"JUPYTER_TOKEN": token},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
             try:
-                wait_for(url + "/api/status", process, log)
-                yield Server(url, log)
+                wait_for(url + "/api", process, log)
+                yield Server(url, log, token)
             finally:
                 stop(process)
 
@@ -146,8 +149,6 @@ def server_command(port: int, folder: Path) -> list[str]:
         "ServerApp.port": port,
         "ServerApp.port_retries": 0,
         "ServerApp.root_dir": folder,
-        "ServerApp.disable_check_xsrf": True,
-        "IdentityProvider.token": "",
         "LabApp.expose_app_in_browser": True,
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         "LabApp.news_url": "None",
@@ -226,7 +227,7 @@ class Lab:
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.page_errors.append(f"page: {error}"))
         self.page.on("console", self._on_console)
-        self.page.goto(server.url + "/lab?reset", timeout=START_TIMEOUT * 1000)
+        self.page.goto(f"{server.url}/lab?reset&token={server.token}", timeout=START_TIMEOUT * 1000)
         self.page.wait_for_function("window.jupyterapp?.started", timeout=START_TIMEOUT * 1000)
         self.page.evaluate("jupyterapp.restored.then(() => jupyterapp.shell.collapseLeft())")
         self.name = ""

@@ -8,14 +8,15 @@ solution is the source of the reference function itself, so it cannot go stale.
 import ast
 import dis
 import inspect
-import os
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from spear_widgets.kit import answers
+import torch
+
+from spear_widgets.kit import answers, solutions
 from spear_widgets.kit.compare import as_tensor, close, describe, difference, shape_hint
 from spear_widgets.kit.guard import Ran, TimeUp, copies, explain, own_line, run
 from spear_widgets.kit.relation import observe, relation
@@ -183,7 +184,9 @@ class Exercise:
         if len(pairs) == len(self._cases) and (found := relation(pairs, given)):
             return found
         wrong = [i for i, fine in enumerate(right) if not fine]
-        found = relation([pairs[i] for i in wrong], [given[i] for i in wrong]) if len(wrong) > 1 else None
+        # of truth values, all that are wrong are the opposite
+        some = len(wrong) > 1 and not any(pairs[i][0].dtype == torch.bool for i in wrong)
+        found = relation([pairs[i] for i in wrong], [given[i] for i in wrong]) if some else None
         if found and any(right):
             return (
                 f"Right in {sum(right)} of {len(right)} cases. In the others: {found[0].lower()}{found[1:]}"
@@ -203,7 +206,7 @@ class Exercise:
         return f"Exercise: {self.task}"
 
     def _repr_markdown_(self) -> str:
-        folded = fold("Solution", f"```python\n{self.solution}\n```") if solutions_are_shown() else ""
+        folded = fold("Solution", f"```python\n{self.solution}\n```") if solutions.are_shown() else ""
         for number in (3, 2, 1):
             folded = fold(f"Hint {number} of 3", f"{self.hints[number - 1]}\n\n{folded}")
         return f"{head(self.level, self.minutes)}\n\n**Exercise.** {self.task}\n\n{folded}{before(self.name)}"
@@ -236,7 +239,7 @@ class OpenQuestion:
             return Verdict(
                 False, "Not answered yet.", "Write your answer, then run this cell again.", open=True
             )
-        other = self.model_answer if solutions_are_shown() else ""
+        other = self.model_answer if solutions.are_shown() else ""
         return Verdict(True, "Noted. Compare it with the answer below." if other else "Noted.", other)
 
     def __repr__(self) -> str:
@@ -260,11 +263,6 @@ def before(name: str) -> str:
     """The reader's answer of an earlier session, folded; empty if there is none."""
     kept = answers.last(name)
     return f"\n\n{fold(kept[0], f'```python{chr(10)}{kept[1]}{chr(10)}```')}" if kept else ""
-
-
-def solutions_are_shown() -> bool:
-    """A class that is to be graded sets SPEAR_SOLUTIONS=hidden."""
-    return os.environ.get("SPEAR_SOLUTIONS") != "hidden"
 
 
 def _not_answered(function: Function, ran: Ran, case: Case) -> Verdict | None:

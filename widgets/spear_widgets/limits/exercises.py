@@ -372,13 +372,11 @@ HOSPITAL = OpenQuestion(
     "patient's picture can be computed from it. Write the advice: what they change, what it costs, what you measured, "
     "what you do not know, and what would make you take the advice back. Ten sentences.",
     30,
-    "A good answer names one setting and its numbers: DP-SGD with the $\varepsilon$ that is promised, under which unit "
-    "(a picture or a patient), over all rounds together; the accuracy it costs on *their* data; secure aggregation "
-    "beside it, since it hides whose a picture is, and not as a replacement. It says which attacks were run against "
-    "exactly "
-    "this setting, among them the ones by zeros alone, and on how many batches. It does not call a refusal or a "
-    "stopped clock "
-    "protection. It says that only $\varepsilon$ speaks of attacks nobody has thought of, and what would change its "
-    "mind: "
-    "one recognisable picture, or an accuracy that makes people turn the noise down.",
+    "A good answer names one setting and its numbers: DP-SGD with the $\\varepsilon$ that is promised, under "
+    "which unit (a picture or a patient), over all rounds together; the accuracy it costs on *their* data; "
+    "secure aggregation beside it, since it hides whose a picture is, and not as a replacement. It says which "
+    "attacks were run against exactly this setting, among them the ones by zeros alone, and on how many "
+    "batches. It does not call a refusal or a stopped clock protection. It says that only $\\varepsilon$ speaks"
+    " of attacks nobody has thought of, and what would change its mind: one recognisable picture, or an "
+    "accuracy that makes people turn the noise down.",
 )
