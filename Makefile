@@ -72,6 +72,7 @@ lint: $(DEV)  ## ruff, mypy, and who may import whom
 	$(BIN)/lint-imports
 
 tests thorough-tests fast-tests: export OMP_NUM_THREADS = 1
+tests thorough-tests fast-tests notebooks: export SPEAR_PROGRESS =  # whoever develops may have answers of their own
 tests: $(DEV)  ## the tests of `make test` without lint and types
 	$(BIN)/python -m pytest -m "not thorough" --durations=15 --nbval --nbval-current-env \
 		--nbval-sanitize-with tests/notebooks/sanitize.cfg --nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)

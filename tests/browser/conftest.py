@@ -48,10 +48,11 @@ def window(browser: Browser, server: Server) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def opened(request: pytest.FixtureRequest, window: Lab) -> Iterator[Lab]:
-    """The window with the notebook that the test is parametrised with, run from top to bottom."""
+    """The window with the notebook that the test is parametrised with, run from top to bottom, with nothing covered."""
     try:
         window.open_notebook(request.param.name)
         window.run_all()
+        window.uncover()
         yield window
     finally:
         window.close_notebook()

@@ -64,7 +64,7 @@ LOG_ERRORS = ("Traceback (most recent call last)", "Error in callback", "Kernel 
 
 CONTROLS = """
     .noUi-handle, input:not([type=file]):not([disabled]):not([readonly]), select:not([disabled]),
-    textarea:not([disabled]):not([readonly]), button:not([disabled]), canvas[tabindex],
+    textarea:not([disabled]):not([readonly]), button:not([disabled], .spear-skip), canvas[tabindex],
     [role=slider][tabindex]
 """
 
@@ -285,6 +285,12 @@ class Lab:
         )
         if executed != cells:
             raise AssertionError(f"{self.name}: the kernel must run {cells} cells, ran {executed}")
+
+    def uncover(self) -> None:
+        """Shows, without an answer, whatever is covered until a question is answered."""
+        for button in self.page.locator(".spear-veil > .spear-skip").all():
+            button.click()
+        self.wait_quiet()
 
     def wait_quiet(self, timeout: float = QUIET_TIMEOUT) -> None:
         """Until the kernel has been idle, and the page painted, for a tenth of a second."""

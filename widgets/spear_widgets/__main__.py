@@ -54,9 +54,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     added.add_argument("--copy-only", action="store_true", help="copy, and open nothing")
     added.set_defaults(run=start)
+    added = commands.add_parser("progress", help="which exercises are solved")
+    added.add_argument(
+        "folder", nargs="?", metavar="DIR", type=Path, default=Path(FOLDER), help=f"default: {FOLDER}"
+    )
+    added.set_defaults(run=progress)
     for name, (_, what) in CORE.items():
         commands.add_parser(name, help=what)
     return parser
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Say which exercises are solved in a folder with notebooks."""
+    from spear_widgets.progress import report
+
+    if not options.folder.is_dir():
+        raise NotADirectoryError(f"DIR must be a folder with notebooks, got {options.folder}")
+    print(report(options.folder))
+    return 0
 
 
 def start(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Explorers of notebook 06.
+"""Explorers of notebook 05.
 
 Read how many draws (`chances`), how many mistakes (`rejection`, `failure`), and what that costs (`wall`);
 `questions`, `exercises`. May import `spear_core` and `spear_widgets.kit`, no other notebook's folder.
