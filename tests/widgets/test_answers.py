@@ -566,16 +566,16 @@ TWINS = [
     ("off by one", lambda L, Q: [i + 1 for i in twins_by_rank(L, Q)]),
 ]
 UNSUPPORTED = [
-    (RIGHT, lambda report: [3, 4, 6, 8]),
-    (RIGHT, lambda report: {8, 6, 4, 3}),
-    (RIGHT, lambda report: (3, 4, 6, 8)),
-    (RIGHT, lambda report: np.array([3, 4, 6, 8])),
-    ("Look at 3 again", lambda report: [4, 6, 8]),
-    ("Look at 5 again", lambda report: [3, 4, 5, 6, 8]),
-    ("Look at 1 again", lambda report: [*range(1, 9)]),
-    ("Look at 4 again", lambda report: [3, 8]),
-    ("numbered 1 to 8", lambda report: [0, 2, 3]),
-    ("right type and shape", lambda report: 3),
+    (RIGHT, lambda number: number in {3, 4, 6, 8}),
+    (RIGHT, lambda number: [False, False, True, True, False, True, False, True][number - 1]),
+    (RIGHT, lambda number: np.bool_(number in (3, 4, 6, 8))),
+    (RIGHT, lambda number: int(number in (3, 4, 6, 8))),
+    ("Look at 3 again", lambda number: number in {4, 6, 8}),
+    ("Look at 5 again", lambda number: number in {3, 4, 5, 6, 8}),
+    ("wrong for “sentence 4”, “sentence 6”", lambda number: number in {3, 8}),
+    ("one minus", lambda number: number not in {3, 4, 6, 8}),
+    ("same in every case", lambda number: True),
+    ("of type str", lambda number: "yes" if number in {3, 4, 6, 8} else "no"),
 ]
 # ---------------------------------------------------------------- 05
 MISSING = [

@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+import torch
+
 from spear_widgets.kit import answers
 from spear_widgets.kit.compare import as_tensor, close, describe, difference, shape_hint
 from spear_widgets.kit.guard import Ran, TimeUp, copies, explain, own_line, run
@@ -183,7 +185,9 @@ class Exercise:
         if len(pairs) == len(self._cases) and (found := relation(pairs, given)):
             return found
         wrong = [i for i, fine in enumerate(right) if not fine]
-        found = relation([pairs[i] for i in wrong], [given[i] for i in wrong]) if len(wrong) > 1 else None
+        # of truth values, all that are wrong are the opposite
+        some = len(wrong) > 1 and not any(pairs[i][0].dtype == torch.bool for i in wrong)
+        found = relation([pairs[i] for i in wrong], [given[i] for i in wrong]) if some else None
         if found and any(right):
             return (
                 f"Right in {sum(right)} of {len(right)} cases. In the others: {found[0].lower()}{found[1:]}"

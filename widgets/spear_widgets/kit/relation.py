@@ -19,7 +19,7 @@ ROUGHLY = 1e-3  # nearer than this is right, but for rounding
 # what yours may be, as a function of what is wanted
 SHAPES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("Yours is the negative of what is wanted.", torch.neg),
-    ("Yours is one minus what is wanted: the share or probability of the opposite.", lambda a: 1 - a),
+    ("Yours is one minus what is wanted: the opposite.", lambda a: 1 - a),
     ("Yours is the magnitude of what is wanted: signs got lost.", torch.abs),
     ("Yours is the square of what is wanted.", torch.square),
     ("Yours is the square root of what is wanted.", torch.sqrt),

@@ -108,7 +108,7 @@ def _changed(defend: Defend, grad: Tensor, random: torch.Generator) -> Tensor:
     return changed.to(grad.dtype)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Contest(Exercise):
     """An exercise whose answer is called many times; what it brings about is judged.
 

@@ -73,5 +73,5 @@ def title_picture() -> base.Picture:
     picture = tiles.resize((drawing.WIDTH * drawing.SCALE, drawing.WIDTH * drawing.SCALE // 4))
     return base.Picture(
         picture,
-        "A sheet of 256 small squares, all that the gradient of 256 photographs shows: mixtures, most of them like noise.",
+        "A sheet of 256 small squares, all that a gradient of 256 photographs shows: mixtures, most like noise.",
     )

@@ -1,6 +1,6 @@
 """Exercises of notebook 04, with the mistakes that people make in them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -357,40 +357,16 @@ REPORT = (
 )
 
 
-def unsupported(report):  # type: ignore[no-untyped-def]  # shown as the solution
-    """Numbers, from 1, of the sentences that go beyond what was shown."""
+def unsupported(number):  # type: ignore[no-untyped-def]  # shown as the solution
+    """Whether a sentence, by its number from 1, goes beyond what was shown."""
     # 3: sharp is not proven. 4: a mixture of samples with one pattern passes both.
     # 6: one attack that fails says nothing of another. 8: rows that are not certified prove nothing.
-    return [3, 4, 6, 8]
+    return number in (3, 4, 6, 8)
 
 
-LOOK = {
-    1: "can three samples give a gradient of rank 4?",
-    2: "what does *certified* say of a row?",
-    3: "who says that a sharp picture is the right one?",
-    4: "which batches have λ = 1 and the same gradient, too?",
-    5: "what did the attack get beside the gradient?",
-    6: "does the failure of one attack bind the next attacker?",
-    7: "does it claim more than what was run?",
-    8: "are these two rows among those of which anything is proven?",
-}
-
-
-def _look_again(arguments: tuple[object, ...], yours: Iterable[int]) -> str:
-    """What to ask of the first sentence that is judged otherwise, and not the whole answer."""
-    wrong = sorted(set(map(int, yours)) ^ set(unsupported(REPORT)))
-    if not wrong:
-        return ""
-    return (
-        f"Look at {wrong[0]} again: {LOOK[wrong[0]]}"
-        if wrong[0] in LOOK
-        else "The sentences are numbered 1 to 8."
-    )
-
-
-def _slip(*numbers: int) -> list[int]:
-    """The right numbers, with some added or left out."""
-    return sorted({3, 4, 6, 8} ^ set(numbers))
+def _slip(wrong: int) -> Callable[[int], bool]:
+    """The right judgements except on one sentence."""
+    return lambda number: bool(unsupported(number)) != (number == wrong)
 
 
 UNSUPPORTED = Exercise(
@@ -400,13 +376,22 @@ UNSUPPORTED = Exercise(
     task="Judge an audit. A client with four photographs, two of which have one activation pattern, was attacked "
     "with SPEAR as above; then once more after it had added 1 % of noise. The report says:\n\n"
     + "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(REPORT, start=1))
-    + "\n\nWrite `unsupported(report)`: the list of the numbers of all sentences that the evidence does *not* support.",
+    + "\n\nWrite `unsupported(number)`: `True` for the number of a sentence that the evidence does *not* support, else "
+    "`False`.",
     reference=unsupported,
-    cases=lambda: [("the report", (REPORT,))],
-    judge=_look_again,
-    mistakes=tuple(
-        Mistake(lambda report, number=number: _slip(number), f"Look at {number} again: {question}")
-        for number, question in LOOK.items()
+    cases=lambda: [(f"sentence {number}", (number,)) for number in range(1, len(REPORT) + 1)],
+    mistakes=(
+        Mistake(_slip(3), "Look at 3 again: who says that a sharp picture is the right one?"),
+        Mistake(_slip(4), "Look at 4 again: which batches have λ = 1 and the same gradient, too?"),
+        Mistake(_slip(6), "Look at 6 again: does the failure of one attack bind the next attacker?"),
+        Mistake(
+            _slip(8),
+            "Look at 8 again: are these two rows among those of which anything is proven?",
+        ),
+        Mistake(_slip(1), "Look at 1 again: can three samples give a gradient of rank 4?"),
+        Mistake(_slip(2), "Look at 2 again: what does *certified* say of a row?"),
+        Mistake(_slip(5), "Look at 5 again: what did the attack get beside the gradient?"),
+        Mistake(_slip(7), "Look at 7 again: does it claim more than what was run?"),
     ),
     hints=(
         "For each sentence, ask: what else could have produced what was seen?",
