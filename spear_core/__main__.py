@@ -149,6 +149,8 @@ def _check(options: argparse.Namespace, path: Path) -> None:
     for name in ("threads", "size"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if not -(2**63) <= options.seed < 2**64:
+        raise InputError(f"--seed must be a number of 64 bits, got {options.seed}")
     try:
         torch.zeros(1, device=options.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -40,6 +40,13 @@ def test_a_file_is_no_folder(tmp_path, capsys):
     assert "DIR must be a folder" in capsys.readouterr().err
 
 
+def test_progress_tells_of_the_exercises_in_a_folder(tmp_path, capsys):
+    assert main(["progress", str(tmp_path)]) == 0
+    assert "0 of " in capsys.readouterr().out
+    assert main(["progress", str(tmp_path / "none")]) == 2
+    assert "DIR must be a folder with notebooks" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [[], ["begin"]])
 def test_what_is_no_command_is_refused(arguments, capsys):
     with pytest.raises(SystemExit) as ended:

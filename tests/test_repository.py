@@ -2,6 +2,8 @@
 
 import ast
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -13,11 +15,12 @@ import torch
 
 import spear_core
 from spear_core.client import data
+from spear_widgets.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
+PAGES = [*ROOT.glob("*.md"), *sorted(ROOT.glob("docs/*.md")), *sorted((ROOT / "notebooks").glob("*.ipynb"))]
 CONSTRAINTS = [ROOT / "constraints.txt", ROOT / "constraints-oldest.txt"]
 
 
@@ -33,6 +36,42 @@ def test_local_links_lead_somewhere(page: Path):
 def test_readme_opens_with_a_described_picture():
     alt = re.match(r"!\[([^\]]+)\]\(docs/[^)]+\)", README)
     assert alt and len(alt[1].split()) >= 4
+
+
+def test_readme_is_read_in_four_minutes():
+    shown = re.sub(r"!\[[^\]]*\]|<[^>]*>", "", README)  # without what stands for a picture
+    assert len(shown.split()) <= 800
+
+
+def commands(text: str) -> list[list[str]]:
+    """What the shell blocks of a page say, without comments."""
+    blocks = re.findall(r"```sh\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line.partition("#")[0].split() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", commands(README), ids=" ".join)
+def test_every_command_of_the_readme_works(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What `make lab` starts is tested in test_command.py; here make says what it would do."""
+    if command[0] == "make":
+        if shutil.which("make") is None:
+            pytest.skip("make is not installed; the page on installing says how it goes without")
+        told = subprocess.run(
+            [*command, "--dry-run", f"VENV={tmp_path}"], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        assert told.returncode == 0 and "pip install" in told.stdout
+        return
+    monkeypatch.chdir(tmp_path)
+    assert command[0] == ".venv/bin/spear-tutorial" and PROJECT["scripts"].keys() == {"spear-tutorial"}
+    try:
+        status = main(command[1:])
+    except SystemExit as ended:  # argparse, after --help
+        status = int(ended.code or 0)
+    assert status == 0
+    assert "demo" not in command or (tmp_path / "recovered.png").exists()
 
 
 def test_readme_names_only_existing_make_targets():

@@ -27,7 +27,7 @@ CHAPTERS = sorted(path.name for path in (ROOT / "notebooks").glob("0[5-8]_*.ipyn
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     (path,) = folder.glob("*.whl")
     return path
@@ -94,7 +94,7 @@ for script, part in {sorted(asked)}:
     assert results(script, part), part
 """
     python = [sys.executable, "-c", code]
-    done = subprocess.run(python, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(python, cwd=tmp_path, env=elsewhere, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     places, told = done.stdout.splitlines()
     assert all(place.startswith(elsewhere["PYTHONPATH"]) for place in places.split())
@@ -115,7 +115,7 @@ def test_the_command_is_installed_with_it(elsewhere: dict[str, str], tmp_path: P
         env=elsewhere,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
     assert "3 of 3 exact" in done.stdout and (tmp_path / "recovered.png").exists()

@@ -77,7 +77,7 @@ def test_bad_input_is_named_and_gives_status_2(tmp_path, capsys):
         (["--output", "."], "--output must be the name of a picture"),
         (["--output", "{file}/story.png"], "must be a folder"),
         (["--data", "wine"], "data must be pictures, got table rows"),
-        (["--seed", str(2**70)], "verflow"),
+        (["--seed", str(2**70)], "--seed must be a number of 64 bits"),
         (["--depth", "0"], "depth"),
         (["--size", "0"], "size"),
     ],

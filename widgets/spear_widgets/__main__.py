@@ -64,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument("--seconds", type=float, default=60.0, help="for an answer (default: 60)")
     added.add_argument("--megabytes", type=int, default=2048, help="for an answer, on Linux (default: 2048)")
     added.set_defaults(run=grade)
+    added = commands.add_parser("progress", help="which exercises are solved")
+    added.add_argument(
+        "folder", nargs="?", metavar="DIR", type=Path, default=Path(FOLDER), help=f"default: {FOLDER}"
+    )
+    added.set_defaults(run=progress)
     for name, (_, what) in CORE.items():
         commands.add_parser(name, help=what)
     return parser
@@ -75,6 +80,16 @@ def grade(options: argparse.Namespace) -> int:
 
     lines = grades.graded(options.files, options.key, seconds=options.seconds, megabytes=options.megabytes)
     print(grades.write(lines, options.out))
+    return 0
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Say which exercises are solved in a folder with notebooks."""
+    from spear_widgets.progress import report
+
+    if not options.folder.is_dir():
+        raise NotADirectoryError(f"DIR must be a folder with notebooks, got {options.folder}")
+    print(report(options.folder))
     return 0
 
 
