@@ -1,4 +1,4 @@
-"""Every notebook, run in a real JupyterLab, and every control in it moved by keyboard and by mouse.
+"""Every notebook, run in a real JupyterLab as it was stored, and every control in it moved by keyboard and by mouse.
 
 The tests of one notebook share one window, in which the fixture `opened` has run it. `make test` looks twice and
 moves each explorer's controls once; the rest, which is `thorough`, looks from all sides and moves all in all ways.
@@ -10,12 +10,11 @@ import pytest
 
 from tests.browser.conftest import NOTEBOOKS
 from tests.browser.lab import ROOT, Lab, Widget
+from tests.notebooks.same_outputs import differences
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"  # what a stored output calls a widget
-
-A_FEW = {"keyboard": 2, "mouse": 1}  # steps: both ends of a slider; a drag
 
 each_notebook = pytest.mark.parametrize(
     "opened", NOTEBOOKS, ids=lambda p: p.stem, indirect=True, scope="module"
@@ -36,20 +35,34 @@ def one_question(widgets: list[Widget]) -> list[Widget]:
     return [widget for widget in widgets if widget not in questions[1:]]
 
 
-def drive_all(widget: Widget, how: str, shortly: bool = False) -> None:
-    """Moves all controls of a widget, then those that this has woken up, as a choice does the answer's button.
+def drive_all(widget: Widget, how: str) -> None:
+    """Moves all controls of a widget, then those that this has woken up, as a choice does the answer's button."""
+    moved: set[str] = set()
+    steps = 0
+    for _ in range(2):
+        for control in widget.controls():
+            if control.mark not in moved:
+                moved.add(control.mark)
+                steps += control.drive(how)
+    assert steps, f"none of {len(moved)} controls of {widget.name} could be moved"
 
-    Shortly: a few steps each, a button once; radio buttons are one control, and by mouse all of a kind are.
+
+def drive_shortly(widget: Widget, by_mouse: set[str]) -> None:
+    """One step with each control by keyboard, and by mouse if its kind is not in `by_mouse` yet, or a stage.
+
+    Radio buttons are one control; controls that this has woken up follow.
     """
     moved: dict[str, str] = {}
     steps = 0
     for _ in range(2):
         for control in widget.controls():
-            alike = control.kind in moved.values() and (how == "mouse" or control.kind == "radio")
-            if control.mark not in moved and not (shortly and alike):
-                moved[control.mark] = control.kind
-                few = 1 if control.kind == "button" else A_FEW[how]
-                steps += control.drive(how, few if shortly else None)
+            if control.mark in moved or control.kind == "radio" in moved.values():
+                continue
+            moved[control.mark] = control.kind
+            steps += control.drive("keyboard", 1)
+            if control.kind not in by_mouse or control.kind == "canvas":
+                by_mouse.add(control.kind)
+                steps += control.drive("mouse", 1)
     assert steps, f"none of {len(moved)} controls of {widget.name} could be moved"
 
 
@@ -58,6 +71,12 @@ def drive_all(widget: Widget, how: str, shortly: bool = False) -> None:
 def test_runs_top_to_bottom(opened: Lab):
     widgets_of(opened)
     opened.check("running it")
+
+
+@each_notebook
+def test_its_outputs_are_the_stored_ones(opened: Lab, request: pytest.FixtureRequest):
+    found = differences(request.session, ROOT / "notebooks" / f"{opened.name}.ipynb", opened.ran)
+    assert not found, "\n\n".join([opened.name, *found])
 
 
 @each_notebook
@@ -80,12 +99,12 @@ def test_fits_the_page(opened: Lab, theme: str, width: int):
 
 
 @each_notebook
-@pytest.mark.parametrize("how", ["keyboard", "mouse"])
-def test_each_explorer(opened: Lab, how: str):
-    """All controls by keyboard, one of each kind by mouse, one or two steps each."""
+def test_each_explorer(opened: Lab):
+    """All controls by keyboard, one of each kind and every stage by mouse, one step each."""
     opened.page.set_viewport_size({"width": 1280, "height": 900})
+    by_mouse: set[str] = set()
     for widget in one_question(widgets_of(opened)):
-        drive_all(widget, how, shortly=True)
+        drive_shortly(widget, by_mouse)
 
 
 @pytest.mark.parametrize(
