@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-all lint fast fast-tests tests thorough-tests test-oldest notebooks bench \
+.PHONY: help env lab test test-all lint fast fast-tests tests all-tests test-oldest notebooks bench \
 	constraints clean
 .NOTPARALLEL:
 
@@ -51,7 +51,8 @@ endef
 test: $(READY)  ## lint, types, and the tests for every change: units, doctests, notebooks, browser
 	$(call beside_lint,tests)
 
-test-all: test thorough-tests  ## the same, then what is tested on more cases than `make test` has time for
+test-all: $(READY)  ## the same, and what is tested on more cases than `make test` has time for
+	$(call beside_lint,all-tests)
 
 lint: $(READY)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m ruff check .
@@ -59,13 +60,15 @@ lint: $(READY)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-tests thorough-tests fast-tests: export OMP_NUM_THREADS = 1
-tests: $(READY)  ## the tests of `make test` without lint and types
-	$(BIN)/python -m pytest -m "not thorough" --durations=15 --nbval --nbval-current-env \
-		--nbval-sanitize-with tests/notebooks/sanitize.cfg --nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
+NBVAL = --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+	--nbval-cell-timeout $(CELL_TIMEOUT)
 
-thorough-tests: $(READY)
-	$(BIN)/python -m pytest -m thorough --durations=15 $(PYTEST_ARGS) $(TESTED)
+tests all-tests fast-tests: export OMP_NUM_THREADS = 1
+tests: $(READY)  ## the tests of `make test` without lint and types
+	$(BIN)/python -m pytest -m "not thorough" --durations=15 $(NBVAL) $(PYTEST_ARGS) $(TESTED)
+
+all-tests: $(READY)
+	$(BIN)/python -m pytest --durations=15 $(NBVAL) $(PYTEST_ARGS) $(TESTED)
 
 fast: $(READY)  ## lint, types and the tests that take under a minute and a half
 	$(call beside_lint,fast-tests)
@@ -82,7 +85,7 @@ bench: $(READY)  ## speed and reach; prints tables with the machine's descriptio
 		echo "== $$script"; $(BIN)/python $$script; done
 
 test-oldest:  ## all tests with the oldest releases that pyproject.toml admits, in .venv-oldest
-	$(MAKE) tests thorough-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+	$(MAKE) all-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
 constraints: $(READY)  ## pin today's releases of all dependencies in the two constraints files (keeps those that fit)
 	$(BIN)/python -m pip install --quiet uv
