@@ -15,9 +15,13 @@ from tests.core.zoo import seeded
 from tests.device.cases import CASES
 from tests.device.counting import WALKS, most, rounds, waits_of
 from tests.device.fake import DEVICE, FakeDevice
+from tests.thorough import thorough
 
 LONG = ("sampling", "coupled")
-EVERY_CASE = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CASES]
+EVERY_CASE = [
+    pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CASES if name != "noisy"
+]
+EVERY_CASE += thorough("noisy")
 attacked = cache(lambda name: rounds(CASES[name]()))
 
 
