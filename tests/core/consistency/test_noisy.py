@@ -64,7 +64,7 @@ def test_rounding_is_not_noise():
     assert spear_core.invert(model, gradients, batch_size=6).certified
 
 
-@pytest.mark.parametrize("relative", [1e-5, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("relative", [1e-4, 1e-2, *thorough(1e-5, 1e-3)])
 def test_no_certified_row_is_wrong_over_four_decades(relative):
     for seed in range(2):
         model, gradients, batch = sent(relative, seed=seed)
