@@ -26,12 +26,13 @@ from spear_core.errors import InputError
 from spear_core.study import metrics, picture
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, prog: str = "python -m spear_core") -> int:
     """Run the command line; returns the exit status: 2 for bad input, 130 if stopped before there was a result.
 
-    A request to end (SIGTERM) is taken as Ctrl-C: a search that it stops hands back its best so far, flagged.
+    `prog` is what it was called as. A request to end (SIGTERM) is taken as Ctrl-C: a search that it stops hands back
+    its best so far, flagged.
     """
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(arguments)
     try:
         with _ending_as_interruption():
@@ -62,9 +63,9 @@ def _ending_as_interruption() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m spear_core",
+        prog=prog,
         description="Recover a batch of pictures from the gradient that a client shares, and say which of them are "
         "certified.",
     )

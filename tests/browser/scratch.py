@@ -69,12 +69,31 @@ display(WallExplorer())
 Prediction("Is it so, or is it not?", ["it is", "it is not"], "it is", "Because it is so.")
 """
 
+VEILED = """
+from IPython.display import display
+
+from spear_widgets.kit.predict import Prediction
+from spear_widgets.sparsity.dial import DialExplorer
+
+asked = Prediction("Is it so, or is it not?", ["it is", "it is not"], "it is", "Because it is so.")
+display(asked)
+display(asked.then(DialExplorer()))
+display(asked.then(DialExplorer.still()))
+"""
+
 RAISES = '{}["missing"]'
 
 
 def write_scratch_notebooks(folder: Path) -> list[Path]:
     paths = []
-    sources = {"sound": SOUND, "faulty": FAULTY, "wide": WIDE, "kept": KEPT, "raises": RAISES}
+    sources = {
+        "sound": SOUND,
+        "faulty": FAULTY,
+        "wide": WIDE,
+        "kept": KEPT,
+        "veiled": VEILED,
+        "raises": RAISES,
+    }
     for name, source in sources.items():
         metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
         paths.append(folder / f"{name}.ipynb")

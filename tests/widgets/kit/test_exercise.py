@@ -7,7 +7,9 @@ from importlib import import_module
 import pytest
 import torch
 
-from spear_widgets.kit.exercise import Exercise, Mistake, close, describe, shape_hint
+from spear_widgets.kit.compare import close, describe, shape_hint
+from spear_widgets.kit.exercise import Exercise, Mistake, OpenQuestion
+from spear_widgets.kit.verdict import Verdict
 
 FOLDERS = ("low_rank", "sparsity", "sampling", "selection", "scale", "theory", "two_shadows", "limits")
 EXERCISES = {
@@ -104,10 +106,44 @@ def test_cases_differ(exercise: Exercise):
 
 @each_exercise
 def test_hints_come_in_three_steps_before_the_solution(exercise: Exercise):
-    page = exercise._repr_html_()
+    page = exercise._repr_markdown_()
     places = [page.index(text) for text in ("Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "Solution")]
     assert places == sorted(places)
     assert page.count("<details>") == 4 == page.count("</details>")
+
+
+@each_exercise
+def test_an_exercise_says_how_hard_and_how_long_it_is(exercise: Exercise):
+    notebook, function = exercise.name.split("/")
+    assert len(notebook) == 2 and notebook.isdigit() and function == exercise.reference.__name__
+    first, _, rest = exercise._repr_markdown_().partition("\n\n")
+    assert first == f"**{exercise.level.capitalize()}** · {exercise.minutes} minutes"
+    assert rest.startswith(f"**Exercise.** {exercise.task}")
+
+
+def test_names_of_exercises_differ():
+    assert len({exercise.name for exercise in EXERCISES.values()}) == len(EXERCISES)
+
+
+def test_a_class_that_is_graded_sees_hints_and_no_solution(monkeypatch):
+    monkeypatch.setenv("SPEAR_SOLUTIONS", "hidden")
+    page = EXERCISES["BATCH_FROM"]._repr_markdown_()
+    assert "Hint 3 of 3" in page and "Solution" not in page and "def batch_from" not in page
+    assert page.count("<details>") == 3 == page.count("</details>")
+
+
+def test_an_open_question_is_noted_and_answered():
+    question = OpenQuestion("01/why", "Why $b$?", 10, "Since $b$ is the rank.")
+    assert question._repr_markdown_() == "**Open question** · 10 minutes\n\nWhy $b$?"
+    for nothing in ("", " … ", "..."):
+        assert question.check(nothing).open and "rank" not in repr(question.check(nothing))
+    verdict = question.check("Because it is.")
+    assert verdict.passed and verdict.hint == question.model_answer
+
+
+def test_code_in_a_hint_looks_like_code():
+    page = Verdict(False, "Not yet.", "Call `f(x) < 1`.")._repr_html_()
+    assert "Call <code>f(x) &lt; 1</code>." in page
 
 
 def test_minus_q_is_q():

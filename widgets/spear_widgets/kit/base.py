@@ -24,6 +24,7 @@ from PIL import Image
 from spear_widgets.kit import drawing
 from spear_widgets.kit.kept import Kept
 from spear_widgets.kit.page import page
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.kit.stage import Stage
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Explorer(Kept, W.VBox):
     Attributes:
         name: the box gets the class `spear-<name>`.
         title: heading of the box.
+        ribbon: stands beside the title, if there is one.
         description: what the pictures show, in one fixed sentence; the text alternative.
         control: the controls by name.
         picture: the pictures by name, `ipywidgets.Image`.
@@ -48,6 +50,7 @@ class Explorer(Kept, W.VBox):
     name = "explorer"
     title = ""
     description = ""
+    ribbon: Ribbon | None = None  # where it shows what is not in the paper
     caption_height = "5em"  # two lines, so that the page does not jump
 
     def __init__(
@@ -70,7 +73,7 @@ class Explorer(Kept, W.VBox):
         self.live = live
         if pictures is None:
             pictures = ("picture",) if live is None else ()
-        self.picture = {name: _image(self.description) for name in pictures}
+        self.picture = {name: image(self.description) for name in pictures}
         self._drawn: dict[str, Image.Image] = {}
         # room for its lines, so that nothing below jumps when the words grow; a stage says its own
         room = self.caption_height if self.picture else "0"
@@ -86,7 +89,9 @@ class Explorer(Kept, W.VBox):
             [*self.control.values(), W.HBox([*buttons, reset])],  # buttons stay together where the row breaks
             layout=W.Layout(display="flex", flex_flow="row wrap", align_items="center", grid_gap="2px 14px"),
         )
-        heading = W.HTML(f"<b style='font-size:1.1em'>{html.escape(self.title)}</b>")
+        heading = W.HTML(
+            f"<b style='font-size:1.1em'>{html.escape(self.title)}</b> {self.ribbon.html if self.ribbon else ''}"
+        )
         shown = [*([] if live is None else [live]), *self.picture.values()]
         around = [page()] if pictures else []  # a stage looks around by itself
         super().__init__([heading, *([row] if controls else []), *shown, self.caption, self.status, *around])
@@ -122,6 +127,9 @@ class Explorer(Kept, W.VBox):
         button = W.Button(description=label, tooltip=tooltip or label, layout=W.Layout(width="auto"))
         button.on_click(lambda _: self.guard(handler))
         return button
+
+    def answered(self, choice: str) -> None:
+        """The reader has answered the question that covered this; a picture that can show the answer, does."""
 
     # ---------------------------------------------------------------- for readers and tests
     def refresh(self) -> None:
@@ -220,7 +228,8 @@ class Explorer(Kept, W.VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data = dict(super()._repr_mimebundle_(**kwargs) or {})
-        picture = drawing.captioned(self.static_picture(), f"{self.description} {ALIVE}")
+        words = f"{self.ribbon.words}. " if self.ribbon else ""
+        picture = drawing.captioned(self.static_picture(), f"{words}{self.description} {ALIVE}")
         shown, metadata = Picture(picture, self.description)._repr_mimebundle_()
         return data | shown, metadata
 
@@ -254,7 +263,8 @@ def _data_url(picture: memoryview) -> bytes:
     return b"data:image/" + kind + b";base64," + base64.b64encode(picture)
 
 
-def _image(alt: str) -> W.Image:
+def image(alt: str) -> W.Image:
+    """An empty image with its text alternative, as wide as a whole-width picture."""
     # an <img> is as wide as its pixels, of which there are several to one of the page; on a narrow page it shrinks
     layout = W.Layout(width=f"{drawing.WIDTH}px", max_width="100%", height="auto", align_self="flex-start")
     return DescribedImage(layout=layout, tooltip=alt)

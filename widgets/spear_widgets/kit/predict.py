@@ -1,6 +1,7 @@
 """Predict, then reveal: the reader commits to an answer before the measured one is shown.
 
-Nothing waits: a notebook that runs by itself goes on, and the reveal stays shut.
+Nothing waits: a notebook that runs by itself goes on, and the reveal stays shut. A picture that answers the question is
+covered until then, too: `question.then(picture)`.
 """
 
 import html
@@ -9,8 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import ipywidgets as W
+import traitlets
 
+from spear_widgets.kit import base
 from spear_widgets.kit.kept import Kept
+from spear_widgets.kit.veil import Veil
 
 
 class Prediction(Kept, W.VBox):
@@ -21,9 +25,11 @@ class Prediction(Kept, W.VBox):
         commit_button: shows the reveal.
         reveal: empty until then.
         committed: the answer that was given, or None.
+        found: what was measured when it was given, or None.
     """
 
     title = "a question, and its answer"
+    committed = traitlets.Unicode(None, allow_none=True)
 
     def __init__(
         self,
@@ -52,7 +58,7 @@ class Prediction(Kept, W.VBox):
             raise ValueError(f"measured must be one of the choices, got {measured!r}")
         self.question, self.choices, self.why = question, tuple(choices), why
         self._measured, self._limits = measured, limits
-        self.committed: str | None = None
+        self.found: str | None = None
         self.choice = W.RadioButtons(
             options=choices, value=None, layout=W.Layout(width="max-content", max_width="100%")
         )
@@ -92,14 +98,18 @@ class Prediction(Kept, W.VBox):
         """
         if answer not in self.choices:
             raise ValueError(f"answer must be one of {list(self.choices)}, got {answer!r}")
-        measured = self.measure()
-        self.committed = answer
+        measured = self.found = self.measure()
         verdict = "Right." if answer == measured else "Not so."
         self.reveal.value = (
             f"<b>{verdict}</b> You said: {html.escape(answer)}. "
             f"Measured: <b>{html.escape(measured)}</b>. {self.why}"
         )
+        self.committed = answer
         return answer == measured
+
+    def then(self, shown: base.Explorer | base.Picture) -> Veil:
+        """What answers the question, covered until the reader has answered it; for the end of a later cell."""
+        return Veil(self, shown)
 
     def _on_choice(self, change: object) -> None:
         self.commit_button.disabled = self.choice.value is None

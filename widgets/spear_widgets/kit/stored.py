@@ -2,10 +2,11 @@
 
 import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results"
+from spear_widgets.kit.shipped import shipped
+
+RESULTS = shipped("benchmarks/results")
 
 
 @cache
@@ -33,7 +34,7 @@ def cases(script: str, part: str) -> list[tuple[dict[str, Any], list[dict[str, A
 
 def _rows(script: str, part: str) -> dict[str, dict[str, Any]]:
     path = RESULTS / f"{script}.json"
-    rows = json.loads(path.read_text(encoding="utf-8")).get(part) if path.exists() else None
+    rows = json.loads(path.read_text(encoding="utf-8")).get(part) if path.is_file() else None
     if not rows:
         raise FileNotFoundError(
             f"{path.name} must hold the part {part!r}, got none: run python benchmarks/{script}.py --part {part}"

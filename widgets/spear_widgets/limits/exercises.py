@@ -29,8 +29,11 @@ def _examples() -> Cases:
 
 
 CLIP = Exercise(
-    task="Write clip(grads, norm): grads has one example's gradient in each row, shape (b, k). Shorten each row to the "
-    "norm if it is longer, leave it if it is not, and return the mean over the examples, shape (k,).",
+    name="08/clip",
+    level="warm-up",
+    minutes=8,
+    task="Write `clip(grads, norm)`: grads has one example's gradient in each row, shape (b, k). Shorten each row to "
+    "the norm if it is longer, leave it if it is not, and return the mean over the examples, shape (k,).",
     reference=clip,
     cases=_examples,
     mistakes=(
@@ -57,7 +60,7 @@ CLIP = Exercise(
     hints=(
         "How long is each row, and by which factor must it shrink?",
         "The factor is norm / length, but at most 1.",
-        "(grads * (norm / lengths).clamp(max=1)).mean(dim=0), with lengths of shape (b, 1).",
+        "`(grads * (norm / lengths).clamp(max=1)).mean(dim=0)`, with lengths of shape (b, 1).",
     ),
 )
 
@@ -92,8 +95,11 @@ def _numbers() -> Cases:
 
 
 QUANTISE = Exercise(
-    task="Write quantise(grad, bits): round every entry to the nearest multiple of a step, the largest magnitude over "
-    "2^(bits − 1) − 1.",
+    name="08/quantise",
+    level="warm-up",
+    minutes=8,
+    task="Write `quantise(grad, bits)`: round every entry to the nearest multiple of a step, the largest magnitude "
+    "over 2^(bits − 1) − 1.",
     reference=quantise,
     cases=_numbers,
     mistakes=(
@@ -109,7 +115,7 @@ QUANTISE = Exercise(
     ),
     hints=(
         "How long is one step?",
-        "step = grad.abs().max() / (2 ** (bits - 1) - 1).",
+        "`step = grad.abs().max() / (2 ** (bits - 1) - 1)`.",
         "Divide by the step, round, multiply by it again.",
     ),
 )

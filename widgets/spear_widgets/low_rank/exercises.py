@@ -24,7 +24,10 @@ def _gradients() -> Cases:
 
 
 COUNT_SAMPLES = Exercise(
-    task="Write count_samples(weight_grad): how many samples are in the batch behind this gradient?",
+    name="01/count_samples",
+    level="warm-up",
+    minutes=5,
+    task="Write `count_samples(weight_grad)`: how many samples are in the batch behind this gradient?",
     reference=count_samples,
     cases=_gradients,
     mistakes=(
@@ -44,7 +47,7 @@ COUNT_SAMPLES = Exercise(
     ),
     hints=(
         "The batch size is the rank of the gradient. Which numbers tell the rank?",
-        "torch.linalg.svdvals gives the singular values, largest first. In 32-bit numbers, those after the "
+        "`torch.linalg.svdvals` gives the singular values, largest first. In 32-bit numbers, those after the "
         "cliff are about 1e-8 of the largest.",
         "Count the values above one millionth of the first one, and return the count as an int.",
     ),
@@ -66,7 +69,10 @@ def _splits() -> Cases:
 
 
 BATCH_FROM = Exercise(
-    task="Write batch_from(rows, Q): given R, shape (b, n), and the right Q, the batch, one sample a row.",
+    name="01/batch_from",
+    level="warm-up",
+    minutes=5,
+    task="Write `batch_from(rows, Q)`: given R, shape (b, n), and the right Q, the batch, one sample a row.",
     reference=batch_from,
     cases=_splits,
     mistakes=(
@@ -82,6 +88,6 @@ BATCH_FROM = Exercise(
     hints=(
         "Which equation ties R, Q and the batch together?",
         "R = Q Xᵀ, and Xᵀ has one sample a row: exactly what is asked for.",
-        "torch.linalg.solve(A, B) gives the C with A C = B.",
+        "`torch.linalg.solve(A, B)` gives the C with A C = B.",
     ),
 )

@@ -34,7 +34,10 @@ def _widths() -> Cases:
 
 
 FALSE_REJECTION = Exercise(
-    task="Write false_rejection(units, threshold): the probability that a right direction has fewer than τ m zeros, "
+    name="03/false_rejection",
+    level="warm-up",
+    minutes=10,
+    task="Write `false_rejection(units, threshold)`: the probability that a right direction has fewer than τ m zeros, "
     "if each of the m entries is zero with probability ½, independently.",
     reference=false_rejection,
     cases=_widths,
@@ -61,8 +64,8 @@ FALSE_REJECTION = Exercise(
     ),
     hints=(
         "The number of zeros is like the number of heads in m tosses of a coin. For which numbers is q rejected?",
-        "k zeros have probability C(m, k) / 2^m; math.comb gives C(m, k).",
-        "Add up math.comb(units, k) for all whole k with k < threshold * units, and divide by 2**units.",
+        "k zeros have probability C(m, k) / 2^m; `math.comb` gives C(m, k).",
+        "Add up `math.comb(units, k)` for all whole k with `k < threshold * units`, and divide by `2**units`.",
     ),
 )
 
@@ -107,7 +110,10 @@ def _sequences() -> Cases:
 
 
 DRAWS_UNTIL_ALL = Exercise(
-    task="Write draws_until_all(hits, batch_size). hits is a list with one entry a draw: the number 0 … b−1 of the "
+    name="03/draws_until_all",
+    level="warm-up",
+    minutes=10,
+    task="Write `draws_until_all(hits, batch_size)`. hits is a list with one entry a draw: the number 0 … b−1 of the "
     "sample whose direction it gave, or −1 for none. How many draws until all b were met? −1 if they never are.",
     reference=draws_until_all,
     cases=_sequences,
@@ -128,7 +134,7 @@ DRAWS_UNTIL_ALL = Exercise(
     ),
     hints=(
         "Keep track of which directions are still missing.",
-        "A set is handy: missing = set(range(batch_size)), and missing.discard(hit) takes one out.",
-        "Go through enumerate(hits, start=1) and return the number when missing is empty; return −1 at the end.",
+        "A set is handy: `missing = set(range(batch_size))`, and `missing.discard(hit)` takes one out.",
+        "Go through `enumerate(hits, start=1)` and return the number when missing is empty; return −1 at the end.",
     ),
 )

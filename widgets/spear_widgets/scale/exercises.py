@@ -22,8 +22,11 @@ def _pictures() -> Cases:
 
 
 PSNR = Exercise(
-    task="Write psnr(truth, guess): 10 log₁₀(range² / mean squared error) in decibels, for one picture, both of shape "
-    "(n,). The range is the largest minus the smallest pixel of the truth.",
+    name="07/psnr",
+    level="warm-up",
+    minutes=5,
+    task="Write `psnr(truth, guess)`: 10 log₁₀(range² / mean squared error) in decibels, for one picture, both of "
+    "shape (n,). The range is the largest minus the smallest pixel of the truth.",
     reference=psnr,
     cases=_pictures,
     mistakes=(
@@ -37,7 +40,7 @@ PSNR = Exercise(
             lambda truth, guess: (
                 10 * torch.log((truth.max() - truth.min()) ** 2 / (truth - guess).square().mean())
             ),
-            "Decibels use the logarithm to base 10: torch.log10.",
+            "Decibels use the logarithm to base 10: `torch.log10`.",
         ),
         Mistake(
             lambda truth, guess: (
@@ -56,8 +59,8 @@ PSNR = Exercise(
     ),
     hints=(
         "Which two numbers does the fraction compare?",
-        "The range is truth.max() − truth.min(); the mean squared error is (truth − guess).square().mean().",
-        "Return 10 · torch.log10(range² / mean squared error).",
+        "The range is `truth.max() − truth.min()`; the mean squared error is `(truth − guess).square().mean()`.",
+        "Return 10 · `torch.log10`(range² / mean squared error).",
     ),
 )
 
@@ -87,8 +90,13 @@ def _counts() -> Cases:
 
 
 WILSON = Exercise(
-    task="Write wilson(successes, trials): the two ends of Wilson's interval as a tensor of shape (2,), with z = 1.96: "
-    "(p + z²/(2n) ∓ z √(p(1−p)/n + z²/(4n²))) / (1 + z²/n), where p is the share and n the number of trials.",
+    name="07/wilson",
+    level="warm-up",
+    minutes=8,
+    task="Write `wilson(successes, trials)`: the two ends of Wilson's interval as a tensor of shape (2,), "
+    r"$\left(p + \frac{z^2}{2n} \mp z \sqrt{\frac{p(1-p)}{n} + \frac{z^2}{4n^2}}\right) / "
+    r"\left(1 + \frac{z^2}{n}\right)$, "
+    "with $z = 1.96$, where $p$ is the share and $n$ the number of trials.",
     reference=wilson,
     cases=_counts,
     mistakes=(
@@ -102,6 +110,6 @@ WILSON = Exercise(
     hints=(
         "Compute p first, then the middle and the half width.",
         "The middle is p + z²/(2n), the half width z √(p(1−p)/n + z²/(4n²)), both still to be divided.",
-        "torch.tensor([middle − half, middle + half]) / (1 + z²/n).",
+        "`torch.tensor([middle − half, middle + half]) / (1 + z²/n)`.",
     ),
 )

@@ -28,7 +28,10 @@ def _patterns() -> Cases:
 
 
 SPARSITY_MATCH = Exercise(
-    task="Write sparsity_match(output_grads, preactivations): λ, the share of all entries where ∂L/∂Z is zero if and "
+    name="04/sparsity_match",
+    level="warm-up",
+    minutes=5,
+    task="Write `sparsity_match(output_grads, preactivations)`: λ, the share of all entries where ∂L/∂Z is zero if and "
     "only if Z ≤ 0. Both are of shape (b, m); zeros are exactly 0.",
     reference=sparsity_match,
     cases=_patterns,
@@ -69,8 +72,8 @@ SPARSITY_MATCH = Exercise(
     ),
     hints=(
         "Two conditions for each entry. When do they agree?",
-        "(output_grads == 0) and (preactivations <= 0) are two tables of True and False.",
-        "Compare the two tables with ==, and take the mean as a number: .double().mean().",
+        "`(output_grads == 0)` and `(preactivations <= 0)` are two tables of True and False.",
+        "Compare the two tables with ==, and take the mean as a number: `.double().mean()`.",
     ),
 )
 
@@ -95,8 +98,11 @@ def _splits() -> Cases:
 
 
 SCALES = Exercise(
-    task="Write scales(factor, directions, bias_grad): the numbers s, shape (b,), with g = L Q̄ s. factor is L, shape "
-    "(m, b), the columns of directions are unit vectors, shape (b, b), and bias_grad is g, shape (m,).",
+    name="04/scales",
+    level="warm-up",
+    minutes=8,
+    task="Write `scales(factor, directions, bias_grad)`: the numbers s, shape (b,), with g = L Q̄ s. factor is L, "
+    "shape (m, b), the columns of directions are unit vectors, shape (b, b), and bias_grad is g, shape (m,).",
     reference=scales,
     cases=_splits,
     mistakes=(
@@ -126,7 +132,8 @@ SCALES = Exercise(
     ),
     hints=(
         "m equations for b unknowns, linear. Which matrix multiplies s?",
-        "The matrix is L Q̄, that is factor @ directions. Least squares solves it: torch.linalg.lstsq(A, B).solution.",
-        "lstsq wants B as a matrix: bias_grad[:, None]. Take column 0 of the solution.",
+        "The matrix is L Q̄, that is `factor @ directions`. Least squares solves it: `torch.linalg.lstsq(A, "
+        "B).solution`.",
+        "lstsq wants B as a matrix: `bias_grad[:, None]`. Take column 0 of the solution.",
     ),
 )

@@ -29,7 +29,10 @@ def _directions() -> Cases:
 
 
 ZERO_SHARE = Exercise(
-    task="Write zero_share(factor, direction): which share of the entries of L q is zero, to rounding?",
+    name="02/zero_share",
+    level="warm-up",
+    minutes=8,
+    task="Write `zero_share(factor, direction)`: which share of the entries of L q is zero, to rounding?",
     reference=zero_share,
     cases=_directions,
     mistakes=(
@@ -77,7 +80,10 @@ def _row_sets() -> Cases:
 
 
 DIRECTION_FROM = Exercise(
-    task="Write direction_from(rows): from b − 1 rows of L, the unit vector q that all of them make zero.",
+    name="02/direction_from",
+    level="warm-up",
+    minutes=8,
+    task="Write `direction_from(rows)`: from b − 1 rows of L, the unit vector q that all of them make zero.",
     reference=direction_from,
     cases=_row_sets,
     mistakes=(
@@ -88,7 +94,7 @@ DIRECTION_FROM = Exercise(
         Mistake(
             lambda rows: torch.linalg.svd(rows, full_matrices=False).Vh[-1],
             "The thin SVD of b − 1 rows has only b − 1 vectors, and the null vector is the one left out: "
-            "full_matrices=True.",
+            "`full_matrices=True`.",
         ),
         Mistake(
             lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[:, -1],
@@ -100,9 +106,9 @@ DIRECTION_FROM = Exercise(
         ),
     ),
     hints=(
-        "q is the null vector of the rows: rows @ q = 0.",
+        "q is the null vector of the rows: `rows @ q = 0`.",
         "A full SVD lists b right singular vectors; the singular value that belongs to the last is zero.",
-        "torch.linalg.svd(rows, full_matrices=True) returns U, S, Vh. Which row of Vh is it?",
+        "`torch.linalg.svd(rows, full_matrices=True)` returns `U, S, Vh`. Which row of Vh is it?",
     ),
     agree=_same_line,
 )

@@ -22,7 +22,10 @@ def _hit_lists() -> Cases:
 
 
 STILL_MISSING = Exercise(
-    task="Write still_missing(hits, draws): hits lists p_i, the probability that one draw gives direction i. How "
+    name="05/still_missing",
+    level="warm-up",
+    minutes=8,
+    task="Write `still_missing(hits, draws)`: hits lists p_i, the probability that one draw gives direction i. How "
     "likely is it that at least one direction is missing after so many draws? Take the directions as independent.",
     reference=still_missing,
     cases=_hit_lists,
@@ -51,7 +54,7 @@ STILL_MISSING = Exercise(
     hints=(
         "How likely is it that one given direction has been met?",
         "It is missed N times in a row with probability (1 − p)^N.",
-        "All are met with probability Π (1 − (1 − p_i)^N). Return one minus that, for example with math.prod.",
+        "All are met with probability Π (1 − (1 − p_i)^N). Return one minus that, for example with `math.prod`.",
     ),
 )
 
@@ -73,8 +76,12 @@ def _same_number(wanted: Any, yours: Any) -> bool:
 
 
 DRAWS_FOR_RISK = Exercise(
-    task="Write draws_for_risk(batch_size, risk), b ≥ 2: the smallest whole number of draws after which some direction "
-    "is missing with probability at most risk. Take p = 2^−(b−1) for every direction, and them as independent.",
+    name="05/draws_for_risk",
+    level="task",
+    minutes=15,
+    task="Write `draws_for_risk(batch_size, risk)`, b ≥ 2: the smallest whole number of draws after which some "
+    "direction is missing with probability at most risk. Take p = 2^−(b−1) for every direction, and them as "
+    "independent.",
     reference=draws_for_risk,
     cases=_risks,
     mistakes=(
@@ -98,7 +105,7 @@ DRAWS_FOR_RISK = Exercise(
             lambda batch_size, risk: float(
                 math.log(1 - (1 - risk) ** (1 / batch_size)) / math.log(1 - 2.0 ** -(batch_size - 1))
             ),
-            "Draws are whole: take the next whole number, math.ceil.",
+            "Draws are whole: take the next whole number, `math.ceil`.",
         ),
     ),
     hints=(

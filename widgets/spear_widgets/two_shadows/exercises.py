@@ -49,7 +49,10 @@ def _both_small(wanted: float, yours: object) -> bool:
 
 
 MISFIT = Exercise(
-    task="Write misfit(next_grad, y): the distance of y from the row space of ∂L/∂W₂, over its length.",
+    name="06/misfit",
+    level="task",
+    minutes=15,
+    task="Write `misfit(next_grad, y)`: the distance of y from the row space of ∂L/∂W₂, over its length.",
     reference=misfit,
     cases=_vectors,
     mistakes=(
@@ -69,7 +72,7 @@ MISFIT = Exercise(
         ),
         Mistake(
             _not_orthonormal,
-            "Rows of the gradient are not orthonormal, so rows.T @ rows is no projection. Take singular "
+            "Rows of the gradient are not orthonormal, so `rows.T @ rows` is no projection. Take singular "
             "vectors.",
         ),
     ),
@@ -104,8 +107,11 @@ def _systems() -> Cases:
 
 
 FREE_DIRECTIONS = Exercise(
+    name="06/free_directions",
+    level="warm-up",
+    minutes=10,
     task=(
-        "Write free_directions(M, R2, slope): how many independent pairs (dc, dp) solve "
+        "Write `free_directions(M, R2, slope)`: how many independent pairs (dc, dp) solve "
         "slope ∘ (M dc) = R2ᵀ dp? M is (m, b), R2 is (b, m), slope is σ'(z), shape (m,)."
     ),
     reference=free_directions,
@@ -118,7 +124,7 @@ FREE_DIRECTIONS = Exercise(
         ),
         Mistake(
             lambda M, R2, slope: free_directions(M, R2, torch.ones_like(slope)),
-            "A silent unit passes on nothing: multiply row j of M by slope[j].",
+            "A silent unit passes on nothing: multiply row j of M by `slope[j]`.",
         ),
         Mistake(
             lambda M, R2, slope: M.shape[1] - int(torch.linalg.matrix_rank(slope[:, None] * M)),
@@ -128,6 +134,6 @@ FREE_DIRECTIONS = Exercise(
     hints=(
         "Bring both sides together: one matrix times the vector of all unknowns is zero.",
         "The matrix is [slope ∘ M, −R2ᵀ], m rows and 2b columns. Its null space is what is asked for.",
-        "Columns minus torch.linalg.matrix_rank of that matrix, as an int.",
+        "Columns minus `torch.linalg.matrix_rank` of that matrix, as an int.",
     ),
 )
