@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab edit test test-all lint fast fast-tests tests thorough-tests test-oldest notebooks teaching bench \
+.PHONY: help env lab edit test test-all lint fast fast-tests tests all-tests test-oldest notebooks teaching bench \
 	constraints clean
 .NOTPARALLEL:
 
@@ -63,7 +63,8 @@ endef
 test: $(DEV)  ## lint, types, and the tests for every change: units, doctests, notebooks, browser
 	$(call beside_lint,tests)
 
-test-all: test thorough-tests  ## the same, then what is tested on more cases than `make test` has time for
+test-all: $(DEV)  ## the same, and what is tested on more cases than `make test` has time for
+	$(call beside_lint,all-tests)
 
 lint: $(DEV)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m ruff check .
@@ -71,14 +72,16 @@ lint: $(DEV)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-tests thorough-tests fast-tests: export OMP_NUM_THREADS = 1
-tests thorough-tests fast-tests notebooks: export SPEAR_PROGRESS =  # whoever develops may have answers of their own
-tests: $(DEV)  ## the tests of `make test` without lint and types
-	$(BIN)/python -m pytest -m "not thorough" --durations=15 --nbval --nbval-current-env \
-		--nbval-sanitize-with tests/notebooks/sanitize.cfg --nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
+NBVAL = --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+	--nbval-cell-timeout $(CELL_TIMEOUT)
 
-thorough-tests: $(DEV)
-	$(BIN)/python -m pytest -m thorough --durations=15 $(PYTEST_ARGS) $(TESTED)
+tests all-tests fast-tests: export OMP_NUM_THREADS = 1
+tests all-tests fast-tests notebooks: export SPEAR_PROGRESS =  # whoever develops may have answers of their own
+tests: $(DEV)  ## the tests of `make test` without lint and types
+	$(BIN)/python -m pytest -m "not thorough" --durations=15 $(NBVAL) $(PYTEST_ARGS) $(TESTED)
+
+all-tests: $(DEV)
+	$(BIN)/python -m pytest --durations=15 $(NBVAL) $(PYTEST_ARGS) $(TESTED)
 
 fast: $(DEV)  ## lint, types and the tests that take under a minute and a half
 	$(call beside_lint,fast-tests)
@@ -98,7 +101,7 @@ bench: $(DEV)  ## speed and reach; prints tables with the machine's description
 		echo "== $$script"; $(BIN)/python $$script; done
 
 test-oldest:  ## all tests with the oldest releases that pyproject.toml admits, in .venv-oldest
-	$(MAKE) tests thorough-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+	$(MAKE) all-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
 constraints: $(DEV)  ## pin today's releases of all dependencies in the two constraints files (keeps those that fit)
 	$(BIN)/python -m pip install --quiet uv

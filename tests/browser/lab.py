@@ -34,6 +34,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
+from nbformat import NotebookNode
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Playwright
 from playwright.sync_api import Error as Gone
 
@@ -170,7 +172,8 @@ def server_environment(home: Path) -> dict[str, str]:
     }
     environment = {**os.environ, **{key: str(home / value) for key, value in own.items()}}
     environment["JUPYTER_PREFER_ENV_PATH"] = "1"
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    paths = [str(ROOT), str(ROOT / "widgets"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     environment.pop("MPLBACKEND", None)
     return environment
 
@@ -231,6 +234,7 @@ class Lab:
         self.page.wait_for_function("window.jupyterapp?.started", timeout=START_TIMEOUT * 1000)
         self.page.evaluate("jupyterapp.restored.then(() => jupyterapp.shell.collapseLeft())")
         self.name = ""
+        self.ran: NotebookNode | None = None  # the notebook as it was when all cells had run
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not any(noise in message.text for noise in CONSOLE_NOISE):
@@ -285,6 +289,8 @@ class Lab:
         )
         if executed != cells:
             raise AssertionError(f"{self.name}: the kernel must run {cells} cells, ran {executed}")
+        saved = self.page.evaluate("JSON.stringify(spear.panel.context.model.toJSON())")
+        self.ran = nbformat.reads(saved, as_version=4)
 
     def uncover(self) -> None:
         """Shows, without an answer, whatever is covered until a question is answered."""

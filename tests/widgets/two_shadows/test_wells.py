@@ -35,6 +35,7 @@ from spear_widgets.two_shadows.wells import (
     page_axes,
     random_starts,
 )
+from tests.thorough import thorough
 
 EXERCISES = {name: x for name, x in vars(exercises).items() if isinstance(x, Exercise)}
 
@@ -367,7 +368,7 @@ def test_a_failing_search_is_shown(search: SearchExplorer, monkeypatch, caplog):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("b", [50, 100])
+@pytest.mark.parametrize("b", [50, *thorough(100)])
 def test_large_batches_are_proven(search: SearchExplorer, b: int):
     search.set(batch_size=b, activation="ReLU")
     search.run()
