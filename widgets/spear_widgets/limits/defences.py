@@ -278,6 +278,6 @@ def title_picture() -> base.Picture:
     return base.Picture(
         drawing.named(list(zip(names, lines)), 170),
         "Eight rows of a gradient as pictures, six times. Sent plainly, all are blends of photographs; with one per "
-        "cent of noise, with 8 bits a number, with half of the entries they look the same; under DP-SGD they are grainy, "
-        "then noise.",
+        "cent of noise, with 8 bits a number, with half of the entries they look the same; under DP-SGD they are "
+        "grainy, then noise.",
     )
