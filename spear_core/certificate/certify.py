@@ -114,10 +114,10 @@ def _told_apart(
     nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
     nothing = torch.full_like(nobody, torch.inf, dtype=torch.float64)
     if judged and k:
-        error = torch.maximum(expected_error(low_rank, found, None), _own_error(target, found, generator))
-        return ~nobody, ~nobody, error
+        return ~nobody, ~nobody, _by_next_layer(target, found, generator)[1]
     if target.batch_size == k == 1:  # one direction, which nothing could mix with
-        return ~nobody, nobody, expected_error(low_rank, found, None)
+        error = torch.maximum(expected_error(low_rank, found, None), _among_rows(target, found, played))
+        return ~nobody, nobody, error
     unique, error = nobody, nothing
     if found.agreement is not None:
         zeros, sines = weigh(low_rank, found.directions, generator=generator), None
@@ -129,8 +129,7 @@ def _told_apart(
             return unique, nobody, expected_error(low_rank, found, zeros.rows, sines)
     if not k or target.later is None:
         return unique, nobody, error
-    independent, own_error = target.later.witness(target, found.coefficients, generator)
-    own_error = own_error / found.inputs.abs().max()
+    independent, own_error = _by_next_layer(target, found, generator)
     return unique | independent, independent, torch.where(independent, own_error, nothing)
 
 
@@ -149,13 +148,29 @@ def _limit(target: Target) -> float:
     return max(limit, replay_residual(problem.weight_rounding())) if low_rank.even else limit
 
 
-def _own_error(target: Target, found: Reconstruction, generator: torch.Generator | None) -> Tensor:
-    """What rounding may have done to samples that the next layer's row space told, relative to the largest input."""
-    inputs = found.inputs
-    if found.errors is not None:
-        return found.errors * inputs.square().mean(dim=1).sqrt() / inputs.abs().max()
-    assert target.later is not None  # the next layer has judged them
-    return target.later.witness(target, found.coefficients, generator)[1] / inputs.abs().max()
+def _by_next_layer(
+    target: Target, found: Reconstruction, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Which rows the next layer's row space proves, and their expected errors, relative to the largest input."""
+    assert target.later is not None
+    proven, error = target.later.witness(target, found.coefficients, generator)
+    error = error / found.inputs.abs().max()
+    return proven, torch.maximum(expected_error(target.low_rank, found, None), error)
+
+
+def _among_rows(target: Target, found: Reconstruction, played: Replay | None) -> Tensor:
+    """How far the one row x = Gᵀ g / gᵀ g moves without the heaviest row of G, relative to its largest entry, (1,).
+
+    The others tell rounding from noise: of a row that outweighs them, the spectrum shows nothing. Where there are none,
+    later layers must confirm x.
+    """
+    layer = target.problem.attacked
+    G, g = layer.weight_grad.to(torch.float64), layer.bias_grad.to(torch.float64)
+    others = g.masked_fill(g.abs() == g.abs().max(), 0)
+    if not others.any():
+        return found.lengths.new_full((1,), torch.inf if played is None else 0.0)
+    apart = others @ G / others.square().sum() - found.inputs[0]
+    return (apart.abs().max() / found.inputs.abs().max())[None]
 
 
 def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tensor:
