@@ -22,7 +22,7 @@ from spear_core.certificate.record import Certificate, Replay
 from spear_core.linalg import masked_products
 from spear_core.search import Budget, State, Step, Target
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import gradient_residual
+from spear_core.spear.reconstruction import gradient_residual, reconstruct
 from spear_core.spear.records import Reconstruction
 from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import zero_tolerance
@@ -126,7 +126,10 @@ def _told_apart(
             sines = torch.where(unique | ~played.loss.named, 0.0, played.only())
             unique = unique | (sines > 0)
         if k == target.batch_size and found.separated and bool(unique.all()):
-            return unique, nobody, expected_error(low_rank, found, zeros.rows, sines)
+            error = expected_error(low_rank, found, zeros.rows, sines)
+            # back-propagation holds the others
+            fitted = torch.where(zeros.firm, zeros.directions, found.directions)
+            return unique, nobody, error + _off_zeros(target, found, fitted)
     if not k or target.later is None:
         return unique, nobody, error
     independent, own_error = _by_next_layer(target, found, generator)
@@ -156,6 +159,15 @@ def _by_next_layer(
     proven, error = target.later.witness(target, found.coefficients, generator)
     error = error / found.inputs.abs().max()
     return proven, torch.maximum(expected_error(target.low_rank, found, None), error)
+
+
+def _off_zeros(target: Target, found: Reconstruction, fitted: Tensor) -> Tensor:
+    """How far rows are from those of the null vectors of their zeros, relative to the largest input, shape (k,).
+
+    Samples that were found by other means fit their zeros as well as rounding asks, and not better.
+    """
+    off = reconstruct(target.forward, fitted).inputs - found.inputs
+    return off.abs().amax(dim=1) / found.inputs.abs().max()
 
 
 def _among_rows(target: Target, found: Reconstruction, played: Replay | None) -> Tensor:
