@@ -114,7 +114,9 @@ def _told_apart(
     nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
     nothing = torch.full_like(nobody, torch.inf, dtype=torch.float64)
     if judged and k:
-        return ~nobody, ~nobody, _by_next_layer(target, found, generator)[1]
+        assert target.later is not None  # the next layer has judged them
+        own_error = target.later.blur(target, found.coefficients, generator) / found.inputs.abs().max()
+        return ~nobody, ~nobody, torch.maximum(expected_error(low_rank, found, None), own_error)
     if target.batch_size == k == 1:  # one direction, which nothing could mix with
         error = torch.maximum(expected_error(low_rank, found, None), _among_rows(target, found, played))
         return ~nobody, nobody, error
@@ -132,7 +134,8 @@ def _told_apart(
             return unique, nobody, error + _off_zeros(target, found, fitted)
     if not k or target.later is None:
         return unique, nobody, error
-    independent, own_error = _by_next_layer(target, found, generator)
+    independent, own_error = target.later.witness(target, found.coefficients, generator)
+    own_error = torch.maximum(expected_error(low_rank, found, None), own_error / found.inputs.abs().max())
     return unique | independent, independent, torch.where(independent, own_error, nothing)
 
 
@@ -149,16 +152,6 @@ def _limit(target: Target) -> float:
     problem, low_rank = target.problem, target.low_rank
     limit = rounding_residual(max(low_rank.noise, precision(problem.attacked.weight_grad.dtype) / 16))
     return max(limit, replay_residual(problem.weight_rounding())) if low_rank.even else limit
-
-
-def _by_next_layer(
-    target: Target, found: Reconstruction, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Which rows the next layer's row space proves, and their expected errors, relative to the largest input."""
-    assert target.later is not None
-    proven, error = target.later.witness(target, found.coefficients, generator)
-    error = error / found.inputs.abs().max()
-    return proven, torch.maximum(expected_error(target.low_rank, found, None), error)
 
 
 def _off_zeros(target: Target, found: Reconstruction, fitted: Tensor) -> Tensor:

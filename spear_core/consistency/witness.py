@@ -139,22 +139,29 @@ def witness(
         unknown = torch.full_like(coefficients[:, 0], torch.inf, dtype=torch.float64)
         return unknown < 0, unknown
     c = relation.to_sources(coefficients.to(relation.basis))
-    proven, _, error, _ = judge_given(relation, c.T, generator)
-    z = relation.hidden(c)
-    y, slope = value_and_slope(relation.activation, z)
+    proven, *_ = judge_given(relation, c.T, generator)
     # more closely than while searching, where a sample may still be blurred
-    proven &= relation.scales_agree(c.T, y, PROVEN_SCALE_AGREES)
+    proven &= relation.scales_agree(c.T, relation.activation(relation.hidden(c)), PROVEN_SCALE_AGREES)
     if not overdetermined(relation):
         proven = torch.zeros_like(proven)
     if bool(proven.any()):
         proven[proven.clone()] = well_counted(relation, c[proven])
+    return proven, blur(target, coefficients, generator)
+
+
+def blur(target: Target, coefficients: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """How far rounding may have moved samples, rows c_i, that the next layer holds: root mean square, shape (k,)."""
+    relation = relate(target)
+    c = relation.to_sources(coefficients.to(relation.basis))
+    z = relation.hidden(c)
     if relation.basis.shape[1] > MOST_MEASURED:  # one direction stands for all of them
-        moved = WEAKEST_ALONE * error * z.norm(dim=0)
+        error = WEAKEST_ALONE * judge_given(relation, c.T, generator)[2] * z.norm(dim=0)
     else:
+        y, slope = value_and_slope(relation.activation, z)
         # noise is spread evenly over the m entries of y
         expected = torch.maximum(relation.expected_misfit(c.T, y), relation.misfit(y))
-        moved = LUCK * expected * y.norm(dim=0) / len(y) ** 0.5 * _amplified(relation, z, slope)
-    return proven, moved / relation.spread  # W spreads an error of x evenly over the units
+        error = LUCK * expected * y.norm(dim=0) / len(y) ** 0.5 * _amplified(relation, z, slope)
+    return error / relation.spread  # W spreads an error of x evenly over the units
 
 
 def _amplified(relation: Relation, z: Tensor, slope: Tensor) -> Tensor:

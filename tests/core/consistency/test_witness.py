@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.functional import pad
 
-from spear_core.consistency.relation import relate
 from spear_core import invert
+from spear_core.consistency.relation import relate
 from spear_core.consistency.witness import well_counted, witness
 from spear_core.model.layers import read_problem
 from tests.core.attacked import attacked, gaussian, target_of
@@ -47,7 +47,9 @@ def test_the_expected_error_is_as_large_as_the_true_one(activation, offset):
     for seed in range(5):
         x, y = torch.rand(9, 12, generator=seeded(seed)), torch.arange(9) % 5
         torch.manual_seed(seed)
-        model = nn.Sequential(nn.Linear(12, 90), activation(), nn.Linear(90, 60), activation(), nn.Linear(60, 5))
+        model = nn.Sequential(
+            nn.Linear(12, 90), activation(), nn.Linear(90, 60), activation(), nn.Linear(60, 5)
+        )
         model[0].bias.data = model[0].bias.data + offset * torch.randn(90, generator=seeded(seed)) / 12**0.5
         gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
         found = invert(model, gradients, method="consistency", generator=seeded()).inputs.double()

@@ -96,7 +96,10 @@ def test_of_one_output_any_batch_looks_like_one_sample_and_is_not_certified(outp
     mean = (delta[:, :1] * x).sum(dim=0) / delta[:, 0].sum()
     assert torch.allclose(inversion.inputs, mean[None])
     # of one output, G is one row: nothing in it tells noise from rounding
-    claim, note = {1: (Claim.NOTHING, "one row of the gradient"), 2: (Claim.MEAN, "weighted mean of several")}[outputs]
+    claim, note = {
+        1: (Claim.NOTHING, "one row of the gradient"),
+        2: (Claim.MEAN, "weighted mean of several"),
+    }[outputs]
     assert inversion.claims == (claim,) and any(note in said for said in inversion.notes)
 
 
