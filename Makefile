@@ -16,6 +16,7 @@ endif
 # JupyterLab refuses to start for root (containers) unless told that this is meant.
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 TESTED = $(wildcard spear_core widgets notebooks tests)
 
@@ -24,22 +25,33 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab test test-all lint fast fast-tests tests thorough-tests test-oldest notebooks bench \
+.PHONY: help env lab edit test test-all lint fast fast-tests tests all-tests test-oldest notebooks teaching bench \
 	constraints clean
 .NOTPARALLEL:
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-env: $(READY)  ## make the environment in .venv
+env: $(DEV)  ## make the environment in .venv, with all that tests need
 
-$(READY): pyproject.toml $(CONSTRAINTS)
+define install
 	@$(PYTHON) -c "import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else 'Python must be 3.11 or newer, got ' + v + ': make PYTHON=/path/to/python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e ".[dev]" -c $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet --progress-bar off -e "$(1)" -c $(CONSTRAINTS)
+	@$(BIN)/python -c "from pathlib import Path; Path('$@').touch()"
+endef
+
+$(READY): pyproject.toml $(CONSTRAINTS)
+	$(call install,.)
+
+$(DEV): pyproject.toml $(CONSTRAINTS)
+	$(call install,.[dev])
 	@$(BIN)/python -c "from pathlib import Path; Path('$(READY)').touch()"
 
-lab: $(READY)  ## open the first notebook in JupyterLab
+lab: $(READY)  ## open the first notebook in JupyterLab, as a copy in my-notebooks
+	$(BIN)/python -m spear_widgets start my-notebooks
+
+edit: $(DEV)  ## open the notebooks themselves, to change them
 	$(BIN)/python -m jupyterlab $(ALLOW_ROOT) notebooks/00_start_here.ipynb
 
 # lint uses one core, for less than half a minute: beside the tests, whose summary comes last
@@ -48,43 +60,50 @@ define beside_lint
 	wait $$! || { echo "lint failed: see above"; exit 1; }; exit $$tests
 endef
 
-test: $(READY)  ## lint, types, and the tests for every change: units, doctests, notebooks, browser
+test: $(DEV)  ## lint, types, and the tests for every change: units, doctests, notebooks, browser
 	$(call beside_lint,tests)
 
-test-all: test thorough-tests  ## the same, then what is tested on more cases than `make test` has time for
+test-all: $(DEV)  ## the same, and what is tested on more cases than `make test` has time for
+	$(call beside_lint,all-tests)
 
-lint: $(READY)  ## ruff, mypy, and who may import whom
+lint: $(DEV)  ## ruff, mypy, and who may import whom
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-tests thorough-tests fast-tests: export OMP_NUM_THREADS = 1
-tests: $(READY)  ## the tests of `make test` without lint and types
-	$(BIN)/python -m pytest -m "not thorough" --durations=15 --nbval --nbval-current-env \
-		--nbval-sanitize-with tests/notebooks/sanitize.cfg --nbval-cell-timeout $(CELL_TIMEOUT) $(PYTEST_ARGS) $(TESTED)
+NBVAL = --nbval --nbval-current-env --nbval-sanitize-with tests/notebooks/sanitize.cfg \
+	--nbval-cell-timeout $(CELL_TIMEOUT)
 
-thorough-tests: $(READY)
-	$(BIN)/python -m pytest -m thorough --durations=15 $(PYTEST_ARGS) $(TESTED)
+tests all-tests fast-tests: export OMP_NUM_THREADS = 1
+tests all-tests fast-tests notebooks: export SPEAR_PROGRESS =  # whoever develops may have answers of their own
+tests: $(DEV)  ## the tests of `make test` without lint and types
+	$(BIN)/python -m pytest -m "not thorough" --durations=15 $(NBVAL) $(PYTEST_ARGS) $(TESTED)
 
-fast: $(READY)  ## lint, types and the tests that take under a minute and a half
+all-tests: $(DEV)
+	$(BIN)/python -m pytest --durations=15 $(NBVAL) $(PYTEST_ARGS) $(TESTED)
+
+fast: $(DEV)  ## lint, types and the tests that take under a minute and a half
 	$(call beside_lint,fast-tests)
 
-fast-tests: $(READY)
+fast-tests: $(DEV)
 	$(BIN)/python -m pytest -m "not slow and not browser and not thorough" $(PYTEST_ARGS)
 
-notebooks: $(READY)  ## run all notebooks again and store their outputs
+notebooks: $(DEV)  ## run all notebooks again and store their outputs
 	$(BIN)/python -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False \
 		--ExecutePreprocessor.store_widget_state=False --ExecutePreprocessor.timeout=$(CELL_TIMEOUT) $(NOTEBOOKS)
 
-bench: $(READY)  ## speed and reach; prints tables with the machine's description
+teaching: $(DEV)  ## deck, answer key, exam and capstone into build/teaching; SEED=N for a capstone of your own
+	$(BIN)/python -m teaching $(if $(SEED),--seed $(SEED))
+
+bench: $(DEV)  ## speed and reach; prints tables with the machine's description
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
 		echo "== $$script"; $(BIN)/python $$script; done
 
 test-oldest:  ## all tests with the oldest releases that pyproject.toml admits, in .venv-oldest
-	$(MAKE) tests thorough-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+	$(MAKE) all-tests VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
-constraints: $(READY)  ## pin today's releases of all dependencies in the two constraints files (keeps those that fit)
+constraints: $(DEV)  ## pin today's releases of all dependencies in the two constraints files (keeps those that fit)
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/python -m uv pip compile --quiet --universal --all-extras --no-annotate --no-header --no-emit-index-url \
 		pyproject.toml -o constraints.txt

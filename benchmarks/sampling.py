@@ -293,7 +293,7 @@ def imagenet(rows: dict, options: argparse.Namespace, keep: Callable[[], None]) 
         batch = data.load("photos", 16, size=224, generator=seeded(0))
         model = fully_connected(batch.inputs.shape[1], 400, 6, generator=seeded(1))
         gradients = client.gradients(model, batch.inputs, batch.labels)
-        torch.save({"model": model, "gradients": gradients, "inputs": batch.inputs}, path)
+        torch.save({"model": model.state_dict(), "gradients": gradients, "inputs": batch.inputs}, path)
         del model, gradients
         child = subprocess.run(
             [sys.executable, __file__, "--child", str(path), "--threads", str(options.threads)],
@@ -307,12 +307,14 @@ def imagenet(rows: dict, options: argparse.Namespace, keep: Callable[[], None]) 
 
 def invert_file(path: Path) -> dict:
     """Load an attack, run it, and weigh it."""
-    saved = torch.load(path, weights_only=False)
+    saved = torch.load(path, weights_only=True)
     gradients, G = saved["gradients"], saved["gradients"]["0.weight"]
+    model = fully_connected(G.shape[1], 400, 6)
+    model.load_state_dict(saved["model"])
     size = G.numel() * G.element_size()
     before = held_memory()
     began = time.process_time()
-    found = spear_core.invert(saved["model"], gradients, method="sampling")
+    found = spear_core.invert(model, gradients, method="sampling")
     seconds = time.process_time() - began
     grown = peak_memory() - before
     psnr = float(metrics.compare(found.inputs, saved["inputs"]).psnr.min())

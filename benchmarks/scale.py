@@ -10,7 +10,7 @@ grid         crops of 3×32×32, six layers: success and time of sampling over b
 approximate  DLG with L-BFGS, and cosine distance with total variation and Adam, as published, beside exact inversion
              on the same gradients of b crops of 3×32×32: PSNR of every sample, CPU seconds
 
-All CPU seconds on one thread. Results are kept in benchmarks/results/scale.json, from which notebook 05 draws, and
+All CPU seconds on one thread. Results are kept in benchmarks/results/scale.json, from which notebook 07 draws, and
 printed as Markdown.
 """
 

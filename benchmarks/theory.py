@@ -8,7 +8,7 @@ draws    draws until all b directions are met, for gaussian inputs, photographs 
 failure  fresh clients with gaussian inputs, one run each: draws taken, and the least share of zeros of a column
 roads    CPU seconds of `spear_core.invert` on one thread: sampling for small b, consistency for any
 
-Results are kept in benchmarks/results/theory.json, from which notebook 06 draws, and printed as Markdown.
+Results are kept in benchmarks/results/theory.json, from which notebook 05 draws, and printed as Markdown.
 """
 
 import argparse

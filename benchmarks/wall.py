@@ -1,4 +1,4 @@
-"""The wall of notebook 05: one run on 256 photographs of 224 × 224 behind one gradient, recorded as it went.
+"""The wall of notebook 07: one run on 256 photographs of 224 × 224 behind one gradient, recorded as it went.
 
     python benchmarks/wall.py        # a minute of one core, some 5 GiB of memory
 

@@ -139,6 +139,7 @@ def measure_notebook(browser: Browser, server: Server, name: str, presses: int) 
     try:
         lab.open_notebook(name)
         lab.run_all()
+        lab.uncover()
         for widget in lab.widgets():
             for slider in widget.sliders():
                 slider.press("End")

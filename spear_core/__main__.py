@@ -5,6 +5,7 @@ writes one picture and says what came back.
 """
 
 import argparse
+import itertools
 import signal
 import sys
 import threading
@@ -85,7 +86,11 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
     add("--threads", type=int, default=1, help="1 (default) is fastest up to about 100 pictures")
     add("--time-limit", type=float, default=None, help="seconds; then the best so far")
-    add("-o", "--output", default="recovered.png", help="the picture (default recovered.png)")
+    add(
+        "-o",
+        "--output",
+        help="the picture (default recovered.png, or recovered-2.png and so on, whichever is free)",
+    )
     parser.set_defaults(run=tell)
     files.add_commands(parser.add_subparsers(title="with your own files", metavar="COMMAND"))
     return parser
@@ -93,7 +98,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
 def tell(options: argparse.Namespace) -> str:
     """Tell the story once: what is sent, what comes back, how exactly, and where the picture is."""
-    path = Path(options.output)
+    path = Path(options.output) if options.output else _free("recovered.png")
     _check(options, path)
     torch.set_num_threads(options.threads)
     # the client
@@ -122,12 +127,21 @@ def tell(options: argparse.Namespace) -> str:
     # and who has seen both
     score = metrics.compare(inversion.inputs, batch.inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
+    replaced = ", in place of the file that was there" if path.exists() else ""
     picture.story(batch, next(iter(gradients.values())), inversion).save(path)
     return (
         f"{inversion}\nAgainst the truth: {int(score.exact.sum())} of {b} exact, worst "
         f"{float(score.psnr.min()):.0f} dB, largest error {score.largest_error:.1e}, in {seconds:.2f} s\n"
-        f"Picture: {path}"
+        f"Picture: {path}{replaced}"
     )
+
+
+def _free(name: str) -> Path:
+    """A name that no file in this folder has: what nobody asked to be replaced stays."""
+    path, numbers = Path(name), itertools.count(2)
+    while path.exists():
+        path = Path(name).with_stem(f"{Path(name).stem}-{next(numbers)}")
+    return path
 
 
 def _check(options: argparse.Namespace, path: Path) -> None:
@@ -135,6 +149,8 @@ def _check(options: argparse.Namespace, path: Path) -> None:
     for name in ("threads", "size"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if not -(2**63) <= options.seed < 2**64:
+        raise InputError(f"--seed must be a number of 64 bits, got {options.seed}")
     try:
         torch.zeros(1, device=options.device).cpu()
     except (RuntimeError, AssertionError, NotImplementedError) as error:

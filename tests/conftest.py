@@ -4,14 +4,22 @@ import re
 
 import pytest
 from hypothesis import settings
+from nbval.plugin import IPyNbCell
+
+from tests.browser.lab import find_browser
 
 # the same examples in every run: a check that fails once in twenty runs teaches people to look away
 settings.register_profile("steady", derandomize=True)
 settings.load_profile("steady")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The browser first, since it takes longest."""
+    """The browser first, since it takes longest. What it runs and compares, nbval runs again where all is thorough."""
+    if find_browser():
+        for item in items:
+            if isinstance(item, IPyNbCell):
+                item.add_marker("thorough")
     items.sort(key=lambda item: item.get_closest_marker("browser") is None)
 
 

@@ -1,4 +1,4 @@
-"""Every row of the README's table "what I have, what to pass", executed."""
+"""Every row of the table "what I have, what to pass" in docs/gradients.md, executed."""
 
 import importlib.util
 import re
@@ -19,8 +19,8 @@ from spear_core.study.metrics import compare
 from spear_core.study.sparsest import sparsest_batch
 from tests.core.zoo import batch, mlp, randomise, seeded
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-TABLE = README.partition("| what I have |")[2].partition("\n\n")[0]
+PAGE = (Path(__file__).resolve().parents[1] / "docs" / "gradients.md").read_text(encoding="utf-8")
+TABLE = PAGE.partition("| what I have |")[2].partition("\n\n")[0]
 ROWS = dict(re.findall(r"^\| (.+?) \| (.+) \|$", TABLE, flags=re.MULTILINE))
 INPUTS, LABELS = batch()
 

@@ -30,7 +30,7 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     """Add `diagnose` and `invert` to a command line; `args.run(args)` returns the text to print."""
     looked_at = subparsers.add_parser("diagnose", help="what each linear layer of a model would give away")
     inverted = subparsers.add_parser("invert", help="recover the batch behind the gradients of a model")
-    own = "a module of torch.nn's classes, or a state dict (of an own class: with --network)"
+    own = "a module of torch.nn's classes (.pt), or a state dict with --network (.pt, .safetensors)"
     for parser in (looked_at, inverted):
         add = parser.add_argument
         add("model", type=Path, help=own)

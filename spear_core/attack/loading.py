@@ -151,9 +151,9 @@ def _check_size(path: Path, wanted: str, most: int) -> None:
 
 
 def _torch_classes() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
-    """The module classes of torch.nn: they hold tensors and numbers, and none runs what a file says."""
+    """The module classes of torch.nn: they hold tensors, numbers and sets, and none runs what a file says."""
     classes = [kind for kind in vars(nn).values() if isinstance(kind, type) and issubclass(kind, nn.Module)]
-    return [kind for kind in classes if kind.__module__.startswith("torch.nn.modules.")]
+    return [set, *(kind for kind in classes if kind.__module__.startswith("torch.nn.modules."))]
 
 
 def _build(network: str) -> nn.Module:

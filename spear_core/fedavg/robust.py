@@ -26,5 +26,8 @@ def robust_solution(matrix: Tensor, values: Tensor, late: Callable[[], bool] = l
         if late():
             break
         size = (matrix @ found - values).abs()
-        scale = size.clamp_min(least * size.amax(dim=-2, keepdim=True)) ** (POWER / 2 - 1)
+        floor = least * size.amax(
+            dim=-2, keepdim=True
+        )  # zero if all equations hold exactly: then all weigh alike
+        scale = size.clamp_min(floor + (floor == 0)) ** (POWER / 2 - 1)
     return found

@@ -1,4 +1,4 @@
-"""Fixtures: one JupyterLab for the session, one browser and one window for each module."""
+"""Fixtures: one JupyterLab, one browser and one window for all tests of this folder."""
 
 import os
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-# Not for the whole session: a running Playwright keeps an event loop in this thread, which later tests
-# would meet.
-@pytest.fixture(scope="module")
+# Not for the whole session: a running Playwright keeps an event loop in this thread, which tests of other
+# folders would meet.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     require_browser()
     with sync_playwright() as playwright:
@@ -39,7 +39,7 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def window(browser: Browser, server: Server) -> Iterator[Lab]:
     """JupyterLab without a notebook. Its page takes as long to load as a notebook to run, so it stays."""
     with closing(Lab(browser, server)) as lab:
@@ -48,10 +48,11 @@ def window(browser: Browser, server: Server) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def opened(request: pytest.FixtureRequest, window: Lab) -> Iterator[Lab]:
-    """The window with the notebook that the test is parametrised with, run from top to bottom."""
+    """The window with the notebook that the test is parametrised with, run from top to bottom, with nothing covered."""
     try:
         window.open_notebook(request.param.name)
         window.run_all()
+        window.uncover()
         yield window
     finally:
         window.close_notebook()

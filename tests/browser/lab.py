@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -33,6 +34,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nbformat
+from nbformat import NotebookNode
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Playwright
 from playwright.sync_api import Error as Gone
 
@@ -63,7 +66,7 @@ LOG_ERRORS = ("Traceback (most recent call last)", "Error in callback", "Kernel 
 
 CONTROLS = """
     .noUi-handle, input:not([type=file]):not([disabled]):not([readonly]), select:not([disabled]),
-    textarea:not([disabled]):not([readonly]), button:not([disabled]), canvas[tabindex],
+    textarea:not([disabled]):not([readonly]), button:not([disabled], .spear-skip), canvas[tabindex],
     [role=slider][tabindex]
 """
 
@@ -94,6 +97,7 @@ def launch(playwright: Playwright) -> Browser:
 class Server:
     url: str
     log: Path
+    token: str  # without which it answers nobody
 
     def errors(self, since: int = 0) -> list[str]:
         """Lines of the server's and the kernels' log that report an error, from byte `since` on."""
@@ -124,18 +128,19 @@ def lab_server(notebooks: Sequence[Path]) -> Iterator[Server]:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
         log = home / "server.log"
+        token = secrets.token_hex(16)
         with log.open("wb") as stream:
             process = subprocess.Popen(
                 server_command(port, home / "files"),
                 cwd=home,
-                env=server_environment(home),
+                env=server_environment(home) | {"JUPYTER_TOKEN": token},
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
             try:
-                wait_for(url + "/api/status", process, log)
-                yield Server(url, log)
+                wait_for(url + "/api", process, log)
+                yield Server(url, log, token)
             finally:
                 stop(process)
 
@@ -146,8 +151,6 @@ def server_command(port: int, folder: Path) -> list[str]:
         "ServerApp.port": port,
         "ServerApp.port_retries": 0,
         "ServerApp.root_dir": folder,
-        "ServerApp.disable_check_xsrf": True,
-        "IdentityProvider.token": "",
         "LabApp.expose_app_in_browser": True,
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         "LabApp.news_url": "None",
@@ -169,7 +172,8 @@ def server_environment(home: Path) -> dict[str, str]:
     }
     environment = {**os.environ, **{key: str(home / value) for key, value in own.items()}}
     environment["JUPYTER_PREFER_ENV_PATH"] = "1"
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    paths = [str(ROOT), str(ROOT / "widgets"), os.environ.get("PYTHONPATH", "")]
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     environment.pop("MPLBACKEND", None)
     return environment
 
@@ -226,10 +230,11 @@ class Lab:
         self.page = self.context.new_page()
         self.page.on("pageerror", lambda error: self.page_errors.append(f"page: {error}"))
         self.page.on("console", self._on_console)
-        self.page.goto(server.url + "/lab?reset", timeout=START_TIMEOUT * 1000)
+        self.page.goto(f"{server.url}/lab?reset&token={server.token}", timeout=START_TIMEOUT * 1000)
         self.page.wait_for_function("window.jupyterapp?.started", timeout=START_TIMEOUT * 1000)
         self.page.evaluate("jupyterapp.restored.then(() => jupyterapp.shell.collapseLeft())")
         self.name = ""
+        self.ran: NotebookNode | None = None  # the notebook as it was when all cells had run
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.type == "error" and not any(noise in message.text for noise in CONSOLE_NOISE):
@@ -284,6 +289,14 @@ class Lab:
         )
         if executed != cells:
             raise AssertionError(f"{self.name}: the kernel must run {cells} cells, ran {executed}")
+        saved = self.page.evaluate("JSON.stringify(spear.panel.context.model.toJSON())")
+        self.ran = nbformat.reads(saved, as_version=4)
+
+    def uncover(self) -> None:
+        """Shows, without an answer, whatever is covered until a question is answered."""
+        for button in self.page.locator(".spear-veil > .spear-skip").all():
+            button.click()
+        self.wait_quiet()
 
     def wait_quiet(self, timeout: float = QUIET_TIMEOUT) -> None:
         """Until the kernel has been idle, and the page painted, for a tenth of a second."""

@@ -71,7 +71,7 @@ def looks_alike(page: StagePage) -> None:
 
 def test_it_fits_with_everything_that_can_come(browser: Browser, full: FullRun):
     """Tables, one sample, two dozen; waiting, running, refused: one height, nothing cut off."""
-    full.set(data="breast_cancer", batch_size=24, width=100, depth=8)
+    full.set(data="breast_cancer", batch_size=16, width=100, depth=8)
     full.run_now()
     done = shown(full.stage, full.outcome)
     cases = [done, shown(full.stage, None), done | {"phase": "running"}]

@@ -34,7 +34,7 @@ def test_sees_pictures_change(scratch: Lab):
     widget.wait_image_change(by_key)
     assert widget.status == "value 0"
     for how in ("keyboard", "mouse"):
-        steps = [control.drive(how) for control in widget.controls()]
+        steps = [control.drive(how, 2) for control in widget.controls()]
         assert all(steps), steps
     assert widget.overflow() <= 1
 

@@ -100,6 +100,7 @@ def test_a_photograph_is_wiped_and_no_other(page: StagePage, machine: Machine):
     assert "3 found directions, and photographs with weight zero in all of them: 3 of 12" in page.said
 
 
+@pytest.mark.thorough
 def test_any_photograph_can_be_kept(page: StagePage, machine: Machine):
     """Clicked, or by its slider: all others are wiped, and the mixtures are that one, up to length."""
     show(page, "wipe", 0)
@@ -153,6 +154,7 @@ def test_a_refused_gradient_is_told_in_words(browser: Browser, machine: Machine,
 
 
 # ---------------------------------------------------------------- hands
+@pytest.mark.thorough
 def test_tabs_keys_and_timeline(page: StagePage, machine: Machine):
     count = machine.run.draws.count
     show(page, "draw")

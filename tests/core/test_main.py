@@ -33,6 +33,17 @@ def test_by_default_24_photographs_come_back_as_one_picture(tmp_path, capsys):
         assert picture.height > 4 * 2 * 96  # four bands of two lines of tiles
 
 
+def test_no_file_is_overwritten_unasked_or_unsaid(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recovered.png").write_text("a holiday")
+    for name in ("recovered-2.png", "recovered-3.png"):
+        assert main(["-b", "2", "--size", "8"]) == 0
+        assert f"Picture: {name}\n" in capsys.readouterr().out
+    assert (tmp_path / "recovered.png").read_text() == "a holiday"
+    assert main(["-b", "2", "--size", "8", "-o", "recovered.png"]) == 0
+    assert "Picture: recovered.png, in place of the file that was there" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("method", ["sampling", "halfspace", "consistency"])
 def test_every_method_tells_the_story(tmp_path, capsys, method):
     path = tmp_path / "story.png"
@@ -66,7 +77,7 @@ def test_bad_input_is_named_and_gives_status_2(tmp_path, capsys):
         (["--output", "."], "--output must be the name of a picture"),
         (["--output", "{file}/story.png"], "must be a folder"),
         (["--data", "wine"], "data must be pictures, got table rows"),
-        (["--seed", str(2**70)], "verflow"),
+        (["--seed", str(2**70)], "--seed must be a number of 64 bits"),
         (["--depth", "0"], "depth"),
         (["--size", "0"], "size"),
     ],

@@ -15,6 +15,7 @@ from spear_core.spear.low_rank import split
 from spear_core.spear.records import Forward
 from tests.core.attacked import attacked, gaussian, photos, target_of
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 # ---------------------------------------------------------------- target
@@ -91,7 +92,10 @@ ATTACKS = {  # the case, what was sent, options
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+LONG = ("one after the other", "least squares")
+
+
+@pytest.mark.parametrize("name", [*(name for name in ATTACKS if name not in LONG), *thorough(*LONG)])
 def test_an_attack_looks_at_the_layer_and_splits_each_gradient_once(name, monkeypatch):
     make, sent, options = ATTACKS[name]
     case, counts = make(), Counter()

@@ -15,9 +15,10 @@ from tests.core.zoo import seeded
 from tests.device.cases import CASES
 from tests.device.counting import WALKS, most, rounds, waits_of
 from tests.device.fake import DEVICE, FakeDevice
+from tests.thorough import thorough
 
-LONG = ("sampling", "coupled")
-EVERY_CASE = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in CASES]
+LONG = ("consistency, GELU", "coupled", "noisy")
+EVERY_CASE = [*(name for name in CASES if name not in LONG), *thorough(*LONG)]
 attacked = cache(lambda name: rounds(CASES[name]()))
 
 

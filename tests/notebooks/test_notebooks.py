@@ -250,10 +250,10 @@ def check_nothing_private(nb: NotebookNode, path: Path) -> list[str]:
 
 
 def check_length(nb: NotebookNode, path: Path) -> list[str]:
-    """25–40 cells, 800–1,500 words, at most 100 lines of visible code; 00 may be shorter."""
-    if not is_chapter(path):
+    """25–40 cells, 800–1,500 words, at most 100 lines of visible code; 00 and the capstone may be shorter."""
+    if not is_chapter(path) and path.stem != "capstone":
         return []
-    fewest_cells, fewest_words = (10, 200) if path.name.startswith("00") else (25, 800)
+    fewest_cells, fewest_words = (10, 200) if path.stem.startswith(("00", "capstone")) else (25, 800)
     cells, words, lines = size(nb)
     problems = []
     if not fewest_cells <= cells <= 40:

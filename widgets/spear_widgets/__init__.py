@@ -2,7 +2,8 @@
 
 A star: `kit` holds what several notebooks share, and each notebook has a folder that imports the kit and no other
 notebook's folder. In the notebooks' order: start, low_rank, sparsity, sampling, selection, scale, theory, two_shadows,
-limits.
+limits, capstone. On top stand `course` (all exercises), `progress` (which are solved), `copies` (a reader's own
+notebooks), `grading` (one notebook's answers) and `grades` (a class's).
 """
 
 import os

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spear_widgets.kit.shipped import shipped
+from spear_widgets.copies import copy
 
 FOLDER = "my-notebooks"
 FIRST = "00_start_here.ipynb"
@@ -52,16 +52,50 @@ def _parser() -> argparse.ArgumentParser:
     added.add_argument(
         "folder", nargs="?", metavar="DIR", type=Path, default=Path(FOLDER), help=f"default: {FOLDER}"
     )
+    added.add_argument(
+        "--for-students", action="store_true", help="a copy that shows no solutions of the exercises"
+    )
     added.add_argument("--copy-only", action="store_true", help="copy, and open nothing")
     added.set_defaults(run=start)
+    added = commands.add_parser("grade", help="grade what a class has handed in, into a table")
+    added.add_argument("files", nargs="+", metavar="FILE", type=Path, help="notebooks, and capstone.npz")
+    added.add_argument("--key", type=Path, help="key.npz of the capstone, which the teacher has")
+    added.add_argument("--out", type=Path, default=Path("grades.csv"), help="the table (default: grades.csv)")
+    added.add_argument("--seconds", type=float, default=60.0, help="for an answer (default: 60)")
+    added.add_argument("--megabytes", type=int, default=2048, help="for an answer, on Linux (default: 2048)")
+    added.set_defaults(run=grade)
+    added = commands.add_parser("progress", help="which exercises are solved")
+    added.add_argument(
+        "folder", nargs="?", metavar="DIR", type=Path, default=Path(FOLDER), help=f"default: {FOLDER}"
+    )
+    added.set_defaults(run=progress)
     for name, (_, what) in CORE.items():
         commands.add_parser(name, help=what)
     return parser
 
 
+def grade(options: argparse.Namespace) -> int:
+    """Grade all files, write the table, and say what each person has."""
+    from spear_widgets import grades
+
+    lines = grades.graded(options.files, options.key, seconds=options.seconds, megabytes=options.megabytes)
+    print(grades.write(lines, options.out))
+    return 0
+
+
+def progress(options: argparse.Namespace) -> int:
+    """Say which exercises are solved in a folder with notebooks."""
+    from spear_widgets.progress import report
+
+    if not options.folder.is_dir():
+        raise NotADirectoryError(f"DIR must be a folder with notebooks, got {options.folder}")
+    print(report(options.folder))
+    return 0
+
+
 def start(options: argparse.Namespace) -> int:
     """Copy the notebooks, say what was copied, and become JupyterLab on the first one."""
-    copied, kept = copy(options.folder)
+    copied, kept = copy(options.folder, for_students=options.for_students)
     print(f"{options.folder}: {len(copied)} notebooks copied, {len(kept)} were there and stay as they are")
     if options.copy_only:
         return 0
@@ -71,28 +105,6 @@ def start(options: argparse.Namespace) -> int:
     root = ["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     lab([*root, *options.lab, str(options.folder / FIRST)])
     return 0
-
-
-def copy(folder: Path) -> tuple[list[str], list[str]]:
-    """Copy the notebooks into a folder, made if need be; what is there is never overwritten.
-
-    Returns the names of those copied and of those that were there.
-
-    Raises:
-        NotADirectoryError: `folder` is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"DIR must be a folder, or a name for one, got a file: {folder}")
-    folder.mkdir(parents=True, exist_ok=True)
-    copied: list[str] = []
-    kept: list[str] = []
-    for source in sorted(shipped("notebooks").iterdir(), key=lambda source: source.name):
-        if source.name.endswith(".ipynb"):
-            target = folder / source.name
-            (kept if target.exists() else copied).append(source.name)
-            if not target.exists():
-                target.write_bytes(source.read_bytes())
-    return copied, kept
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from spear_core.spear import search as sampling
 from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 # what must not be said of an estimate or of an update, for which nothing of the kind was checked
 ZEROS_DISAGREE, TOO_SIMILAR, DUPLICATES = "λ < 1", "too similar to others", "near-duplicates?"
@@ -197,7 +198,7 @@ def test_an_update_of_another_client_fails_by_its_replay_alone():
     assert not any(ZEROS_DISAGREE in note for note in found.notes)
 
 
-@pytest.mark.parametrize("relative", [1e-3, 1e-2, 1e-1])
+@pytest.mark.parametrize("relative", [1e-2, *thorough(1e-3, 1e-1)])
 def test_of_an_estimate_nothing_is_said_that_was_not_checked(relative):
     case = photos(6, 150)
     sent = client.noised(case.gradients, relative, generator=seeded(1))

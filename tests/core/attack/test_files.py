@@ -113,7 +113,9 @@ def test_a_second_run_leaves_nothing_of_the_first(folder):
     own.write_text("mine")
     model = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 1)).double()
     torch.save(model, folder / "model.pt")
-    torch.save(client.gradients(model, batch(b=3)[0], torch.ones(3, 1), nn.functional.mse_loss), common[2])
+    torch.save(
+        client.gradients(model, batch(b=3)[0], torch.ones(3, 1).double(), nn.functional.mse_loss), common[2]
+    )
     run(*common)
     left = {path.name for path in (folder / "out").iterdir()}
     assert (

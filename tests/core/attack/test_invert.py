@@ -15,6 +15,7 @@ from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.attacked import Attacked, attacked, gaussian, photos, shifted
 from tests.core.certificate.test_certify import same_pattern
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 DECIBEL = {torch.float32: 90.0, torch.float64: 200.0}
 
@@ -197,7 +198,7 @@ def test_samples_of_one_pattern_are_never_certified_from_one_layer(seed):
     assert inversion.notes != ()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *thorough(1, 2)])
 def test_samples_of_one_pattern_are_certified_by_the_model_only_if_exact(seed):
     case = same_pattern(seed=seed)
     assert certified_and_wrong(attack(case, max_samples=5000), case.inputs) == 0

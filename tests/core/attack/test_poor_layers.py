@@ -16,6 +16,7 @@ from spear_core.linalg import orthonormal
 from spear_core.spear.zeros import smallest_vectors
 from spear_core.study.metrics import compare
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 def network(*sizes: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
@@ -65,7 +66,9 @@ def test_hard_activations_are_inverted_where_some_units_saturate(act):
     assert found.certified and bool(compare(found.inputs, x).exact.all())
 
 
-@pytest.mark.parametrize(("act", "scale"), [(nn.Hardsigmoid, 1.0), (nn.Tanh, 1e-3), (nn.ReLU, 1e-3)])
+@pytest.mark.parametrize(
+    ("act", "scale"), [(nn.Hardsigmoid, 1.0), (nn.Tanh, 1e-3), *thorough((nn.ReLU, 1e-3))]
+)
 def test_samples_that_see_an_affine_network_are_mixtures_by_name(act, scale):
     torch.manual_seed(0)
     model, x = network(40, 100, 100, 10, act=act), scale * torch.randn(6, 40)

@@ -15,6 +15,7 @@ from spear_core.errors import InputError, NotLowRank
 from spear_core.study.metrics import compare
 from tests.core.zoo import batch as rows
 from tests.core.zoo import mlp, seeded
+from tests.thorough import thorough
 
 BATCH = data.load("photos", 6, size=12, generator=seeded(), dtype=torch.float32)
 X, Y = BATCH.inputs, BATCH.labels
@@ -119,7 +120,7 @@ def test_noise_is_no_near_duplicate_and_no_dropout():
     assert not found.certified and not any("suspected" in note or "duplicate" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("train", [True, *thorough(False)])
 def test_dropout_is_named_whether_the_server_has_it_on_or_off(train):
     model = nn.Sequential(nn.Linear(X.shape[1], 120), nn.ReLU(), nn.Dropout(0.3), nn.Linear(120, 10)).train()
     with torch.random.fork_rng():

@@ -15,6 +15,7 @@ from spear_core.client.networks import fully_connected
 from spear_core.model.layers import read_problem
 from tests.core.attacked import gaussian, target_of
 from tests.core.zoo import ResidualMLP, batch, randomise, seeded
+from tests.thorough import thorough
 
 
 def truth(model, inputs, labels, loss=F.cross_entropy):
@@ -104,7 +105,7 @@ def test_other_losses_are_replayed_with_what_the_output_layer_tells(loss):
     assert played.residual < 1e-7
 
 
-@pytest.mark.parametrize("b", [12, 500])
+@pytest.mark.parametrize("b", [12, *thorough(500)])
 @pytest.mark.parametrize(
     "added", [(1,), (1, 2), (0,), (0, 0), (0, 1), ()], ids=lambda added: f"and {added} more labels"
 )

@@ -12,6 +12,7 @@ from spear_core.client.networks import fully_connected
 from spear_core.model.layers import read_problem
 from spear_core.search import Budget, Target
 from tests.core.attacked import seeded, target_of
+from tests.thorough import thorough
 
 BLUR = {torch.float32: 1e-5, torch.float64: 1e-8}
 
@@ -56,7 +57,7 @@ def test_sharpen_leaves_the_model_alone_and_works_where_gradients_are_switched_o
     assert not any(layer.weight.requires_grad or layer.bias.requires_grad for layer in target.problem.layers)
 
 
-@pytest.mark.parametrize(("b", "width", "depth", "seed"), [(20, 50, 5, 10), (50, 100, 6, 11)])
+@pytest.mark.parametrize(("b", "width", "depth", "seed"), [(20, 50, 5, 10), *thorough((50, 100, 6, 11))])
 def test_what_sharpening_proves_is_no_nearer_to_the_truth_than_it_says(b, width, depth, seed):
     batch = data.load("photos", b, size=16, generator=seeded(seed))
     model = fully_connected(768, width, depth, generator=seeded(seed + 1))

@@ -9,6 +9,7 @@ from spear_core.certificate.record import Claim
 from spear_core.client import data
 from spear_core.study.metrics import EXACT_DB, compare
 from tests.core.zoo import network, seeded
+from tests.thorough import thorough
 
 
 def exact_rows(found, truth):
@@ -49,8 +50,8 @@ def test_two_pictures_with_one_gradient(outputs):
     assert "batch_size" in " ".join(found.notes)
 
 
-@pytest.mark.parametrize("eps", [1e-3, 1e-2, 3e-2])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("eps", [1e-2, *thorough(1e-3, 3e-2)])
+@pytest.mark.parametrize("seed", [0, 1, *thorough(2, 3)])
 def test_no_mixture_of_alike_samples_is_certified(eps, seed, dtype):
     generator = seeded(seed)
     x = torch.rand(1, 16, generator=generator) + eps * torch.randn(2 + seed % 3, 16, generator=generator)
@@ -95,8 +96,10 @@ def test_one_layer_alone_is_certified_where_b_is_known():
 
 
 # ---------------------------------------------------------------- the scale
-@pytest.mark.parametrize("factor", [2, 0.5, 1.37])
-@pytest.mark.parametrize("zero_biases", [True, False])
+@pytest.mark.parametrize(
+    ("zero_biases", "factor"),
+    [(True, 2), (True, 0.5), (True, 1.37), *thorough((False, 2), (False, 0.5), (False, 1.37))],
+)
 def test_a_factor_on_all_bias_gradients_is_found_and_named(factor, zero_biases, dtype):
     model = network(64, 200, 10, zero_biases=zero_biases, dtype=dtype)
     x = torch.rand(8, 64, dtype=dtype, generator=seeded(0))

@@ -9,10 +9,11 @@ from spear_core.client import census, data
 from spear_core.client.networks import fully_connected
 from spear_core.study import metrics
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 @pytest.mark.parametrize("name", ["breast_cancer", "wine", "people"])
-@pytest.mark.parametrize("b", [8, 60])
+@pytest.mark.parametrize("b", [8, *thorough(60)])
 def test_all_rows_come_back(name, b):
     batch = data.load(name, b, generator=seeded(b))
     model = fully_connected(batch.inputs.shape[1], 400, 4, batch.classes, generator=seeded(1))

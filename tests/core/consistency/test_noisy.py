@@ -14,6 +14,7 @@ from spear_core.spear.low_rank import split
 from spear_core.study import metrics
 from tests.core.attacked import target_of
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 def sent(relative, *, clip=None, seed=0, b=6):
@@ -26,7 +27,7 @@ def sent(relative, *, clip=None, seed=0, b=6):
     return model, client.noised(gradients, relative, generator=seeded(200 + seed)), batch
 
 
-@pytest.mark.parametrize(("relative", "decibel"), [(1e-3, 70), (1e-2, 50), (1e-1, 30)])
+@pytest.mark.parametrize(("relative", "decibel"), [(1e-3, 70), (1e-1, 30), *thorough((1e-2, 50))])
 @pytest.mark.parametrize("clip", [None, 0.3])
 def test_noisy_gradients_are_estimated_and_not_certified(relative, decibel, clip):
     model, gradients, batch = sent(relative, clip=clip)
@@ -63,7 +64,7 @@ def test_rounding_is_not_noise():
     assert spear_core.invert(model, gradients, batch_size=6).certified
 
 
-@pytest.mark.parametrize("relative", [1e-5, 1e-4, 1e-3, 1e-2])
+@pytest.mark.parametrize("relative", [1e-4, 1e-2, *thorough(1e-5, 1e-3)])
 def test_no_certified_row_is_wrong_over_four_decades(relative):
     for seed in range(2):
         model, gradients, batch = sent(relative, seed=seed)

@@ -13,6 +13,7 @@ from spear_core.model.layers import read_problem
 from spear_core.search import Budget, State
 from spear_core.study import metrics
 from tests.core.attacked import seeded, target_of
+from tests.thorough import thorough
 
 
 def with_twins(seed: int, distance: float, *, same_label: bool = False):
@@ -32,7 +33,7 @@ def share_a_pattern(model: nn.Sequential, inputs: Tensor) -> bool:
     return bool(((z[0] > 0) == (z[1] > 0)).all())
 
 
-@pytest.mark.parametrize("distance", [1e-2, 3e-3, 1e-3])
+@pytest.mark.parametrize("distance", [1e-2, *thorough(3e-3, 1e-3)])
 def test_twins_with_two_labels_come_back_exactly(distance):
     shared = 0
     for seed in range(4):

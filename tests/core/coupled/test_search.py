@@ -21,6 +21,7 @@ from spear_core.search import Budget
 from spear_core.spear.low_rank import split
 from spear_core.study.metrics import compare
 from tests.core.attacked import target_of
+from tests.thorough import thorough
 
 M, N, DEPTH = 80, 160, 6
 
@@ -70,7 +71,8 @@ def nothing_found(chain):
 
 
 @pytest.mark.parametrize(
-    ("b", "dtype", "seed"), [(42, torch.float32, 0), (42, torch.float64, 1), (48, torch.float32, 0)]
+    ("b", "dtype", "seed"),
+    [(42, torch.float64, 1), *thorough((42, torch.float32, 0), (48, torch.float32, 0))],
 )
 def test_batches_of_half_the_width_and_more_come_back_certified(b, dtype, seed):
     model, x, y = drawn(b, seed, dtype)

@@ -144,6 +144,15 @@ def test_after_the_deadline_no_further_look_is_taken(monkeypatch):
     assert torch.equal(robust_solution(A, y, lambda: True), torch.linalg.lstsq(A, y).solution)
 
 
+def test_equations_that_all_hold_exactly_weigh_alike():
+    """As those of units that no sample ever activates, 0 · x = 0, which a batch of raw pixels has many of."""
+    A = torch.zeros(2, 5, 2, dtype=torch.float64)
+    A[1] = torch.eye(5, 2)
+    y = A @ torch.tensor([[2.0], [3.0]], dtype=torch.float64)
+    found = robust_solution(A, y)
+    assert found.isfinite().all() and torch.equal(A @ found, y)
+
+
 def test_a_time_limit_is_named():
     model, inputs, labels = private(seed=3)
     sent = client.update(model, inputs, labels, steps=5, lr=0.1)

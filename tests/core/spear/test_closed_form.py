@@ -9,6 +9,7 @@ from spear_core import diagnose, invert, invert_layer
 from spear_core.certificate.record import Claim
 from spear_core.errors import InputError, MissingGradient
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 N, M, CLASSES = 12, 40, 5
 ACTIVATIONS = (
@@ -36,7 +37,7 @@ def one(dtype: torch.dtype = torch.float32, b: int = 1) -> tuple[Tensor, Tensor]
     return torch.randn(b, N, generator=seeded(3), dtype=dtype), torch.arange(3, 3 + b)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, *thorough(torch.float64)])
 @pytest.mark.parametrize("behind", BEHIND)
 @pytest.mark.parametrize("act", ACTIVATIONS)
 def test_one_sample_needs_nothing_of_what_follows(act, behind, dtype):

@@ -10,6 +10,7 @@ from spear_core.spear.sparsity import join
 from spear_core.spear.zeros import default_threshold, null_space
 from tests.core.attacked import gaussian, photos
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 def pool_without(case, missing):
@@ -76,7 +77,7 @@ def test_mixtures_of_similar_samples_are_settled():
     assert bool(found.unique.all())
 
 
-@pytest.mark.parametrize("seed", [2, 5])
+@pytest.mark.parametrize("seed", [5, *thorough(2)])
 def test_samples_too_active_to_be_drawn_are_recovered(seed, dtype):
     """Of these batches one sample is active in two thirds of the units and hardly ever drawn."""
     case = photos(16, width=100, seed=seed, dtype=dtype)

@@ -23,6 +23,7 @@ from spear_core.spear.uniqueness import shared_kernel, weigh
 from spear_core.spear.zeros import SPARE_ROWS, default_threshold, fit, null_space, zero_tolerance, zeros_of
 from tests.core.attacked import attacked, gaussian, photos
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 def misses(found, Q):
@@ -300,7 +301,7 @@ def test_a_line_descends_to_itself():
     assert torch.equal(descend(low_rank, kernel, case.zeros[:, 0]), kernel)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *thorough(1, 2)])
 def test_the_pool_holds_what_counting_zeros_one_by_one_keeps(seed, dtype, device):
     """Every candidate on all rows in float64, no first stage, no fit: the same directions."""
     b, width, threshold = 4, 100, 0.38  # above what mixtures of two samples have

@@ -105,8 +105,10 @@ def test_it_is_stored_as_if_it_were_open(question: Prediction, shown):
     assert its_metadata == metadata
 
 
-def test_the_cover_is_as_high_as_the_picture(question: Prediction):
-    assert question.then(picture()).cover.layout.min_height == "40px"
+@pytest.mark.parametrize(("height", "covered"), [(80, "320px"), (800, "400px"), (2000, "560px")])
+def test_the_cover_is_about_as_high_as_the_picture(question: Prediction, height: int, covered: str):
+    tall = base.Picture(Image.new("RGB", (120, height)), "Four black squares in a row.")
+    assert question.then(tall).cover.layout.min_height == covered
 
 
 def test_a_ribbon_is_read_beside_the_title_and_in_print():

@@ -10,6 +10,7 @@ from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES, message
 from spear_core.study.outcomes import SECONDS, outcome
 from spear_widgets.limits import defences, questions
+from tests.thorough import thorough
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(defences, "LOOK", 0.005)
 
 
-@pytest.mark.parametrize("name", ["noise", "clip", "bits", "hidden", "norm", "copies"])
+@pytest.mark.parametrize("name", ["clip", "hidden", "norm", "copies", *thorough("bits", "noise")])
 def test_each_step_of_the_knob_shows_what_the_attack_finds(explorer, name: str):
     explorer.set(defence=name, knob=0)
     for knob in reversed(range(len(DEFENCES[name].values))):

@@ -10,7 +10,7 @@ from spear_core.study.ghosts import STEPS
 from spear_widgets.kit import samples
 from spear_widgets.kit.scene import scene
 from spear_widgets.low_rank.ghosts import WRONG, GhostExplorer
-from spear_widgets.low_rank.peeling import PeelExplorer, peel
+from spear_widgets.low_rank.peeling import SPECTRUM, PeelExplorer, peel
 
 
 # ---------------------------------------------------------------- the scene
@@ -170,3 +170,13 @@ def test_still_pictures_have_words():
     data, metadata = picture._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"] == data["text/plain"] == words
+
+
+@pytest.mark.parametrize(("choice", "place"), [("1", 1.5), ("4", 4.5), ("3072", SPECTRUM + 0.5)])
+def test_the_answer_is_drawn_into_the_spectrum(choice: str, place: float):
+    explorer = PeelExplorer()
+    before = bytes(explorer.picture["spectrum"].value)
+    explorer.answered(choice)
+    assert explorer.values["terms"] == 4, "all terms are there to compare with"
+    assert explorer._guess.get_xdata()[0] == place
+    assert bytes(explorer.picture["spectrum"].value) != before

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from spear_core.spear import reconstruction
+from spear_core.spear.uniqueness import weigh
 from spear_widgets.kit.scene import scene
+from spear_widgets.kit.twins import client_with
 from spear_widgets.selection import exercises, questions
 
 QUESTIONS = [
@@ -24,9 +26,12 @@ def test_questions_measure_what_the_prose_says(question, answer: str):
 
 def test_the_references_agree_with_the_library():
     stage = scene("photos", 5)
-    directions = stage.true_directions
-    found = reconstruction.reconstruct(stage.forward, directions)
-    lengths = exercises.scales(stage.low_rank.factor, directions, stage.layer.bias_grad.double())
-    assert torch.allclose(lengths, found.lengths)
+    found, layer = reconstruction.reconstruct(stage.forward, stage.true_directions), stage.layer
+    batch = exercises.spear(layer.weight_grad, layer.bias_grad, layer.weight, layer.bias)
+    assert float(torch.cdist(found.inputs, batch).min(dim=1).values.max()) < 1e-4
     match = exercises.sparsity_match(stage.output_grads, stage.preactivations)
     assert float(match) == found.sparsity_match == 1
+    alike = client_with("photos", 4, 200, 3, "same")
+    unique = weigh(alike.low_rank, alike.true_directions).unique
+    numbers = exercises.twins(alike.low_rank.factor, alike.true_directions)
+    assert numbers == (~unique).nonzero().flatten().tolist() == [0, 1]

@@ -72,7 +72,7 @@ def keep(name: str, answer: str, verdict: Verdict) -> Verdict:
         "answer": answer.rstrip().splitlines(),
     }
     try:
-        if fault and path.exists():  # somebody may want to mend it
+        if fault and path.is_file():  # somebody may want to mend it
             os.replace(path, path.with_suffix(".damaged.json"))
             fault += " It is now called progress.damaged.json, and a new one is begun."
         _write(path, json.dumps(kept, indent=1, ensure_ascii=False) + "\n")

@@ -80,8 +80,9 @@ class Canvas:
                 self.figure.draw_artist(artist)
             else:
                 artist.axes.draw_artist(artist)
-        size = (round(self.figure.bbox.width), round(self.figure.bbox.height))
-        drawn = Image.frombuffer("RGBX", size, self._agg.buffer_rgba(), "raw", "RGBX", 0, 1).convert("RGB")
+        pixels = self._agg.buffer_rgba()
+        height, width = pixels.shape[:2]  # how matplotlib rounds the figure's size is its own business
+        drawn = Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", 0, 1).convert("RGB")
         return fitted(drawn)
 
 

@@ -27,6 +27,18 @@ def as_tensor(value: Any) -> Tensor | None:
     return None if tensor.is_complex() else tensor
 
 
+def numbers(value: Any) -> Tensor:
+    """An answer that must hold numbers, as a tensor.
+
+    Raises:
+        TypeError: it holds something else.
+    """
+    tensor = as_tensor(value)
+    if tensor is None:
+        raise TypeError(f"must be numbers, got {type(value).__name__}")
+    return tensor
+
+
 def _holds_floats(values: Any) -> bool:
     return (
         bool(values)
@@ -43,6 +55,8 @@ def close(wanted: Any, yours: Any) -> bool:
     if a is None or b is None:
         if isinstance(wanted, (list, tuple)) and isinstance(yours, (list, tuple)):
             return len(wanted) == len(yours) and all(map(close, wanted, yours))
+        if (a is None) != (b is None):
+            return False
         return type(wanted) is type(yours) and bool(wanted == yours)
     if a.shape != b.shape:
         return False
@@ -102,7 +116,7 @@ def _summary(wanted: Tensor, yours: Tensor) -> str:
         return " Yours is empty."
     for word, value in (("mean", yours.mean()), ("sum", yours.sum()), ("first entry", yours.flatten()[0])):
         if near(wanted, value, 1e-4):
-            return f" The {word} of yours is."
+            return f" The {word} of yours is right."
     return ""
 
 

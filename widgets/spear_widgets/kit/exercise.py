@@ -8,14 +8,15 @@ solution is the source of the reference function itself, so it cannot go stale.
 import ast
 import dis
 import inspect
-import os
 import textwrap
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from spear_widgets.kit import answers
+import torch
+
+from spear_widgets.kit import answers, solutions
 from spear_widgets.kit.compare import as_tensor, close, describe, difference, shape_hint
 from spear_widgets.kit.guard import Ran, TimeUp, copies, explain, own_line, run
 from spear_widgets.kit.relation import observe, relation
@@ -42,14 +43,6 @@ class Mistake:
     hint: str
 
 
-@dataclass(frozen=True)
-class Variant:
-    """Another right answer whose numbers differ a little from the reference's, and what to say about it."""
-
-    function: Function
-    words: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Exercise:
     """A task, its cases, hints and solution. All texts are Markdown, with formulas between dollars.
@@ -63,7 +56,6 @@ class Exercise:
         cases: yields (description, arguments) of each call, of several shapes and seeds.
         mistakes: known wrong answers with their hints.
         hints: three, each saying more than the one before.
-        variants: other right answers.
         seconds: how long one call may take.
         agree: (wanted, yours) → whether the answer is right; default: equal shape, and values equal to the precision of
             their type.
@@ -79,7 +71,6 @@ class Exercise:
     cases: Callable[[], Cases]
     mistakes: tuple[Mistake, ...]
     hints: tuple[str, str, str]
-    variants: tuple[Variant, ...] = ()
     seconds: float = 10.0
     agree: Callable[[Any, Any], bool] | None = None
     judge: Callable[[tuple[Any, ...], Any], str] | None = None
@@ -97,8 +88,9 @@ class Exercise:
             ran = run(function, case.arguments, self.seconds)
             runs.append(ran)
             verdict = _not_answered(function, ran, case) or self._failed(function, ran, case)
-            if verdict is None and not self._right(case, ran.value, notes):
-                verdict = self._wrong(function, case, runs)
+            right, judged = (False, "") if verdict else self._right(case, ran.value)
+            if verdict is None and not right:
+                verdict = self._wrong(function, case, runs, judged)
             if verdict is not None:
                 return _with_prints(verdict, ran)
             if ran.changed:
@@ -127,31 +119,29 @@ class Exercise:
             False, words, hint, (("case", case.description), *([("your line", place)] if place else []))
         )
 
-    def _right(self, case: Case, yours: Any, notes: list[str]) -> bool:
+    def _right(self, case: Case, yours: Any) -> tuple[bool, str]:
+        """Whether an answer is right, and what a judge says if not."""
         try:
             if self.judge:
-                return not self.judge(copies(case.arguments), yours)
-            if (self.agree or close)(case.wanted, yours):
-                return True
-            for variant in self.variants:
-                if close(variant.function(*copies(case.arguments)), yours):
-                    notes.append(variant.words)
-                    return True
-        except Exception:  # an answer of a strange type is a wrong answer, not a failure of the checker
-            pass
-        return False
+                fault = self.judge(copies(case.arguments), yours)
+                return not fault, fault
+            return bool((self.agree or close)(case.wanted, yours)), ""
+        except (
+            Exception
+        ) as error:  # an answer of a strange type is a wrong answer, not a failure of the checker
+            return False, f"Is it of the right type and shape? {type(error).__name__}: {error}"
 
-    def _wrong(self, function: Function, case: Case, runs: list[Ran]) -> Verdict:
-        """What is wrong with an answer: a known mistake, its shape, a relation, or what is seen."""
+    def _wrong(self, function: Function, case: Case, runs: list[Ran], judged: str) -> Verdict:
+        """A known mistake, what the judge says, the shape, a relation, or what is seen."""
         yours = runs[-1].value
-        for other in self._cases[len(runs) :]:
+        for other in self._cases[len(runs) :] if self.mistakes or not self.judge else ():
             runs.append(run(function, other.arguments, self.seconds))
             if isinstance(runs[-1].error, TimeUp):
                 break
         hint = self._known_mistake(runs)
         shown = {"case": case.description, "yours": describe(yours)}
         if self.judge:
-            return Verdict(False, "Not yet.", hint or _judged(self.judge, case, yours), tuple(shown.items()))
+            return Verdict(False, "Not yet.", hint or judged, tuple(shown.items()))
         hint = hint or shape_hint(case.wanted, yours) or self._related(runs)
         shown = {"case": case.description, "wanted": describe(case.wanted), **shown}
         shown["difference"] = difference(case.wanted, yours)
@@ -161,9 +151,16 @@ class Exercise:
         """The hint of the first known mistake that gives the same answers everywhere."""
         yours = [ran.error or ran.value for ran in runs]
         for mistake, theirs in zip(self.mistakes, self._mistaken):
-            if len(yours) == len(theirs) and all(map(close, theirs, yours)):
+            if len(yours) == len(theirs) and all(map(self._same, theirs, yours)):
                 return mistake.hint
         return None
+
+    def _same(self, one: Any, other: Any) -> bool:
+        """Whether two answers are as good as equal; −q is as wrong as q, where q and −q are both right."""
+        try:
+            return close(one, other) or bool(self.agree and self.agree(one, other))
+        except Exception:
+            return False
 
     @cached_property
     def _mistaken(self) -> list[list[Any]]:
@@ -181,11 +178,20 @@ class Exercise:
                 pairs.append((a, b))
                 given.append(dict(zip(names, case.arguments)))
                 texts.append(case.description)
-                right.append(self._right(case, ran.value, []))
+                right.append(self._right(case, ran.value)[0])
         if not pairs:
             return "What your function returns is of another kind than what is wanted: compare the two lines above."
-        found = relation(pairs, given) if len(pairs) == len(self._cases) else None
-        return found or observe(texts, pairs, right)
+        if len(pairs) == len(self._cases) and (found := relation(pairs, given)):
+            return found
+        wrong = [i for i, fine in enumerate(right) if not fine]
+        # of truth values, all that are wrong are the opposite
+        some = len(wrong) > 1 and not any(pairs[i][0].dtype == torch.bool for i in wrong)
+        found = relation([pairs[i] for i in wrong], [given[i] for i in wrong]) if some else None
+        if found and any(right):
+            return (
+                f"Right in {sum(right)} of {len(right)} cases. In the others: {found[0].lower()}{found[1:]}"
+            )
+        return observe(texts, pairs, right)
 
     @property
     def solution(self) -> str:
@@ -200,7 +206,7 @@ class Exercise:
         return f"Exercise: {self.task}"
 
     def _repr_markdown_(self) -> str:
-        folded = fold("Solution", f"```python\n{self.solution}\n```") if solutions_are_shown() else ""
+        folded = fold("Solution", f"```python\n{self.solution}\n```") if solutions.are_shown() else ""
         for number in (3, 2, 1):
             folded = fold(f"Hint {number} of 3", f"{self.hints[number - 1]}\n\n{folded}")
         return f"{head(self.level, self.minutes)}\n\n**Exercise.** {self.task}\n\n{folded}{before(self.name)}"
@@ -223,14 +229,18 @@ class OpenQuestion:
     model_answer: str
 
     def check(self, answer: str) -> Verdict:
-        """Note an answer and show the other one beside it; nothing judges it."""
+        """Keep an answer and show the other one beside it; nothing judges it."""
+        verdict = self.verdict(answer)
+        return verdict if verdict.open else answers.keep(self.name, answer, verdict)
+
+    def verdict(self, answer: str) -> Verdict:
+        """Whether something is written, and the answer to compare it with."""
         if not answer.strip(" .…\n"):
             return Verdict(
                 False, "Not answered yet.", "Write your answer, then run this cell again.", open=True
             )
-        other = self.model_answer if solutions_are_shown() else ""
-        words = "Noted. Compare it with the answer below." if other else "Noted."
-        return answers.keep(self.name, answer, Verdict(True, words, other))
+        other = self.model_answer if solutions.are_shown() else ""
+        return Verdict(True, "Noted. Compare it with the answer below." if other else "Noted.", other)
 
     def __repr__(self) -> str:
         return f"Open question: {self.text}"
@@ -255,14 +265,11 @@ def before(name: str) -> str:
     return f"\n\n{fold(kept[0], f'```python{chr(10)}{kept[1]}{chr(10)}```')}" if kept else ""
 
 
-def solutions_are_shown() -> bool:
-    """A class that is to be graded sets SPEAR_SOLUTIONS=hidden."""
-    return os.environ.get("SPEAR_SOLUTIONS") != "hidden"
-
-
 def _not_answered(function: Function, ran: Ran, case: Case) -> Verdict | None:
     """Nothing was returned: since nothing is written yet, or since a line is missing."""
-    placeholder = ran.value is ... or isinstance(ran.error, NotImplementedError)
+    # libraries raise it, too, with words
+    unwritten = isinstance(ran.error, NotImplementedError) and not str(ran.error)
+    placeholder = ran.value is ... or unwritten
     if not placeholder and (ran.error is not None or ran.value is not None):
         return None
     if placeholder or _is_empty(function):
@@ -280,13 +287,6 @@ def _is_empty(function: Function) -> bool:
         return False
     idle = ("RESUME", "RETURN", "LOAD_", "COPY_FREE", "MAKE_CELL", "NOP", "POP_TOP", "CACHE")
     return all(step.opname.startswith(idle) for step in dis.get_instructions(function))
-
-
-def _judged(judge: Callable[[tuple[Any, ...], Any], str], case: Case, yours: Any) -> str:
-    try:
-        return judge(copies(case.arguments), yours)
-    except Exception as error:
-        return f"Is it of the right type and shape? Looking at it failed: {type(error).__name__}: {error}"
 
 
 def _with_prints(verdict: Verdict, ran: Ran) -> Verdict:

@@ -7,6 +7,7 @@ catches every exception in an endless loop, or stays inside one call of a librar
 import contextlib
 import copy
 import ctypes
+import inspect
 import io
 import signal
 import threading
@@ -165,7 +166,7 @@ def explain(ran: Ran, function: Function, seconds: float) -> tuple[str, str]:
 
 def own_line(error: BaseException | None, function: Function) -> str:
     """The last line of the reader's own code on an exception's way, with its number; empty if there is none."""
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function), "__code__", None)
     own = code.co_filename if code is not None else ""
     for frame in reversed(traceback.extract_tb(error.__traceback__ if error else None)):
         if frame.filename == own and frame.line:

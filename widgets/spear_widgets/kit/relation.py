@@ -19,7 +19,7 @@ ROUGHLY = 1e-3  # nearer than this is right, but for rounding
 # what yours may be, as a function of what is wanted
 SHAPES: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
     ("Yours is the negative of what is wanted.", torch.neg),
-    ("Yours is one minus what is wanted: the share or probability of the opposite.", lambda a: 1 - a),
+    ("Yours is one minus what is wanted: the opposite.", lambda a: 1 - a),
     ("Yours is the magnitude of what is wanted: signs got lost.", torch.abs),
     ("Yours is the square of what is wanted.", torch.square),
     ("Yours is the square root of what is wanted.", torch.sqrt),
@@ -92,20 +92,22 @@ def _shift(pairs: Sequence[Pair]) -> str | None:
 def _factor(pairs: Sequence[Pair], arguments: Sequence[dict[str, Any]]) -> str | None:
     """Yours is wanted times one number, or times one of each case."""
     factors = []
+    some = [i for i, (a, b) in enumerate(pairs) if a.any() or b.any()]  # nothing is any multiple of nothing
+    pairs, arguments = [pairs[i] for i in some], [arguments[i] for i in some]
     for a, b in pairs:
         size = float((a * a).sum())
         factor = float((a * b).sum()) / size if size else 0.0
         if factor == 0 or not near(factor * a, b, DIGITS):
             return None
         factors.append(factor)
-    if all(math.isclose(f, factors[0], rel_tol=DIGITS) for f in factors):
+    if factors and all(math.isclose(f, factors[0], rel_tol=DIGITS) for f in factors):
         times = f"{number(round(factors[0], 6))} times" if len(factors) > 1 else "a multiple of"
         return f"Yours is {times} what is wanted, in every case."
     for name, sizes in _sizes(arguments).items():
         for words, power in POWERS:
             if all(s > 0 and math.isclose(f, s**power, rel_tol=DIGITS) for f, s in zip(factors, sizes)):
                 return f"Yours is what is wanted, {words} {name}."
-    if max(a.numel() for a, _ in pairs) < 2:
+    if max((a.numel() for a, _ in pairs), default=0) < 2:
         return None  # any number is a multiple of another
     shown = ", ".join(number(float(f"{f:.3g}")) for f in factors)
     return (
@@ -157,17 +159,17 @@ def observe(descriptions: Sequence[str], pairs: Sequence[Pair], right: Sequence[
     if len(pairs) > 1 and all(b.shape == first.shape and torch.equal(b, first) for _, b in pairs[1:]):
         return "Yours is the same in every case. It must depend on what the function is given."
     if any(right):
-        where = descriptions[list(right).index(False)]
+        wrong = ", ".join(f"“{text}”" for text, ok in zip(descriptions, right) if not ok)
         return (
-            f"Right in {sum(right)} of {len(right)} cases, wrong for “{where}”. What is special about it, that your "
-            "function takes for granted?"
+            f"Right in {sum(right)} of {len(right)} cases, wrong for {wrong}. What is special there that your function "
+            "takes for granted?"
         )
     wanted, yours = (side.double().flatten() for side in pairs[0])
-    wrong = ~torch.isclose(wanted, yours, rtol=DIGITS, atol=DIGITS * float(wanted.abs().max()))
-    if 0 < int(wrong.sum()) < len(wanted):
-        i = int(wrong.nonzero()[0])
+    off = ~torch.isclose(wanted, yours, rtol=DIGITS, atol=DIGITS * float(wanted.abs().max()))
+    if 0 < int(off.sum()) < len(wanted):
+        i = int(off.nonzero()[0])
         return (
-            f"{len(wanted) - int(wrong.sum())} of {len(wanted)} entries are right in the case shown. The first wrong "
+            f"{len(wanted) - int(off.sum())} of {len(wanted)} entries are right in the case shown. The first wrong "
             f"one is number {i}: wanted {number(float(wanted[i]))}, yours {number(float(yours[i]))}."
         )
     sides = {bool(x) for a, b in pairs for x in (b.double() > a.double()).flatten()}

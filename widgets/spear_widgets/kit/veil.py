@@ -17,7 +17,10 @@ from spear_widgets.kit.kept import VIEW, Kept
 if TYPE_CHECKING:
     from spear_widgets.kit.predict import Prediction
 
-MOST_HEIGHT = 560  # page pixels of a cover
+LEAST_HEIGHT, MOST_HEIGHT = (
+    320,
+    560,
+)  # page pixels of a cover: what is said below is not on one screen with it
 
 
 class Veil(Kept, W.VBox):
@@ -43,11 +46,12 @@ class Veil(Kept, W.VBox):
         self._still = {kind: content for kind, content in bundle.items() if kind != VIEW}
         self.question = question
         self.shown = _as_widget(shown, self._still["image/png"]) if isinstance(shown, base.Picture) else shown
-        height = min(self._height(), MOST_HEIGHT)  # nothing below moves into sight while it is covered
+        height = min(max(self._height(), LEAST_HEIGHT), MOST_HEIGHT)
         layout = W.Layout(min_height=f"{height}px", border="1px dashed currentColor")
         self.line = W.HTML()
         self.cover = W.Box(layout=layout)
         self.skip = W.Button(layout=W.Layout(width="auto", align_self="flex-start"))
+        self.skip.add_class("spear-skip")
         self.skip.on_click(lambda _: self.cover_again() if self.opened else self.uncover())
         super().__init__()
         self.add_class("spear-veil")

@@ -4,6 +4,9 @@ import html
 import re
 from dataclasses import dataclass
 
+# a mark and a colour, seen on white and on black: those who see no colours have the mark
+MARKS = {"solved": ("✔", "#009E73"), "tried": ("✘", "#D55E00"), "open": ("…", "#999999")}
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -32,10 +35,7 @@ class Verdict:
         return "\n".join([*lines, f"{self._hint_name}: {self.hint}"] if self.hint else lines)
 
     def _repr_html_(self) -> str:
-        # on white and on black the same: an edge and a mark say it to those who see no colours
-        mark, colour = (
-            ("✔", "#009E73") if self.passed else ("…", "#999999") if self.open else ("✘", "#D55E00")
-        )
+        mark, colour = MARKS["solved" if self.passed else "open" if self.open else "tried"]
         cell = "padding:2px 12px 2px 0;text-align:left;vertical-align:top;background:none"
         code = "background:none;white-space:pre-wrap"
         rows = "".join(

@@ -18,6 +18,7 @@ from spear_core.study.outcomes import SECONDS, Outcome, outcome
 from spear_widgets.kit import base, controls, drawing, words
 from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.job import Job
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.kit.samples import in_places, sample_pictures
 from spear_widgets.limits.knobs import Curves
 from spear_widgets.limits.rows import shown
@@ -76,6 +77,7 @@ class DefenceExplorer(base.Explorer):
     """
 
     name = "limits"
+    ribbon = Ribbon()
     title = "A defence, its knob, and the attack"
     description = (
         "Above, private pictures and below them what the attack makes of the defended gradient, each with its PSNR "
@@ -254,21 +256,28 @@ def returned(attempt: Attempt) -> Image.Image:
 
 
 def title_picture() -> base.Picture:
-    """One batch under five defences."""
-    attempts = [attacked(key, value, "photos", 0) for key, value in TITLE]
+    """What the server gets: rows of the first gradient under five defences, as pictures."""
+    plain = message("format", "float32")
+    rows = plain.gradients["0.weight"].norm(dim=1).argsort(descending=True)[:BATCH]
     names = [
+        "plain",
         "1 % of noise",
         "8 bits a number",
         "half of the entries",
         "DP-SGD, σ = 0.001",
         "DP-SGD, σ = 0.01",
     ]
-    private = drawing.picture_grid(sample_pictures(attempts[0].batch, attempts[0].batch.inputs), side=76)
-    rows = [("private", private), *zip(names, map(returned, attempts))]
-    picture = drawing.named(rows, 170)
-    description = (
-        "Eight private photographs, and below them what the attack makes of their gradient under five defences: with "
-        "one per cent of noise, with 8 bits a number and with half of the entries the photographs come back, with "
-        "little DP-SGD noise some of them, with more none."
+    size = plain.batch.inputs.square().mean().sqrt()
+    lines = []
+    for sent in (plain, *(message(key, value) for key, value in TITLE)):
+        shown = sent.gradients["0.weight"][rows]
+        pictures = sample_pictures(
+            plain.batch, shown / shown.square().mean(dim=1, keepdim=True).sqrt() * size
+        )
+        lines.append(drawing.picture_grid(pictures, side=76))
+    return base.Picture(
+        drawing.named(list(zip(names, lines)), 170),
+        "Eight rows of a gradient as pictures, six times. Sent plainly, all are blends of photographs; with one per "
+        "cent of noise, with 8 bits a number, with half of the entries they look the same; under DP-SGD they are "
+        "grainy, then noise.",
     )
-    return base.Picture(picture, description)

@@ -150,7 +150,7 @@ def curves(*keys: str) -> base.Picture:
     names = ", ".join(DEFENCES[key].name for key in keys)
     words = (
         f"Curves over the knob of each of these defences: {names}. Above, the shares of exact and of recognisable "
-        "samples, and the accuracy where it was measured; below, the median PSNR. The lines above it hold the numbers."
+        "samples, and the accuracy where it was measured; below, the median PSNR. The numbers are folded below it."
     )
     return base.Picture(side_by_side(keys).image(), words)
 

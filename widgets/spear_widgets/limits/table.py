@@ -7,15 +7,23 @@ from typing import Any
 from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES
 from spear_core.study.outcomes import SECONDS, Measured
+from spear_widgets.kit.exercise import fold
 from spear_widgets.limits.rows import measured, shown
 
 FEW = 0.1  # share of recognisable samples up to which a defence is not dismissed
 OUT_OF_TIME = 0.95 * SECONDS  # median seconds from which an attack counts as stopped by the clock
 
 
-def numbers(*keys: str, part: str = "attack") -> str:
+class Numbers(str):
+    """Lines of numbers; at the end of a cell they are folded, since they may answer a question."""
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, str]:
+        return {"text/plain": str(self), "text/markdown": fold("The numbers", f"```text\n{self}\n```")}
+
+
+def numbers(*keys: str, part: str = "attack") -> Numbers:
     """What was measured for some defences, in aligned columns; `part` as in `limits_rows.measured`."""
-    return "\n\n".join(_numbers(key, part) for key in keys)
+    return Numbers("\n\n".join(_numbers(key, part) for key in keys))
 
 
 def _numbers(key: str, part: str) -> str:

@@ -74,6 +74,7 @@ class PeelExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
+        self._guessed, self._guess_at = "", 0.0
         self._canvas = Canvas(drawing.WIDTH, 230)
         self._axes = axes = self._canvas.axes(
             0.075, 0.2, 0.91, 0.76, xlim=(0.4, SPECTRUM + 0.6), ylim=(1e-9, 4), yscale="log",
@@ -86,7 +87,8 @@ class PeelExplorer(base.Explorer):
         (self._signal,) = axes.plot([], [], "o", color=drawing.BLUE, markersize=8)
         (self._floor,) = axes.plot([], [], "x", color=drawing.ORANGE, markersize=7, markeredgewidth=1.8)
         (self._cliff,) = axes.plot([], [], "--", color=drawing.INK, linewidth=1.2)
-        self._canvas.moving(self._signal, self._floor, self._cliff)
+        (self._guess,) = axes.plot([], [], ":", color=drawing.PURPLE, linewidth=2.5)
+        self._canvas.moving(self._signal, self._floor, self._cliff, self._guess)
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
@@ -114,6 +116,14 @@ class PeelExplorer(base.Explorer):
         self._draw_spectrum()
         self.say(self._words(terms))
 
+    def answered(self, choice: str) -> None:
+        """Draw the rank that the reader expected, and all terms beside it."""
+        rank = int(choice)
+        self._guess_at = min(rank, SPECTRUM) + 0.5
+        self._guess.set_data([self._guess_at] * 2, [1e-9, 4])
+        self._guessed = f"you said {rank}" + (", further to the right" if rank > SPECTRUM else "")
+        self.set(terms=self.stage.batch_size)
+
     def set(self, **values: object) -> None:
         """As in `Explorer`; a batch size makes room for its terms first."""
         with self.quietly():
@@ -130,6 +140,10 @@ class PeelExplorer(base.Explorer):
         at = self._canvas.pixel(self._axes, rank + 0.7 if room else rank - 0.1, 0.9)
         note = f"rank {rank}: the cliff is here" if rank else "no term yet: rank 0"
         drawing.write(picture, at, note, 15, anchor="lm" if room else "rm")
+        if self._guessed:
+            left = self._guess_at < SPECTRUM / 2
+            at = self._canvas.pixel(self._axes, self._guess_at + (0.2 if left else -0.2), 1e-4)
+            drawing.write(picture, at, self._guessed, 15, anchor="lm" if left else "rm", ink=drawing.PURPLE)
         self.show("spectrum", picture)
 
     def _words(self, terms: int) -> str:

@@ -5,6 +5,9 @@ from torch import Tensor
 from spear_core.spear import low_rank
 from spear_widgets.kit.predict import Prediction
 
+# what the picture shows, which the cell must not tell
+ROWS = "Six rows of the gradient, divided by their entries of the bias gradient: mixed-up photographs."
+
 
 def row_of_a_batch() -> Prediction:
     """What is a row of the gradient of several samples?"""

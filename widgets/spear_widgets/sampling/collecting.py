@@ -13,6 +13,7 @@ from spear_core.study import collecting, theory
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas, plain_ticks
 from spear_widgets.kit.job import Job
+from spear_widgets.kit.ribbon import NOT_IN_PAPER
 from spear_widgets.kit.scene import Scene, of_batch, scene
 
 SIZES = range(4, 9)  # of the batches that are collected
@@ -95,7 +96,7 @@ class CollectExplorer(base.Explorer):
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
         self.search_button = self.button(
-            "Run the real search, too", self.search, tooltip="A few seconds; may be stopped"
+            "Run our search, too", self.search, tooltip="A few seconds; may be stopped"
         )
         super().__init__(
             {"batch_size": controls.slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
@@ -149,7 +150,7 @@ class CollectExplorer(base.Explorer):
             ),
             axes.plot(
                 [], [], "v", color=drawing.GREEN, markersize=8, markerfacecolor="none", markeredgewidth=1.6,
-                label="the real search",
+                label=f"our search, {NOT_IN_PAPER}",
             ),
             axes.plot([], [], "--", color=drawing.INK, linewidth=1.2, label="H_b · 2^(b−1)"),
         ]  # fmt: skip
@@ -192,11 +193,7 @@ class CollectExplorer(base.Explorer):
         searched = ", ".join(f"{kind} {_mean(runs)}" for kind, runs in zip(KINDS, known))
         return (
             f"Mean draws as multiples of H<sub>b</sub>·2<sup>b−1</sup> = {expected:,.0f}: {', '.join(means)}.<br>"
-            + (
-                f"Draws of the real search: {searched}."
-                if any(known)
-                else f"The real search has not run for b = {b}."
-            )
+            + (f"Draws of our search: {searched}." if any(known) else f"Our search has not run for b = {b}.")
         )
 
 

@@ -5,6 +5,7 @@ from spear_core.study import theory
 from spear_core.study.candidates import two_stages
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.canvas import Canvas
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.kit.scene import scene
 from spear_widgets.kit.words import chance
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
@@ -22,6 +23,7 @@ class StageExplorer(base.Explorer):
 
     name = "stages"
     title = "Two stages: a few rows first, all rows for those that pass"
+    ribbon = Ribbon()
     description = (
         "Bars for the share of right candidates lost, the share of wrong ones that pass, and the entries of L q "
         "computed for each draw with two stages, against all entries with one stage."

@@ -1,4 +1,4 @@
-"""Questions of notebook 05. They stand here so that the cell does not tell the answer."""
+"""Questions of notebook 07. They stand here so that the cell does not tell the answer."""
 
 import torch
 

@@ -45,11 +45,16 @@ class Race:
     times: dict[str, Tensor]
 
 
+def small_scene(batch_size: int, seed: int) -> Scene:
+    """Client and server of a race: photographs of 16 × 16, a layer of 100 units."""
+    batch = data.load("photos", batch_size, size=SMALL_SIDE, generator=torch.Generator().manual_seed(seed))
+    return of_batch(batch, width=SMALL_WIDTH, seed=seed)
+
+
 @lru_cache(maxsize=8)
 def race(batch_size: int, seed: int) -> Race:
     """Run the three attacks on the same small batch."""
-    batch = data.load("photos", batch_size, size=SMALL_SIDE, generator=torch.Generator().manual_seed(seed))
-    stage = of_batch(batch, width=SMALL_WIDTH, seed=seed)
+    stage = small_scene(batch_size, seed)
     guesses, times = {}, {}
     with base.one_thread():
         # once for nothing: a first call imports what it needs

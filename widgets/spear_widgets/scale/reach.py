@@ -8,10 +8,12 @@ import numpy as np
 from spear_core.study import metrics
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.charts import Chart, Style
+from spear_widgets.kit.ribbon import NOT_IN_PAPER
 from spear_widgets.kit.stored import results
 
 WIDTHS = (50, 100, 200, 400)
 METHODS = {"sampling": (drawing.ORANGE, "o"), "consistency": (drawing.BLUE, "s")}
+LABELS = {"sampling": "sampling (SPEAR)", "consistency": f"consistency {NOT_IN_PAPER}"}
 
 
 def measured(method: str, width: int) -> dict[int, list[dict[str, Any]]]:
@@ -50,7 +52,7 @@ class ReachExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        styles = [Style(name, colour, "-", marker) for name, (colour, marker) in METHODS.items()]
+        styles = [Style(LABELS[name], colour, "-", marker) for name, (colour, marker) in METHODS.items()]
         shared = {"xscale": "log", "xlim": (1.8, 300), "xlabel": "batch size b"}
         self._success = Chart(
             styles, height=300, ylim=(-0.03, 1.05), ylabel="share of samples exact", **shared
@@ -74,9 +76,9 @@ class ReachExplorer(base.Explorer):
             self.state[method] = counts
             shares = [found / of for found, of in counts.values()]
             ends = [metrics.share_interval(*pair) for pair in counts.values()]
-            self._success.put(method, list(counts), shares, ends)
+            self._success.put(LABELS[method], list(counts), shares, ends)
             seconds = [float(np.median([run["seconds"] for run in runs])) for runs in cells.values()]
-            self._time.put(method, list(cells), seconds)
+            self._time.put(LABELS[method], list(cells), seconds)
             words.append(f"b = <b>{whole_up_to(counts)}</b> with {method}, of {max(counts)} tried")
         for chart in (self._success, self._time):
             chart.mark(m / 2, "b = m/2")

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from spear_widgets.kit import base
+from spear_widgets.kit import base, drawing
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.kit.stage import Stage
 
 RECORDED = Path(__file__).with_name("recorded")
@@ -32,6 +34,7 @@ class WallExplorer(base.Explorer):
     """
 
     name = "wall"
+    ribbon = Ribbon()
     title = "256 photographs of 224 × 224 from one gradient"
     description = (
         "A wall of 256 tiles. At first each is a row of R, a mixture of all photographs, most like noise; "
@@ -58,3 +61,17 @@ class WallExplorer(base.Explorer):
             sheets={name: np.frombuffer(sheet, dtype=np.uint8) for name, sheet in sheets.items()},
             **self.record,
         )
+
+
+def title_picture() -> base.Picture:
+    """The rows of R before the search: all that the gradient shows."""
+    with Image.open(RECORDED / "mixtures.webp") as sheet:
+        side, half = sheet.width, sheet.height // 2
+        tiles = Image.new("RGB", (2 * side, half))
+        for k in range(2):  # its halves side by side: 32 squares in a row
+            tiles.paste(sheet.crop((0, k * half, side, (k + 1) * half)), (k * side, 0))
+    picture = tiles.resize((drawing.WIDTH * drawing.SCALE, drawing.WIDTH * drawing.SCALE // 4))
+    return base.Picture(
+        picture,
+        "A sheet of 256 small squares, all that a gradient of 256 photographs shows: mixtures, most like noise.",
+    )

@@ -9,6 +9,7 @@ from spear_widgets.kit.scene import scene
 from spear_widgets.kit.twins import client_with
 from spear_widgets.selection.swapping import SEED, swaps
 
+GHOST = "Seven sharp photographs; in second place, two at once."  # what the picture shows, which the cell must not tell
 TWIN_BATCH = ("photos", 4, 200, 3, "same")
 
 

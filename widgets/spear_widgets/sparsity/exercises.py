@@ -3,112 +3,174 @@
 import torch
 from torch import Tensor
 
-from spear_widgets.kit.exercise import Cases, Exercise, Mistake
+from spear_widgets.kit.compare import numbers
+from spear_widgets.kit.exercise import Cases, Exercise, Mistake, OpenQuestion
 from spear_widgets.kit.scene import scene
+from spear_widgets.kit.twins import client_with
 
 
-# ---------------------------------------------------------------- counting zeros
-def zero_share(factor: Tensor, direction: Tensor) -> float:
-    """Share of the entries of L q that are zero, whatever the length of q."""
-    entries = (factor @ direction).abs()
-    return float((entries < 1e-5 * entries.max()).double().mean())
+# ---------------------------------------------------------------- who shares zeros with whom?
+def shared_zeros(output_grads: Tensor) -> Tensor:
+    """Share of the units that are silent for samples i and k at once, shape (b, b)."""
+    zero = (output_grads == 0).double()
+    return zero @ zero.T / zero.shape[1]
 
 
-def _count(factor: Tensor, direction: Tensor) -> int:
-    entries = (factor @ direction).abs()
-    return int((entries < 1e-5 * entries.max()).sum())
+def _batches() -> Cases:
+    return [
+        ("three photographs", (scene("photos", 3, 80).output_grads,)),
+        ("four, two of them nearly equal", (client_with("photos", 4, 100, 3, "near").output_grads,)),
+        ("two samples, four units", (torch.tensor([[0.0, 0.0, 1.0, 2.0], [0.0, 3.0, -1.0, 0.0]]),)),
+    ]
 
 
-def _directions() -> Cases:
-    for b, length in ((3, 1.0), (4, 1000.0), (2, 1e-4)):
-        stage = scene("photos", b, 100)
-        right = stage.true_directions[:, 0]
-        wrong = torch.randn(b, generator=torch.Generator().manual_seed(b), dtype=torch.float64)
-        yield f"b = {b}, a right q of length {length:g}", (stage.low_rank.factor, length * right)
-        yield f"b = {b}, a wrong q", (stage.low_rank.factor, length * wrong)
+def _zeros(output_grads: Tensor) -> Tensor:
+    return (output_grads == 0).double()
 
 
-ZERO_SHARE = Exercise(
-    name="02/zero_share",
+SHARED_ZEROS = Exercise(
+    name="02/shared_zeros",
     level="warm-up",
     minutes=8,
-    task="Write `zero_share(factor, direction)`: which share of the entries of L q is zero, to rounding?",
-    reference=zero_share,
-    cases=_directions,
+    task="Write `shared_zeros(output_grads)`: from $(\\partial L/\\partial Z)^\\top$, shape (b, m), one sample a "
+    "row, the matrix, shape (b, b), whose entry (i, k) is the share of the m units that are silent for sample i "
+    "*and* for sample k.",
+    reference=shared_zeros,
+    cases=_batches,
     mistakes=(
         Mistake(
-            lambda factor, direction: float(((factor @ direction) == 0).double().mean()),
-            "After a matrix product hardly any number is exactly 0.0. Allow for rounding.",
+            lambda output_grads: _zeros(output_grads) @ _zeros(output_grads).T,
+            "Those are numbers of units. Divide by m to get shares.",
         ),
         Mistake(
-            lambda factor, direction: float(((factor @ direction).abs() < 1e-5).double().mean()),
-            "A longer q makes every entry larger, so a fixed threshold changes its verdict. "
-            "Compare with the largest entry.",
+            lambda output_grads: (
+                (_zeros(output_grads)[:, None] == _zeros(output_grads)[None]).double().mean(dim=2)
+            ),
+            "That also counts the units that are active for both. Asked are those that are silent for both.",
         ),
-        Mistake(_count, "That is the number of zeros. A share is between 0 and 1."),
         Mistake(
-            lambda factor, direction: 1 - float(zero_share(factor, direction)),
-            "That is the share of entries that are not zero.",
+            lambda output_grads: torch.outer(
+                _zeros(output_grads).mean(dim=1), _zeros(output_grads).mean(dim=1)
+            ),
+            "That would be the share if the samples had nothing to do with each other. Count the units.",
+        ),
+        Mistake(
+            lambda output_grads: _zeros(output_grads).T @ _zeros(output_grads) / len(output_grads),
+            "That compares units over the samples, shape (m, m). Compare samples over the units.",
         ),
     ),
     hints=(
-        "Compute L q first. What is the smallest entry that you would not call zero?",
-        "Where the truth is zero, rounding leaves about 1e-7 of the largest entry; elsewhere far more.",
-        "Compare the magnitudes with 1e-5 times the largest, and take the mean of the result as numbers.",
+        "Make a table of zeros first: 1 where an entry is zero, 0 elsewhere.",
+        "The product of two such numbers is 1 where both are: a matrix product counts them.",
+        "`zero = (output_grads == 0).double()`; then `zero @ zero.T`, divided by the number of units.",
     ),
 )
 
 
-# ---------------------------------------------------------------- b − 1 rows give one direction
-def direction_from(rows: Tensor) -> Tensor:
-    """The unit q with rows · q = 0, shape (b,), from b − 1 rows of length b."""
-    return torch.linalg.svd(rows, full_matrices=True).Vh[-1]
+# ---------------------------------------------------------------- a batch of two, solved
+def two_directions(factor):  # type: ignore[no-untyped-def]  # shown as the solution
+    """The directions of both samples as unit columns, shape (2, 2): on these most entries of L q vanish."""
+    sizes = factor.norm(dim=1)
+    live = factor[sizes > 1e-6 * sizes.max()]  # a unit that is silent for both says nothing
+    candidates = torch.stack([-live[:, 1], live[:, 0]])  # column k is orthogonal to row k
+    candidates = candidates / candidates.norm(dim=0)
+    entries = (live @ candidates).abs()
+    zeros = (entries < 1e-5 * entries.max()).sum(dim=0)
+    first = candidates[:, zeros.argmax()]
+    elsewhere = (first @ candidates).abs() < 1 - 1e-6
+    second = candidates[:, (zeros * elsewhere).argmax()]
+    return torch.stack([first, second], dim=1)
 
 
-def _same_line(wanted: Tensor, yours: Tensor) -> bool:
-    """Whether two unit vectors agree: q and −q are the same direction."""
-    yours = torch.as_tensor(yours).to(wanted)
-    unit = abs(float(yours.norm()) - 1) < 1e-8
-    return yours.shape == wanted.shape and unit and abs(abs(float(wanted @ yours)) - 1) < 1e-8
+def _ranked(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """Candidates as columns, and their zeros."""
+    sizes = factor.norm(dim=1)
+    live = factor[sizes > 1e-6 * sizes.max()]
+    candidates = torch.nn.functional.normalize(torch.stack([-live[:, 1], live[:, 0]]), dim=0)
+    entries = (live @ candidates).abs()
+    return candidates, (entries < 1e-5 * entries.max()).sum(dim=0)
 
 
-def _row_sets() -> Cases:
-    for seed, b in enumerate([2, 3, 6]):
-        generator = torch.Generator().manual_seed(seed)
-        rows = torch.randn(b - 1, b, generator=generator, dtype=torch.float64)
-        yield f"b = {b}: {b - 1} rows of length {b}", (rows,)
+def _same_twice(factor: Tensor) -> Tensor:
+    candidates, zeros = _ranked(factor)
+    return candidates[:, zeros.topk(2).indices]
 
 
-DIRECTION_FROM = Exercise(
-    name="02/direction_from",
-    level="warm-up",
-    minutes=8,
-    task="Write `direction_from(rows)`: from b − 1 rows of L, the unit vector q that all of them make zero.",
-    reference=direction_from,
-    cases=_row_sets,
+def _rows_themselves(factor: Tensor) -> Tensor:
+    found: Tensor = two_directions(factor)
+    return torch.stack([-found[1], found[0]])
+
+
+def _not_to_rounding(factor: Tensor) -> Tensor:
+    sizes = factor.norm(dim=1)
+    live = factor[sizes > 1e-6 * sizes.max()]
+    candidates = torch.nn.functional.normalize(torch.stack([-live[:, 1], live[:, 0]]), dim=0)
+    zeros = ((live @ candidates) == 0).sum(dim=0)
+    first = candidates[:, zeros.argmax()]
+    elsewhere = (first @ candidates).abs() < 1 - 1e-6
+    return torch.stack([first, candidates[:, (zeros * elsewhere).argmax()]], dim=1)
+
+
+def _same_lines(wanted: Tensor, yours: Tensor) -> bool:
+    """The same two lines: their order and signs are free, and a unit row's rounding is allowed."""
+    yours = numbers(yours).to(wanted)
+    if yours.shape != wanted.shape or bool(((yours.norm(dim=0) - 1).abs() > 1e-4).any()):
+        return False
+    alike = (wanted.T @ yours).abs()
+    return bool((alike.max(dim=0).values > 1 - 1e-6).all() and (alike.max(dim=1).values > 1 - 1e-6).all())
+
+
+def _pairs() -> Cases:
+    for name, width, seed in (("photos", 60, 3), ("digits", 100, 1), ("photos", 200, 5)):
+        yield f"two {name}, width {width}", (scene(name, 2, width, seed).low_rank.factor,)
+
+
+TWO_DIRECTIONS = Exercise(
+    name="02/two_directions",
+    level="task",
+    minutes=25,
+    task="Solve a batch of two without chance and without the client. Write `two_directions(factor)`: from $L$, "
+    "shape (m, 2), the two columns of $Q$ up to length, as unit columns of a 2 × 2 matrix, in any order and with "
+    "any sign.",
+    reference=two_directions,
+    cases=_pairs,
+    agree=_same_lines,
     mistakes=(
         Mistake(
-            lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[0],
-            "That is the direction in which the rows say most. The one they say nothing about is last.",
+            _same_twice,
+            "Both columns are one direction: many rows propose it. Leave out what is parallel to the first one.",
         ),
         Mistake(
-            lambda rows: torch.linalg.svd(rows, full_matrices=False).Vh[-1],
-            "The thin SVD of b − 1 rows has only b − 1 vectors, and the null vector is the one left out: "
-            "`full_matrices=True`.",
+            _rows_themselves,
+            "Those are the directions of the rows in the two bundles. The q that makes a row zero is orthogonal to it.",
         ),
         Mistake(
-            lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[:, -1],
-            "That is a column of Vh. Right singular vectors are the rows of Vh.",
+            _not_to_rounding,
+            "After a division hardly an entry is exactly 0.0. Count those that are tiny beside the largest.",
         ),
         Mistake(
-            lambda rows: torch.linalg.svd(rows, full_matrices=True).Vh[-1:],
-            "That is a matrix of one row. Return the vector, shape (b,).",
+            lambda factor: torch.eye(2, dtype=factor.dtype),
+            "Those are the axes of the split, which depend on nothing but the singular value decomposition.",
         ),
     ),
     hints=(
-        "q is the null vector of the rows: `rows @ q = 0`.",
-        "A full SVD lists b right singular vectors; the singular value that belongs to the last is zero.",
-        "`torch.linalg.svd(rows, full_matrices=True)` returns `U, S, Vh`. Which row of Vh is it?",
+        "A direction of a sample makes some row of L zero. How many candidates does that leave, and how do you try "
+        "them all?",
+        "Row $(u, v)$ is zero on $(-v, u)$. Make a candidate of every row that is not zero itself, and count the "
+        "zeros of `live @ candidates`.",
+        "The candidate with most zeros is one sample. Take the other among those whose product with it is below "
+        "`1 - 1e-6` in magnitude.",
     ),
-    agree=_same_line,
+)
+
+
+LEAKY = OpenQuestion(
+    name="02/leaky",
+    minutes=10,
+    text='A client replaces ReLU by LeakyReLU, with slope 0.01 where $z \\le 0$, "so that no gradient is zero". '
+    "What becomes of the zeros of $L q$? Is anything left by which the right $q$ stands out? What has *not* changed?",
+    model_answer="The zeros are gone: where a unit is silent, the entry is a hundredth of what it would be, and not "
+    "0. A mark is left, a weaker one: half of the entries of the right $L q$ are a hundred times smaller than they "
+    "would be, which noise or a spread of sizes can hide. The split has not changed: $G$ still has rank $b$, and "
+    "exactly one $Q$ gives the batch. Zeros are one way to find it, not the only one.",
 )

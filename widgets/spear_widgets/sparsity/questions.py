@@ -10,7 +10,7 @@ MANY = 10  # zeros at once
 def share_of_zeros() -> Prediction:
     """How much of ∂L/∂Z is zero?"""
     return Prediction(
-        "A fresh network gets photographs. Which share of the entries of ∂L/∂Z is zero?",
+        "Photographs are fed to a network that has not been trained yet. Which share of the entries of ∂L/∂Z is zero?",
         ["none", "about one half", "nearly all"],
         lambda: float((scene().output_grads == 0).double().mean()),
         "The weights are as often positive as negative, so the sign of each z is like the toss of a coin.",

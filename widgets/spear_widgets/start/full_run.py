@@ -27,6 +27,7 @@ from spear_widgets.kit.stage import Stage
 from spear_widgets.start.own import OwnPicture, Upload, with_picture
 
 WIDTHS = (100, 200, 400, 800)
+MOST_SAMPLES = 16  # beyond, SPEAR takes longer than one waits for
 TIME_LIMIT = 20.0  # seconds, after which the best so far is shown, flagged
 CORNER = (48, 300)  # rows and columns of the gradient that are drawn
 MOST_MAGNIFIED = 9  # powers of ten
@@ -57,10 +58,12 @@ class Outcome:
 
 
 def attack(stage: Scene, report: Callable[[State], None]) -> Outcome:
-    """Run `spear_core.invert` on a scene; a refusal is an outcome, too."""
+    """Run SPEAR on a scene; a refusal is an outcome, too."""
     began = time.perf_counter()
     try:
-        inversion = spear_core.invert(stage.model, stage.gradients, time_limit=TIME_LIMIT, progress=report)
+        inversion = spear_core.invert(
+            stage.model, stage.gradients, method="sampling", time_limit=TIME_LIMIT, progress=report
+        )
     except ValueError as refusal:
         return Outcome(None, None, time.perf_counter() - began, str(refusal))
     seconds = time.perf_counter() - began
@@ -87,7 +90,7 @@ class FullRun(base.Explorer):
     """
 
     name = "full-run"
-    title = "The full run: from a gradient back to the batch"
+    title = "SPEAR, from a gradient back to the batch"
     description = (
         "A private batch of photographs, the gradient that the client sends as a coloured strip, and the pictures "
         "computed from that gradient alone, each marked as proven or not; at the side, one sample closely."
@@ -104,7 +107,7 @@ class FullRun(base.Explorer):
         super().__init__(
             {
                 "data": controls.dropdown("data", DATA),
-                "batch_size": controls.slider("batch size b", 8, 1, 24),
+                "batch_size": controls.slider("batch size b", 8, 1, MOST_SAMPLES),
                 "width": controls.dropdown("width m", WIDTHS, 200),
                 "depth": controls.slider("linear layers", 4, 2, 8),
                 "seed": controls.slider("seed of data and weights", 3, 0, 9),
@@ -227,8 +230,8 @@ class FullRun(base.Explorer):
 
 def _progress(attack: Beside[Outcome]) -> str:
     state = attack.latest
-    drawn = "" if state is None or not state.samples_drawn else f", {state.samples_drawn:,} draws or starts"
-    step = "splitting the gradient" if state is None else f"{state.method}{drawn}"
+    drawn = "" if state is None or not state.samples_drawn else f", {state.samples_drawn:,} draws"
+    step = "splitting the gradient" if state is None else f"SPEAR{drawn}"
     return f"Searching for {attack.seconds:.1f} s: {step}."
 
 
@@ -336,10 +339,10 @@ def words(stage: Scene, outcome: Outcome | None) -> str:
     state = "all proven exact" if inversion.certified else f"{proven} of {b} proven exact"
     more = "" if inversion.certified or not means else f", {means} a sample or a mean of several"
     rest = ", the rest not" if not inversion.certified and proven + means < b else ""
-    labels = "not identified" if inversion.labels is None else "identified"
+    labels = "not found" if inversion.labels is None else "found"
     notes = "".join(f"<br>{note[0].upper()}{note[1:]}." for note in map(html.escape, inversion.notes))
     return (
         f"<b>{len(inversion.inputs)} of {b} samples came back in {outcome.seconds:.2f} s: {state}</b>{more}{rest}.<br>"
-        f"Method: {inversion.method}; λ = {inversion.sparsity_match:.4f}; labels {labels}. Compared with the private "
+        f"SPEAR drew {inversion.samples_drawn:,} times; labels {labels}. Compared with the private "
         f"batch, {int(outcome.score.exact.sum())} of {b} are exact (90 dB or more).{notes}"
     )

@@ -4,6 +4,8 @@ import spear_core
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import scene
 
+CAME_BACK = "Eight sharp photographs, in an order of their own."  # what the picture shows, which the cell must not tell
+
 
 def what_comes_back() -> Prediction:
     """How much of a batch does its averaged gradient give away?"""

@@ -1,4 +1,4 @@
-"""Questions of notebook 06. They stand here so that the cell does not tell the answer."""
+"""Questions of notebook 05. They stand here so that the cell does not tell the answer."""
 
 from spear_core.study import collecting, theory
 from spear_widgets.kit.predict import Prediction

@@ -1,4 +1,4 @@
-"""What b costs: the exponential wall of draws, and the road around it."""
+"""What b costs: the exponential wall of draws."""
 
 import math
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def mean_by_batch_size(part: str, value: str, wanted: Callable[[dict[str, Any]],
 
 
 class WallExplorer(base.Explorer):
-    """What b costs: draws at any speed, and the road of notebook 07.
+    """What b costs: draws at any speed.
 
     Attributes:
         draws: expected number at the present b.
@@ -40,36 +40,15 @@ class WallExplorer(base.Explorer):
     """
 
     name = "wall"
-    title = "The wall, and the road around it"
+    title = "The wall"
     description = (
         "Time against batch size on a logarithmic scale: the line of sampling rises straight past a day, a year and "
-        "the age of the universe, with measured dots at its lower end; the dots of the other road stay below a minute."
+        "the age of the universe, with measured dots at its lower end."
     )
-    THEORY, NOISE, PHOTOS, ROAD = (
-        "draws: H_b · 2^(b−1)",
-        "measured: gaussian noise",
-        "measured: photographs",
-        "no draws (notebook 07), measured",
-    )
+    THEORY, NOISE, PHOTOS = "draws: H_b · 2^(b−1)", "measured: gaussian noise", "measured: photographs"
 
     def __init__(self) -> None:
-        self._chart = Chart(
-            [
-                Style(self.THEORY, drawing.INK, "--"),
-                Style(self.NOISE, drawing.BLUE, marker="o"),
-                Style(self.PHOTOS, drawing.ORANGE, marker="s"),
-                Style(self.ROAD, drawing.GREEN, "-", "^"),
-            ],
-            height=420,
-            yscale="log",
-            xlim=(0, 130),
-            ylim=(1e-7, 1e32),
-            xlabel="batch size b",
-            ylabel="seconds",
-        )
-        for name, span in SPANS:
-            self._chart.axes.axhline(span, color=drawing.FAINT, linewidth=0.8)
-            self._chart.axes.text(112, span * 3, name, ha="right", va="bottom", fontsize=9)
+        self._chart = wall_chart(self.THEORY, self.NOISE, self.PHOTOS)
         super().__init__(
             {
                 "batch_size": controls.slider("batch size b", 24, 2, 128, track=16),
@@ -83,18 +62,53 @@ class WallExplorer(base.Explorer):
         b, speed = self.values["batch_size"], 10.0 ** self.values["speed"]
         grid = list(range(2, 129))
         self._chart.put(self.THEORY, grid, [theory.expected_draws(k) / speed for k in grid])
-        for label, kind in ((self.NOISE, "gaussian"), (self.PHOTOS, "photos")):
-            found = mean_by_batch_size("draws", "mean", lambda row, kind=kind: row["kind"] == kind)  # type: ignore[misc]
-            self._chart.put(label, list(found), [mean / speed for mean in found.values()])
-        road = mean_by_batch_size("roads", "seconds", lambda row: row["method"] == "consistency")
-        self._chart.put(self.ROAD, list(road), list(road.values()))
+        put_measured(self._chart, speed, self.NOISE, self.PHOTOS)
         self._chart.mark(b, f"b = {b}")
         self.show("picture", self._chart.image())
         self.draws = theory.expected_draws(b)
         self.seconds = self.draws / speed
-        last = max(road)
         self.say(
             f"b = {b}: about 10<sup>{math.log10(self.draws):.1f}</sup> draws, at 10<sup>{self.values['speed']}</sup> "
-            f"a second <b>{duration(self.seconds)}</b>. Without draws, b = {last} took "
-            f"{duration(road[last])} of one core."
+            f"a second <b>{duration(self.seconds)}</b>."
         )
+
+
+def wall_chart(theory_line: str, noise: str, photos: str) -> Chart:
+    """Seconds over the batch size, with spans of time that one can imagine."""
+    chart = Chart(
+        [
+            Style(theory_line, drawing.INK, "--"),
+            Style(noise, drawing.BLUE, marker="o"),
+            Style(photos, drawing.ORANGE, marker="s"),
+        ],
+        height=420,
+        yscale="log",
+        xlim=(0, 130),
+        ylim=(1e-7, 1e32),
+        xlabel="batch size b",
+        ylabel="seconds",
+    )
+    for name, span in SPANS:
+        chart.axes.axhline(span, color=drawing.FAINT, linewidth=0.8)
+        chart.axes.text(112, span * 3, name, ha="right", va="bottom", fontsize=9)
+    return chart
+
+
+def put_measured(chart: Chart, speed: float, noise: str, photos: str) -> None:
+    """The stored draws at a speed."""
+    for label, kind in ((noise, "gaussian"), (photos, "photos")):
+        found = mean_by_batch_size("draws", "mean", lambda row, kind=kind: row["kind"] == kind)  # type: ignore[misc]
+        chart.put(label, list(found), [mean / speed for mean in found.values()])
+
+
+def title_picture() -> base.Picture:
+    """The measured dots at a million draws a second, and not the line that they lie on."""
+    chart = wall_chart("?", WallExplorer.NOISE, WallExplorer.PHOTOS)
+    put_measured(chart, 1e6, WallExplorer.NOISE, WallExplorer.PHOTOS)
+    with drawing.page_is_paper():
+        picture = chart.image()
+    return base.Picture(
+        picture,
+        "Time against batch size on a logarithmic scale: dots measured for batches of 2 to 16, at the lower left. "
+        "The rest of the picture, up to batches of 128 and the age of the universe, is empty.",
+    )

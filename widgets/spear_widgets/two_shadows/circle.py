@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from spear_core.study.landscape import paths
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.two_shadows.grounds import Ground, GroundExplorer
 
 CIRCLE_COUNTS = tuple(range(41))  # steps after which the search is looked at
@@ -50,6 +51,7 @@ class CircleExplorer(GroundExplorer):
     """b = 2: the misfit on the circle of directions, and the search from wherever the reader puts it."""
 
     name = "circle"
+    ribbon = Ribbon()
     title = "b = 2: the misfit over the circle of directions"
     description = (
         "Left, the circle of directions coloured by misfit, with a ball at the start of a search and the picture that "

@@ -15,6 +15,7 @@ from spear_core.problem import Problem
 from spear_core.search import State
 from spear_widgets.kit import base, controls, drawing
 from spear_widgets.kit.job import Job
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.kit.scene import scene
 from spear_widgets.two_shadows.grounds import DEPTH, SEED
 
@@ -33,6 +34,7 @@ class SearchExplorer(base.Explorer):
     """
 
     name = "search"
+    ribbon = Ribbon()
     title = "The whole search, at a batch size of your choice"
     description = (
         "A grid of photographs computed back from one gradient; those that are proven have a frame, and a "

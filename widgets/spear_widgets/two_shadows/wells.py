@@ -8,6 +8,7 @@ from torch import Tensor
 
 from spear_core.study.landscape import paths
 from spear_widgets.kit import drawing
+from spear_widgets.kit.ribbon import Ribbon
 from spear_widgets.kit.samples import sample_pictures
 from spear_widgets.two_shadows.grounds import Ground, GroundExplorer, nearest
 
@@ -81,6 +82,7 @@ class WellsExplorer(GroundExplorer):
     """b = 3: the misfit as a relief over all directions, and searches that roll down into its wells."""
 
     name = "wells"
+    ribbon = Ribbon()
     title = "b = 3: the misfit over the sphere of directions"
     description = (
         "The sphere of directions laid out as a landscape as high as the misfit: a bowl with three deep wells, one at "

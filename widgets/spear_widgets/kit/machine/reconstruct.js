@@ -103,6 +103,6 @@ export const reconstruct = {
         if (t < ASKED) return "Xᵀ = Q⁻¹ R. Errors are against the private batch, which only we can see: white is rounding.";
         if (t < ASKED + 4 * 0.07) return "The server has no private batch to compare with. It may say exact only where all four parts of the certificate hold.";
         const why = state.result.notes.length && !state.result.certified ? ` ${state.result.notes[0]}.` : "";
-        return `The certificate: ${verdict(state).join(", ")}.${why}`;
+        return `The certificate (not in the paper): ${verdict(state).join(", ")}.${why}`;
     },
 };
