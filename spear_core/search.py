@@ -155,6 +155,7 @@ class Later:
 
     Attributes:
         witness: of (target, coefficients, generator): samples that the next layer proves, and errors, root mean square.
+        blur: the same errors alone, of samples that the next layer has proven while they were searched for.
         replay: of (target, pre-activations of all samples as rows, ∂L/∂z as far as it is known): the client played
             again, or None where that cannot be.
         sharpen: of (target, batch, check, budget): the batch and its certificate, better where all layers prove more.
@@ -163,6 +164,7 @@ class Later:
     """
 
     witness: Callable[["Target", Tensor, torch.Generator | None], tuple[Tensor, Tensor]]
+    blur: Callable[["Target", Tensor, torch.Generator | None], Tensor]
     replay: Callable[["Target", Tensor, Tensor | None], Replay | None]
     sharpen: Callable[
         ["Target", Reconstruction, Callable[..., Certificate], "Budget"], tuple[Reconstruction, Certificate]

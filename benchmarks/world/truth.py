@@ -12,6 +12,7 @@ from spear_core.study import metrics
 from .client import Fed
 
 NEAREST = 8  # samples of which pairs are tried as the two that were mixed
+FADED = 0.01  # how far from 1 a factor may be that is none
 PART = 1e-4  # weight from which on a sample is part of a mixture
 TWINS = "a mean of samples that are the same to 3e-3"
 SAME = 3e-3  # relative distance of two samples up to which they may be one to a float32 gradient
@@ -49,9 +50,11 @@ def what(row: Tensor, fed: Fed) -> str:
     distance = (rows - row).norm(dim=1)
     near = rows[distance.argsort()[:NEAREST]]
     scaled = (rows @ row) / rows.square().sum(dim=1).clamp_min(1e-300)
-    if _exact(row, scaled[:, None] * rows, rows).any():
-        return f"a sample times {float(scaled[distance.argmin()]):.3g}"
-    if (errors := _mean_of(row, fed)) is not None:
+    errors, scale = _mean_of(row, fed), float(scaled[distance.argmin()])
+    # a mean of samples that fade into each other is nearly one of them, scaled
+    if _exact(row, scaled[:, None] * rows, rows).any() and (errors is None or abs(scale - 1) > FADED):
+        return f"a sample times {scale:.3g}"
+    if errors is not None:
         if float((near[1] - near[0]).norm() / near[0].norm()) < SAME:
             return TWINS
         told = torch.linalg.matrix_rank(errors, rtol=1e-5) > 1

@@ -15,7 +15,7 @@ from spear_core.certificate.single import scale_confirmed, single_rows
 from spear_core.consistency import noisy
 from spear_core.consistency.search import CONSISTENCY
 from spear_core.consistency.walk import REFLECT_FROM
-from spear_core.consistency.witness import witness
+from spear_core.consistency.witness import blur, witness
 from spear_core.coupled import search as coupled
 from spear_core.errors import InputError
 from spear_core.fedavg.training import LocalTraining
@@ -82,7 +82,9 @@ def prepared(
     check_method(method, problem, low_rank.batch_size, splits)
     count = count_samples(low_rank, splits, method, batch_size)
     later = (
-        Later(witness, replay, sharpened, single_rows, scale_confirmed) if len(problem.layers) > 1 else None
+        Later(witness, blur, replay, sharpened, single_rows, scale_confirmed)
+        if len(problem.layers) > 1
+        else None
     )
     told = batch_size is not None and batch_size in ranks(low_rank, splits, batch_size)
     target = Target(problem, low_rank, count.batch_size, splits, later, told)

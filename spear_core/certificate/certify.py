@@ -22,7 +22,7 @@ from spear_core.certificate.record import Certificate, Replay
 from spear_core.linalg import masked_products
 from spear_core.search import Budget, State, Step, Target
 from spear_core.spear.low_rank import LowRank
-from spear_core.spear.reconstruction import gradient_residual
+from spear_core.spear.reconstruction import gradient_residual, reconstruct
 from spear_core.spear.records import Reconstruction
 from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import zero_tolerance
@@ -114,10 +114,12 @@ def _told_apart(
     nobody = torch.zeros(k, dtype=torch.bool, device=found.coefficients.device)
     nothing = torch.full_like(nobody, torch.inf, dtype=torch.float64)
     if judged and k:
-        error = torch.maximum(expected_error(low_rank, found, None), _own_error(target, found, generator))
-        return ~nobody, ~nobody, error
+        assert target.later is not None  # the next layer has judged them
+        own_error = target.later.blur(target, found.coefficients, generator) / found.inputs.abs().max()
+        return ~nobody, ~nobody, torch.maximum(expected_error(low_rank, found, None), own_error)
     if target.batch_size == k == 1:  # one direction, which nothing could mix with
-        return ~nobody, nobody, expected_error(low_rank, found, None)
+        error = torch.maximum(expected_error(low_rank, found, None), _among_rows(target, found, played))
+        return ~nobody, nobody, error
     unique, error = nobody, nothing
     if found.agreement is not None:
         zeros, sines = weigh(low_rank, found.directions, generator=generator), None
@@ -126,11 +128,14 @@ def _told_apart(
             sines = torch.where(unique | ~played.loss.named, 0.0, played.only())
             unique = unique | (sines > 0)
         if k == target.batch_size and found.separated and bool(unique.all()):
-            return unique, nobody, expected_error(low_rank, found, zeros.rows, sines)
+            error = expected_error(low_rank, found, zeros.rows, sines)
+            # back-propagation holds the others
+            fitted = torch.where(zeros.firm, zeros.directions, found.directions)
+            return unique, nobody, error + _off_zeros(target, found, fitted)
     if not k or target.later is None:
         return unique, nobody, error
     independent, own_error = target.later.witness(target, found.coefficients, generator)
-    own_error = own_error / found.inputs.abs().max()
+    own_error = torch.maximum(expected_error(low_rank, found, None), own_error / found.inputs.abs().max())
     return unique | independent, independent, torch.where(independent, own_error, nothing)
 
 
@@ -149,13 +154,28 @@ def _limit(target: Target) -> float:
     return max(limit, replay_residual(problem.weight_rounding())) if low_rank.even else limit
 
 
-def _own_error(target: Target, found: Reconstruction, generator: torch.Generator | None) -> Tensor:
-    """What rounding may have done to samples that the next layer's row space told, relative to the largest input."""
-    inputs = found.inputs
-    if found.errors is not None:
-        return found.errors * inputs.square().mean(dim=1).sqrt() / inputs.abs().max()
-    assert target.later is not None  # the next layer has judged them
-    return target.later.witness(target, found.coefficients, generator)[1] / inputs.abs().max()
+def _off_zeros(target: Target, found: Reconstruction, fitted: Tensor) -> Tensor:
+    """How far rows are from those of the null vectors of their zeros, relative to the largest input, shape (k,).
+
+    Samples that were found by other means fit their zeros as well as rounding asks, and not better.
+    """
+    off = reconstruct(target.forward, fitted).inputs - found.inputs
+    return off.abs().amax(dim=1) / found.inputs.abs().max()
+
+
+def _among_rows(target: Target, found: Reconstruction, played: Replay | None) -> Tensor:
+    """How far the one row x = Gᵀ g / gᵀ g moves without the heaviest row of G, relative to its largest entry, (1,).
+
+    The others tell rounding from noise: of a row that outweighs them, the spectrum shows nothing. Where there are none,
+    later layers must confirm x.
+    """
+    layer = target.problem.attacked
+    G, g = layer.weight_grad.to(torch.float64), layer.bias_grad.to(torch.float64)
+    others = g.masked_fill(g.abs() == g.abs().max(), 0)
+    if not others.any():
+        return found.lengths.new_full((1,), torch.inf if played is None else 0.0)
+    apart = others @ G / others.square().sum() - found.inputs[0]
+    return (apart.abs().max() / found.inputs.abs().max())[None]
 
 
 def _vanishing(low_rank: LowRank, found: Reconstruction, played: Replay) -> Tensor:

@@ -56,7 +56,7 @@ def sharpened(
         if "is not implemented" not in str(missing):
             raise
         return found, certificate  # an activation without a second derivative, as the library's hard sigmoid
-    sharp = from_coefficients(target.forward, end / client.scale, found.directions, found.errors)
+    sharp = from_coefficients(target.forward, end / client.scale, found.directions)
     better = check(sharp, known=certificate)
     proven, told = certificate.certified_rows.sum(), better.expected_error.isfinite()
     if replace(better, expected_error=torch.where(told, 0.0, torch.inf)).certified_rows.sum() <= proven:

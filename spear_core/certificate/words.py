@@ -31,7 +31,11 @@ def notes(certificate: Certificate) -> tuple[str, ...]:
         Part.REPLAY: f"replaying the client misses the other layers by {certificate.replay_residual or 0:.1e}",
     }
     told = [*said, *(reasons[part] for part, holds in certificate.parts.items() if holds is False)]
-    if blurred := int((certificate.unique_rows & ~certificate.sharp_rows).sum()):
+    if certificate.batch_size == 1 and bool(certificate.expected_error.isinf()):
+        told.append(
+            "one row of the gradient alone tells this sample: nothing there tells noise from rounding"
+        )
+    elif blurred := int((certificate.unique_rows & ~certificate.sharp_rows).sum()):
         told.append(f"rounding or noise is amplified beyond exactness in {blurred} of {k} samples")
     if plural := 0 if certificate.plural_rows is None else int(certificate.plural_rows.sum()):
         told.append(

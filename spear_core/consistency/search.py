@@ -90,7 +90,7 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
     known = None if before.reconstruction is None else before.reconstruction.coefficients
     state = replace(before, step=Step.CONSISTENCY, method="consistency")
     for found in rounds(target, budget, known):
-        batch = from_coefficients(target.forward, found.coefficients, found.directions, found.error)
+        batch = from_coefficients(target.forward, found.coefficients, found.directions)
         state = replace(state, samples_drawn=found.starts, reconstruction=batch).timed("consistency", began)
         yield state
         began = time.perf_counter()

@@ -13,7 +13,7 @@ from torch import Tensor
 from spear_core.consistency import relu, smooth
 from spear_core.consistency.exact import EDGE
 from spear_core.consistency.judge import ARITHMETIC, EXCLUSION_MARGIN, SMALL_CHANGE, judge
-from spear_core.consistency.masked_least_squares import DENSE_SIZE, amplification, factorise
+from spear_core.consistency.masked_least_squares import DENSE_SIZE, amplification, factorise, solved
 from spear_core.consistency.relation import Relation, relate
 from spear_core.errors import InputError
 from spear_core.linalg import beside, orthonormal, units, value_and_slope
@@ -23,6 +23,8 @@ from spear_core.spear.zeros import inverse_iteration
 from spear_core.tolerances import SPARE_EQUATIONS
 
 AT_ONCE = 64  # samples whose equations are factorised together
+MOST_MEASURED = 96  # unknowns whose directions are all measured; of more that takes as long as the search
+WEAKEST_ALONE = 8.0  # times what the weakest direction suffers is more than all do
 LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
 MORE = 2.0  # equations than unknowns, at least, in every set of directions that are excluded least
 WEAKEST = 16  # directions of many that are looked at
@@ -136,22 +138,50 @@ def witness(
     except InputError:  # the next layer's gradient has too low a rank
         unknown = torch.full_like(coefficients[:, 0], torch.inf, dtype=torch.float64)
         return unknown < 0, unknown
-    m = len(relation.outer)
     c = relation.to_sources(coefficients.to(relation.basis))
     proven, *_ = judge_given(relation, c.T, generator)
-    z = relation.hidden(c)
-    y, slope = value_and_slope(relation.activation, z)
-    expected = relation.expected_misfit(c.T, y)
     # more closely than while searching, where a sample may still be blurred
-    proven &= relation.scales_agree(c.T, y, PROVEN_SCALE_AGREES)
+    proven &= relation.scales_agree(c.T, relation.activation(relation.hidden(c)), PROVEN_SCALE_AGREES)
     if not overdetermined(relation):
         proven = torch.zeros_like(proven)
     if bool(proven.any()):
         proven[proven.clone()] = well_counted(relation, c[proven])
-    moves, parts = orthonormal(relation.basis), slope.split(AT_ONCE, dim=1)
-    amplified = [amplification(factorise(moves, relation.outer, part)) for part in parts]
-    # noise is spread evenly over the m entries of y, and W spreads an error of x evenly over the units
-    noise = LUCK * torch.maximum(expected, relation.misfit(y)) * y.norm(dim=0) / m**0.5
-    size, alone = (torch.cat(both) for both in zip(*amplified, strict=True))
-    # where one direction suffers alone, nearly two samples mix in it: there all noise may have gone
-    return proven, noise * size * (1 + m * alone.square()).sqrt() / relation.spread
+    return proven, blur(target, coefficients, generator)
+
+
+def blur(target: Target, coefficients: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """How far rounding may have moved samples, rows c_i, that the next layer holds: root mean square, shape (k,)."""
+    relation = relate(target)
+    c = relation.to_sources(coefficients.to(relation.basis))
+    z = relation.hidden(c)
+    if relation.basis.shape[1] > MOST_MEASURED:  # one direction stands for all of them
+        error = WEAKEST_ALONE * judge_given(relation, c.T, generator)[2] * z.norm(dim=0)
+    else:
+        y, slope = value_and_slope(relation.activation, z)
+        # noise is spread evenly over the m entries of y
+        expected = torch.maximum(relation.expected_misfit(c.T, y), relation.misfit(y))
+        error = LUCK * expected * y.norm(dim=0) / len(y) ** 0.5 * _amplified(relation, z, slope)
+    return error / relation.spread  # W spreads an error of x evenly over the units
+
+
+def _amplified(relation: Relation, z: Tensor, slope: Tensor) -> Tensor:
+    """How far noise of 1 in every entry of y moves each z, shape (k,).
+
+    ReLU leaves the length of z to the bias gradient, c · Lᵀ g = 1: what moves z sideways moves it along itself, too.
+    """
+    moves, m = orthonormal(relation.basis), len(z)
+    of_length = None
+    if relation.layers[0].has_relu and not relation.overfull:
+        of_length = torch.linalg.solve(relation.basis.T @ moves, relation.means[0][:, None])
+    sizes = []
+    for z_part, slope_part in zip(z.split(AT_ONCE, dim=1), slope.split(AT_ONCE, dim=1), strict=True):
+        ray = None if of_length is None else units(moves.T @ z_part)
+        lower = factorise(moves, relation.outer, slope_part, ray)
+        size, alone = amplification(lower)
+        # where one direction suffers alone, nearly two samples mix in it: there all noise may have gone
+        size = size * (1 + m * alone.square()).sqrt()
+        if of_length is not None:
+            along = of_length.T @ solved(lower, of_length.expand(-1, len(lower)))
+            size = size + z_part.norm(dim=0) * along[0].clamp_min(0).sqrt()
+        sizes.append(size)
+    return torch.cat(sizes)

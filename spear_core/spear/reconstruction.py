@@ -49,9 +49,7 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     return _batch(forward, directions, lengths, coefficients, zeros_speak=True)
 
 
-def from_coefficients(
-    forward: Forward, coefficients: Tensor, directions: Tensor, errors: Tensor | None = None
-) -> Reconstruction:
+def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor) -> Reconstruction:
     """The batch of samples that were found one by one, x_i = c_i R.
 
     Args:
@@ -59,7 +57,6 @@ def from_coefficients(
         coefficients: rows c_i, shape (k, r). If they are all b of them, Q is their inverse.
         directions: unit columns q_i, shape (r, k), NaN where not known; used if samples are missing. Any
             other number of rows means that layer 1 does not separate the samples (b > r).
-        errors: as in `Reconstruction`.
     """
     k, rank = coefficients.shape
     separated = directions.shape[0] == rank
@@ -69,7 +66,7 @@ def from_coefficients(
         directions = units(torch.linalg.inv(coefficients))
     lengths = 1 / (coefficients * directions.T).sum(dim=1)  # c_i · q_i = 1
     zeros_speak = forward.layer.has_relu and separated
-    return _batch(forward, directions, lengths, coefficients, errors, zeros_speak=zeros_speak)
+    return _batch(forward, directions, lengths, coefficients, zeros_speak=zeros_speak)
 
 
 def _batch(
@@ -77,13 +74,12 @@ def _batch(
     directions: Tensor,
     lengths: Tensor,
     coefficients: Tensor,
-    errors: Tensor | None = None,
     *,
     zeros_speak: bool,
 ) -> Reconstruction:
     low_rank, z = forward.low_rank, forward.preactivations(coefficients)
     agrees = agreement(low_rank, directions, z, forward.layer) if zeros_speak else None
-    return Reconstruction(low_rank, directions, lengths, coefficients, z, agrees, errors)
+    return Reconstruction(low_rank, directions, lengths, coefficients, z, agrees)
 
 
 def agreement(low_rank: LowRank, directions: Tensor, preactivations: Tensor, layer: LinearLayer) -> Tensor:

@@ -89,8 +89,6 @@ class Reconstruction:
         preactivations: Z as rows, shape (k, m), float64.
         agreement: whether [∂L/∂z = 0] = [z ≤ 0], for each sample and unit, shape (k, m); None where σ is not
             ReLU, or where layer 1 does not separate the samples (b > n).
-        errors: what rounding may have done to each sample, relative to its length, where each was found on its own,
-            shape (k,); else None.
     """
 
     low_rank: LowRank
@@ -99,7 +97,6 @@ class Reconstruction:
     coefficients: Tensor
     preactivations: Tensor
     agreement: Tensor | None
-    errors: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:

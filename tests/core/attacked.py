@@ -12,7 +12,7 @@ from spear_core.certificate.sharpen import sharpened
 from spear_core.certificate.single import scale_confirmed, single_rows
 from spear_core.client import data
 from spear_core.client.networks import fully_connected
-from spear_core.consistency.witness import witness
+from spear_core.consistency.witness import blur, witness
 from spear_core.model.layers import read_problem
 from spear_core.problem import Problem
 from spear_core.search import Later, Target
@@ -65,7 +65,9 @@ def target_of(problem: Problem, low_rank: LowRank | None = None, batch_size: int
     """What is attacked, with what later layers can say, as `attack.plan` makes it."""
     low_rank = low_rank or split(problem.attacked.weight_grad, generator=seeded())
     later = (
-        Later(witness, replay, sharpened, single_rows, scale_confirmed) if len(problem.layers) > 1 else None
+        Later(witness, blur, replay, sharpened, single_rows, scale_confirmed)
+        if len(problem.layers) > 1
+        else None
     )
     return Target(problem, low_rank, batch_size, later=later)
 

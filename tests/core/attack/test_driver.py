@@ -61,7 +61,7 @@ CASES = {
         lambda: photos(12, 100, seed=1), (sampling, "draw_directions"), 3, {"method": "sampling"}
     ),
     "halfspace": Case(lambda: photos(24, 120), (halfspace.Confirmed, "judge"), 6, {"method": "halfspace"}),
-    "consistency": Case(lambda: photos(24, 80), (consistency, "judge"), 3, {"method": "consistency"}),
+    "consistency": Case(lambda: photos(24, 80), (consistency, "judge"), 2, {"method": "consistency"}),
     "coupled": Case(
         lambda: gaussian(30, 64, dtype=torch.float32), (coupled, "walk"), 3, {"method": "consistency"}
     ),

@@ -1,11 +1,16 @@
 """What the next layer proves of a sample on its own: equations are counted where they exclude least."""
 
+import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 from torch.nn.functional import pad
 
+from spear_core import invert
 from spear_core.consistency.relation import relate
 from spear_core.consistency.witness import well_counted, witness
-from tests.core.attacked import attacked, gaussian
+from spear_core.model.layers import read_problem
+from tests.core.attacked import attacked, gaussian, target_of
 from tests.core.zoo import seeded
 
 
@@ -33,3 +38,24 @@ def test_mixtures_of_samples_with_one_pattern_are_not_held_by_units_at_their_kin
     c = coefficients(case.target, a.T @ x)
     assert not bool(well_counted(relate(case.target), c).any())
     assert not bool(witness(case.target, c, seeded())[0].any())
+
+
+@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.Tanh])
+@pytest.mark.parametrize("offset", [0.0, 3.0])  # β far larger than W x
+def test_the_expected_error_is_as_large_as_the_true_one(activation, offset):
+    ratios = []
+    for seed in range(5):
+        x, y = torch.rand(9, 12, generator=seeded(seed)), torch.arange(9) % 5
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Linear(12, 90), activation(), nn.Linear(90, 60), activation(), nn.Linear(60, 5)
+        )
+        model[0].bias.data = model[0].bias.data + offset * torch.randn(90, generator=seeded(seed)) / 12**0.5
+        gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+        found = invert(model, gradients, method="consistency", generator=seeded()).inputs.double()
+        target = target_of(read_problem(model, gradients))
+        _, expected = witness(target, coefficients(target, found), seeded())
+        off = found[:, None] - x
+        true = off.square().mean(dim=2).sqrt().amin(dim=1)
+        ratios += (expected / true)[true < 1e-3].tolist()
+    assert len(ratios) > 30 and min(ratios) > 0.5 and sorted(ratios)[len(ratios) // 2] < 60
