@@ -70,18 +70,18 @@ def looks_alike(page: StagePage) -> None:
 
 
 def test_it_fits_with_everything_that_can_come(browser: Browser, full: FullRun):
-    """Tables, one sample, two dozen; waiting, running, refused: one height, nothing cut off."""
+    """Tables, one sample, sixteen; waiting, running, refused: one height, nothing cut off."""
     full.set(data="breast_cancer", batch_size=16, width=100, depth=8)
     full.run_now()
     done = shown(full.stage, full.outcome)
     cases = [done, shown(full.stage, None), done | {"phase": "running"}]
     cases += [
         shown(full.stage, Outcome(None, None, 0.0, "no")),
-        done | {"claims": ["missing", "nothing"] * 12},
+        done | {"claims": ["missing", "nothing"] * 8},
     ]
     for width, height in ((336, 560), (934, 430), (1600, 430)):
         for case in cases:
-            full.live.put(**case, chosen=23)
+            full.live.put(**case, chosen=15)
             with on_page(browser, full.live, width=width, calm=True) as page:
                 assert page.height() == height and page.overflow() <= 0
                 bands = page.js(

@@ -43,7 +43,7 @@ def drive_all(widget: Widget, how: str) -> None:
             if control.mark not in moved:
                 moved.add(control.mark)
                 steps += control.drive(how)
-    assert steps, f"none of {len(moved)} controls of {widget.name} could be moved"
+    assert_moved(widget, steps, len(moved))
 
 
 def drive_shortly(widget: Widget) -> None:
@@ -59,8 +59,13 @@ def drive_shortly(widget: Widget) -> None:
                 moved[control.mark] = control.kind
                 steps += control.drive("keyboard", 1)
                 steps += control.drive("mouse", 1) if control.kind == "canvas" else 0
-    picture_only = "spear-veil" in widget.name.split() and not moved  # what it covered cannot be moved
-    assert steps or picture_only, f"none of {len(moved)} controls of {widget.name} could be moved"
+    assert_moved(widget, steps, len(moved))
+
+
+def assert_moved(widget: Widget, steps: int, controls: int) -> None:
+    """Something moved; what a veil covered may be a picture, which cannot."""
+    picture = "spear-veil" in widget.name.split() and not controls
+    assert steps or picture, f"none of {controls} controls of {widget.name} could be moved"
 
 
 # ---------------------------------------------------------------- the real notebooks
