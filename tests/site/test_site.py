@@ -165,10 +165,11 @@ def test_every_player_goes_through_all_positions_by_keyboard(browser: Browser, a
                     )
                     assert said
                     assert image.evaluate("async e => { await e.decode(); return e.naturalWidth > 0; }")
-            page.goto(page.url.partition("#")[0] + f"#{figure.get_attribute('id')}:0:1")
+            first, last = about["first"], len(about["rows"][about["first"]]["names"]) - 1
+            page.goto(page.url.partition("#")[0] + f"#{figure.get_attribute('id')}:{first}:{last}")
             page.wait_for_function(
-                "name => document.getElementById(name).querySelector('img').src.endsWith('/0-1.webp')",
-                arg=figure.get_attribute("id"),
+                "([name, end]) => document.getElementById(name).querySelector('img').src.endsWith(end)",
+                arg=[figure.get_attribute("id"), f"/{first}-{last}.webp"],
             )
 
 
