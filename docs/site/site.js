@@ -12,7 +12,7 @@ function player(figure) {
     const about = JSON.parse(figure.querySelector("script").textContent), image = figure.querySelector("img");
     const words = figure.querySelector(".spear-words"), bar = element("div", "", { className: "spear-bar" });
     const folder = image.getAttribute("src").replace(/[^/]*$/, "");
-    let row = about.first, at = about.rows[row].start, timer = null, touched = false;
+    let row = about.first, at = about.rows[row].start, timer = null, noted = null, touched = false;
 
     const slider = element("input", "", { type: "range", min: 0, step: 1 }), shown = element("output");
     const track = element("label", "", { className: "spear-grow" });
@@ -53,7 +53,8 @@ function player(figure) {
         at = Math.min(Math.max(position, 0), about.rows[row].names.length - 1);
         touched = true;
         show();
-        history.replaceState(null, "", `#${figure.id}:${row}:${at}`);
+        clearTimeout(noted); // browsers allow few changes of an address in a row
+        noted = setTimeout(() => history.replaceState(null, "", `#${figure.id}:${row}:${at}`), 300);
     }
     function stop() {
         clearInterval(timer);

@@ -177,7 +177,7 @@ PLAYED = [found for path in pages.NOTEBOOKS for found in live.explorers(path)] i
 
 
 @pytest.mark.parametrize("found", PLAYED, ids=lambda found: found.name)
-def test_a_player_says_what_the_explorer_says(found: live.Found, tmp_path: Path):
+def test_a_player_says_what_the_explorer_says(found: live.Found):
     explorer = found.make()
     if explorer.live is not None:
         return
