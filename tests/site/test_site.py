@@ -10,7 +10,6 @@ import importlib.util
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
