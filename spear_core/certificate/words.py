@@ -30,7 +30,7 @@ def notes(certificate: Certificate) -> tuple[str, ...]:
         "too similar to others to tell apart",
         Part.REPLAY: f"replaying the client misses the other layers by {certificate.replay_residual or 0:.1e}",
     }
-    told = [*said, *(reasons[part] for part, holds in certificate.parts.items() if holds is False)]
+    told = [*(reasons[part] for part, holds in certificate.parts.items() if holds is False), *said]
     if certificate.batch_size == 1 and bool(certificate.expected_error.isinf()):
         told.append(
             "one row of the gradient alone tells this sample: nothing there tells noise from rounding"

@@ -47,7 +47,7 @@ BROWSER_HINT = (
 )
 START_TIMEOUT = 90.0
 RUN_TIMEOUT = 300.0
-QUIET_TIMEOUT = 60.0
+QUIET_TIMEOUT = 180.0
 
 # Chromium without its calls home; no sandbox, since containers run as root.
 CHROMIUM_ARGS = [

@@ -45,6 +45,6 @@ def test_covered_shown_without_an_answer_and_answered(lab: Lab):
     stage.first.wait_for(state="visible")
     picture.wait_for(state="visible")
     for veil in (veils.nth(0), veils.nth(1)):
-        assert veil.get_by_role("status").first.inner_text() == "✘ You said: it is not. Measured: it is."
+        assert veil.get_by_role("status").first.inner_text() == "✘ You said: it is not. Answer: it is."
     assert picture.get_attribute("title"), "a picture has its description"
     lab.check("answering")

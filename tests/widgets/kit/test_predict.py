@@ -34,7 +34,7 @@ def test_prediction_beside_measurement(question: Prediction, answer: str, verdic
     assert question.committed == answer
     assert verdict in question.reveal.value
     assert f"You said: {answer}." in question.reveal.value
-    assert "Measured: <b>4</b>" in question.reveal.value
+    assert "Answer: <b>4</b>" in question.reveal.value
     assert "One term a sample." in question.reveal.value
 
 

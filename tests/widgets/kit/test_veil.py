@@ -64,7 +64,7 @@ def test_an_answer_uncovers_it_and_stands_above(question: Prediction, shown, ans
     assert seen(veil)
     assert veil.skip not in veil.children
     assert mark in veil.line.value
-    assert "Measured: <b>&lt;4&gt;</b>" in veil.line.value
+    assert "Answer: <b>&lt;4&gt;</b>" in veil.line.value
     if isinstance(shown, Counting):
         assert shown.told == [answer]
 

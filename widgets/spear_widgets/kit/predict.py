@@ -102,7 +102,7 @@ class Prediction(Kept, W.VBox):
         verdict = "Right." if answer == measured else "Not so."
         self.reveal.value = (
             f"<b>{verdict}</b> You said: {html.escape(answer)}. "
-            f"Measured: <b>{html.escape(measured)}</b>. {self.why}"
+            f"Answer: <b>{html.escape(measured)}</b>. {self.why}"
         )
         self.committed = answer
         return answer == measured

@@ -83,7 +83,7 @@ class Veil(Kept, W.VBox):
         mark = "✔" if yours == measured else "✘"
         self.line.value = (
             f"<span role='status'>{mark} You said: <b>{html.escape(yours)}</b>. "
-            f"Measured: <b>{html.escape(measured)}</b>.</span>"
+            f"Answer: <b>{html.escape(measured)}</b>.</span>"
         )
         self.children = [self.line, self.shown]
         if isinstance(self.shown, base.Explorer):

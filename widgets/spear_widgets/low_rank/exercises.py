@@ -156,8 +156,8 @@ COUNT_SAMPLES = Exercise(
         "how deep it is?",
         "Divide each of `torch.linalg.svdvals(weight_grad.double())` by the next one. Within the batch and within the "
         "rounding the ratios are small.",
-        "The cliff is at the largest ratio; where even that is below 20 there is none. Far below rounding, values "
-        "may be 0: clamp them first.",
+        "The cliff is at the largest ratio; where even that is below 20 there is none. First clamp the values from "
+        "below, at torch.finfo(weight_grad.dtype).eps * values[0] / len(values).",
     ),
 )
 
