@@ -17,6 +17,7 @@ endif
 ALLOW_ROOT = $(if $(filter 0,$(shell id -u 2>/dev/null)),--allow-root)
 READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
+SITE := $(VENV)/.ready-site
 NOTEBOOKS = $(sort $(wildcard notebooks/*.ipynb))
 TESTED = $(wildcard spear_core widgets notebooks tests)
 
@@ -25,8 +26,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export JUPYTER_PLATFORM_DIRS = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env lab edit test test-all lint fast fast-tests tests all-tests test-oldest notebooks teaching bench \
-	constraints clean
+.PHONY: help env lab edit test test-all lint fast fast-tests tests all-tests test-oldest notebooks teaching site \
+	test-site bench constraints clean
 .NOTPARALLEL:
 
 help:  ## this list
@@ -47,6 +48,9 @@ $(READY): pyproject.toml $(CONSTRAINTS)
 $(DEV): pyproject.toml $(CONSTRAINTS)
 	$(call install,.[dev])
 	@$(BIN)/python -c "from pathlib import Path; Path('$(READY)').touch()"
+
+$(SITE): pyproject.toml $(CONSTRAINTS)
+	$(call install,.[site])
 
 lab: $(READY)  ## open the first notebook in JupyterLab, as a copy in my-notebooks
 	$(BIN)/python -m spear_widgets start my-notebooks
@@ -95,6 +99,12 @@ notebooks: $(DEV)  ## run all notebooks again and store their outputs
 
 teaching: $(DEV)  ## deck, answer key, exam and capstone into build/teaching; SEED=N for a capstone of your own
 	$(BIN)/python -m teaching $(if $(SEED),--seed $(SEED))
+
+site: $(SITE)  ## the notebooks as a static site that moves, into build/site
+	$(BIN)/python docs/site/build.py
+
+test-site: $(DEV) site  ## make the site, and test every page of it in the browser
+	$(BIN)/python -m pytest tests/site
 
 bench: $(DEV)  ## speed and reach; prints tables with the machine's description
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \
