@@ -13,6 +13,7 @@ from torch import Tensor
 
 from spear_widgets.kit.compare import Pair, near, number
 
+LISTED = 3  # cases at most that a hint names
 DIGITS = 1e-4  # a relation holds to this share of the largest entry
 ROUGHLY = 1e-3  # nearer than this is right, but for rounding
 
@@ -158,11 +159,15 @@ def observe(descriptions: Sequence[str], pairs: Sequence[Pair], right: Sequence[
     first = pairs[0][1]
     if len(pairs) > 1 and all(b.shape == first.shape and torch.equal(b, first) for _, b in pairs[1:]):
         return "Yours is the same in every case. It must depend on what the function is given."
+    if all(right):  # of those that can be compared
+        return "Where the two can be compared, yours is right. Elsewhere it is of another kind or shape than wanted."
     if any(right):
-        wrong = ", ".join(f"“{text}”" for text, ok in zip(descriptions, right) if not ok)
+        wrong = [f"“{text}”" for text, ok in zip(descriptions, right) if not ok]
+        if len(wrong) > LISTED:
+            return f"Right in {sum(right)} of {len(right)} cases. Begin with the first wrong one: {wrong[0]}."
         return (
-            f"Right in {sum(right)} of {len(right)} cases, wrong for {wrong}. What is special there that your function "
-            "takes for granted?"
+            f"Right in {sum(right)} of {len(right)} cases, wrong for {', '.join(wrong)}. What is special there that "
+            "your function takes for granted?"
         )
     wanted, yours = (side.double().flatten() for side in pairs[0])
     off = ~torch.isclose(wanted, yours, rtol=DIGITS, atol=DIGITS * float(wanted.abs().max()))
