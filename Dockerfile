@@ -5,8 +5,8 @@
 FROM python:3.12-slim
 RUN useradd --create-home --uid 1000 reader
 COPY . /src
-RUN python -m pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-        -c /src/constraints.txt /src \
+RUN python -m pip install --no-cache-dir uv \
+    && uv pip install --system --no-cache --torch-backend cpu -c /src/constraints.txt /src \
     && rm -r /src
 USER reader
 WORKDIR /home/reader
