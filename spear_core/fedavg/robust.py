@@ -26,8 +26,7 @@ def robust_solution(matrix: Tensor, values: Tensor, late: Callable[[], bool] = l
         if late():
             break
         size = (matrix @ found - values).abs()
-        floor = least * size.amax(
-            dim=-2, keepdim=True
-        )  # zero if all equations hold exactly: then all weigh alike
+        # zero if all equations hold exactly: then all weigh alike
+        floor = least * size.amax(dim=-2, keepdim=True)
         scale = size.clamp_min(floor + (floor == 0)) ** (POWER / 2 - 1)
     return found

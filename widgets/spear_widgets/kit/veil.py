@@ -17,10 +17,8 @@ from spear_widgets.kit.kept import VIEW, Kept
 if TYPE_CHECKING:
     from spear_widgets.kit.predict import Prediction
 
-LEAST_HEIGHT, MOST_HEIGHT = (
-    320,
-    560,
-)  # page pixels of a cover: what is said below is not on one screen with it
+# page pixels of a cover: what is said below is not on one screen with it
+LEAST_HEIGHT, MOST_HEIGHT = 320, 560
 
 
 class Veil(Kept, W.VBox):
