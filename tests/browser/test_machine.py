@@ -246,21 +246,21 @@ def test_scrubbing_anywhere_takes_fifty_milliseconds(page: StagePage, machine: M
         show(page, scene, 0)
         times = page.page.evaluate(
             """() => {
-                const stage = document.querySelector('.spear-stage').stage, taken = [];
+                const stage = document.querySelector('.spear-stage').stage, taken = Array(21).fill(Infinity);
                 const input = [...document.querySelectorAll('input[type=range]')]
                     .find(({ ariaLabel }) => ariaLabel === 'position');
-                for (let k = 0; k < 21; k++) {
-                    const began = performance.now();
-                    input.value = Number(input.min) + ((k * 7) % 21) / 20 * (input.max - input.min);
+                for (let k = 0; k < 3 * 21; k++) {  // each position's best of three: other processes wait in line, too
+                    const at = (k * 7) % 21, began = performance.now();
+                    input.value = Number(input.min) + at / 20 * (input.max - input.min);
                     input.dispatchEvent(new Event('input'));
                     stage.paint(performance.now());
                     stage.canvas.getContext('2d').getImageData(0, 0, 1, 1);
-                    taken.push(performance.now() - began);
+                    taken[at] = Math.min(taken[at], performance.now() - began);
                 }
-                return taken.sort((a, b) => a - b);
+                return taken;
             }"""
         )
-        assert times[-2] <= 50, (scene, times)
+        assert max(times) <= 50, (scene, times)
 
 
 @pytest.mark.thorough

@@ -15,6 +15,7 @@ from spear_core.spear.sampling import draw_directions
 from spear_core.spear.sparsity import (
     FIRST_ROWS,
     FIRST_ZEROS,
+    MOST_SURVIVORS,
     descend,
     filter_directions,
     passes_first_stage,
@@ -312,11 +313,8 @@ def test_the_pool_holds_what_counting_zeros_one_by_one_keeps(seed, dtype, device
     unit = draw.directions[draw.directions.isfinite().all(dim=1)]
     unit = unit / unit.norm(dim=1, keepdim=True)
     pool = Pool.empty(b, torch.device(device))
-    while len(pool) < b:  # of one call, only the first few survivors are followed
-        grown = filter_directions(unit, low_rank, pool, threshold=threshold, generator=seeded())
-        if len(grown) == len(pool):
-            break
-        pool = grown
+    for some in unit.split(MOST_SURVIVORS * b):  # of one call, no more survivors are followed
+        pool = filter_directions(some, low_rank, pool, threshold=threshold, generator=seeded())
     kept = []
     for q in unit:
         tolerance = zero_tolerance(low_rank, q[:, None])[:, 0]
