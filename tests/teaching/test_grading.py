@@ -80,7 +80,7 @@ def test_a_class(kinds: tuple[str, ...], times: int, tmp_path: Path, capsys, mon
             assert line["result"] in ("open", "wrong")
             continue
         kind = line["who"].partition("-")[0]
-        assert line["result"] == WANTED.get(kind, "wrong"), line
+        assert line["result"] == WANTED.get(kind, "wrong"), str(line)
         assert ("Look at the answer" in line["words"]) == (kind == "peeking"), line
         assert line["points"] == str(int(line["result"] == "right"))
     assert set(tmp_path.iterdir()) - left == {tmp_path / "grades.csv"}
