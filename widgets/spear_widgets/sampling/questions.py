@@ -4,7 +4,8 @@ from spear_core.study import theory
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import scene
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
-from spear_widgets.sampling.collecting import KINDS, collect
+from spear_widgets.sampling.collecting import ASKED, FACTORS, KINDS, collect
+from spear_widgets.sampling.threshold import SHARES
 
 
 def chance_of_a_hit() -> Prediction:
@@ -23,7 +24,7 @@ def chance_of_a_hit() -> Prediction:
 
 def zeros_of_a_mixture() -> Prediction:
     """How many zeros has a mixture of two samples?"""
-    choices = ["hardly any", "about one quarter", "about one half"]
+    choices = list(SHARES)
 
     def measured() -> float:
         found = candidates(scene("photos", 6), CANDIDATES)
@@ -58,8 +59,8 @@ def cost_of_similar_samples() -> Prediction:
     return Prediction(
         "Digits resemble each other more than random noise does. How many draws does a batch of six digits take, "
         "compared with six vectors of noise?",
-        ["fewer", "about as many", "several times as many"],
-        lambda: collect(KINDS[2], 6).mean / collect(KINDS[0], 6).mean,
+        list(FACTORS),
+        lambda: collect(KINDS[2], ASKED).mean / collect(KINDS[0], ASKED).mean,
         "Similar samples are silent in the same units. A set of rows that is zero for two samples leaves a plane of "
         "directions instead of one, and the draw is lost.",
         limits=(0.7, 2),

@@ -21,6 +21,7 @@ LAYER_SAMPLES = 4
 SMALL_SIDE = 8  # pixels of the photographs that go into them: the law holds for any input
 WIDTHS = (50, 100, 200, 400)
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(5, 61))
+SHARES = {"hardly any": 0.02, "about one quarter": 0.25, "about one half": 0.5}  # the answers to the question
 LEAST_COUNT = 0.5  # where the logarithmic axis of counts begins
 
 
@@ -70,6 +71,11 @@ class ThresholdExplorer(base.Explorer):
                 "threshold": controls.slider("threshold τ", 0.2, THRESHOLDS[0], THRESHOLDS[-1], step=0.01),
             },
         )
+        self.refresh()
+
+    def answered(self, choice: str) -> None:
+        """Draw where the reader expected the mixtures of two."""
+        self._panels.expect(SHARES[choice])
         self.refresh()
 
     def update(self) -> None:
@@ -145,6 +151,8 @@ class ThresholdPanels:
         plain_ticks(right.yaxis, (0.0001, 0.001, 0.01, 0.1, 1))
         (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
         (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
+        (self._expected,) = left.plot([], [], ":", color=drawing.PURPLE, linewidth=2.5)
+        self._said = left.text(0, CANDIDATES, "", color=drawing.PURPLE, fontsize=10, ha="left", va="bottom")
         self._title = left.text(0, 1.02, "", transform=left.transAxes, fontsize=11, va="bottom")
         for axes, at in ((left, 0.06), (right, 0.42)):
             self._canvas.figure.legend(
@@ -152,7 +160,8 @@ class ThresholdPanels:
                 bbox_to_anchor=(at, 0.19), columnspacing=0.8,
             )  # fmt: skip
         self._canvas.moving(
-            *self._stairs, *self._curves, self._cut, self._at, self._title, left.spines["bottom"]
+            *self._stairs, *self._curves, self._cut, self._at, self._title, self._expected, self._said,
+            left.spines["bottom"],
         )
 
     def put(self, found: Candidates, shares: Tensor) -> None:
@@ -178,6 +187,11 @@ class ThresholdPanels:
             curve.set_data(THRESHOLDS, list(heights))
         self._title.set_text(f"{len(found):,} draws")
         self._drawn = found
+
+    def expect(self, share: float) -> None:
+        """A share of zeros that the reader expected of mixtures of two."""
+        self._expected.set_data([share, share], [LEAST_COUNT, 2 * CANDIDATES])
+        self._said.set(x=share + 0.008, text="you said")
 
     def image(self, threshold: float) -> Image.Image:
         """Both panels with the threshold as a vertical line."""
