@@ -77,7 +77,7 @@ class Chart:
     def expect(
         self, x: Sequence[float], y: Sequence[float], words: str = "you said", *, right: bool = False
     ) -> None:
-        """What the reader expected: a dotted line with words at its beginning, left or right; nothing without points."""
+        """What the reader expected: a dotted line, with words at its beginning; nothing without points."""
         self._expected.set_data(list(x), list(y))
         self._said.set(text=f" {words} " if len(x) else "", ha="left" if right else "right")
         if len(x):

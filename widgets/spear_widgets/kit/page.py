@@ -12,7 +12,6 @@ import traitlets
 from spear_widgets.kit import drawing
 from spear_widgets.kit.stage import bundled
 
-
 # a slider's text is cut where the page gives it a fixed width
 WHOLE = ".widget-readout { width: auto; min-width: 4.5em; max-width: none; flex: none; overflow: visible; }"
 

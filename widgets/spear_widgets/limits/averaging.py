@@ -42,7 +42,9 @@ def fedavg() -> base.Picture:
         ("proven", drawing.GREEN, "D"),
     )
     least = min(0.9, *(min(case.values()) for case in shares.values())) - 0.03
-    for place, (name, colour, marker) in enumerate(looks):  # beside each other: nearly all shares are the same
+    for place, (name, colour, marker) in enumerate(
+        looks
+    ):  # beside each other: nearly all shares are the same
         axes = canvas.axes(0.38 + 0.205 * place, 65 / high, 0.19, 1 - 105 / high)
         axes.hlines(range(count), least, 1, color="#e6e6e6", linewidth=0.8)
         axes.plot([case[name] for case in shares.values()], range(count), marker, color=colour)
@@ -51,7 +53,9 @@ def fedavg() -> base.Picture:
                 words = f"{case[name]:.1%} "
                 axes.text(case[name] - 0.004, row, words, ha="right", va="center", fontsize=9)
         axes.set_yticks(range(count), list(shares) if place == 0 else [""] * count, fontsize=9)
-        axes.set(xlim=(least, 1.01), ylim=(count - 0.4, -0.6), xticks=[0.9, 0.95, 1], xlabel="share of samples")
+        axes.set(
+            xlim=(least, 1.01), ylim=(count - 0.4, -0.6), xticks=[0.9, 0.95, 1], xlabel="share of samples"
+        )
         axes.set_title(name, fontsize=11, color=colour, fontweight="bold")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     words = (

@@ -47,6 +47,17 @@ def clipping() -> Prediction:
     )
 
 
+def local_steps() -> Prediction:
+    """Five steps, of which only the sum is sent."""
+    return _level(
+        "A client takes five steps on its whole batch, at learning rate 0.1, and sends only the difference of its "
+        "weights. The photographs come back…",
+        "steps",
+        5,
+        "Five steps on the same samples add up to nearly one, as long as few units change sides between them.",
+    )
+
+
 def aggregation() -> Prediction:
     """A sum over ten clients."""
     choices = ["none", "the 8 of one client", "all 80"]

@@ -160,7 +160,13 @@ class ThresholdPanels:
                 bbox_to_anchor=(at, 0.19), columnspacing=0.8,
             )  # fmt: skip
         self._canvas.moving(
-            *self._stairs, *self._curves, self._cut, self._at, self._title, self._expected, self._said,
+            *self._stairs,
+            *self._curves,
+            self._cut,
+            self._at,
+            self._title,
+            self._expected,
+            self._said,
             left.spines["bottom"],
         )
 

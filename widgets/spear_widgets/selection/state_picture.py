@@ -18,7 +18,9 @@ from spear_widgets.kit.scene import Scene
 from spear_widgets.selection.panels import PlotPanels
 
 WORST, BEST = 0.0, -7.0  # powers of ten of the error map, black and white
-ERRORS = "error, the largest below each: white is rounding, black one standard deviation of the pixels or more"
+ERRORS = (
+    "error, the largest below each: white is rounding, black one standard deviation of the pixels or more"
+)
 
 
 # ---------------------------------------------------------------- what a state shows
@@ -114,4 +116,10 @@ def state_picture(stage: Scene, states: list[State], plot: PlotPanels) -> Image.
 
 
 def _short(error: float) -> str:
-    return "1e-7" if error < 1e-7 else f"{error:.1g}".replace("e-0", "e-") if error < 10 else f"{min(error, 9999):.0f}"
+    return (
+        "1e-7"
+        if error < 1e-7
+        else f"{error:.1g}".replace("e-0", "e-")
+        if error < 10
+        else f"{min(error, 9999):.0f}"
+    )

@@ -107,7 +107,11 @@ class OddsExplorer(base.Explorer):
             f"Expected draws: H<sub>b</sub>·2<sup>b−1</sup> = {theory.expected_draws(b):,.0f} in the limit; "
             f"{low:,.0f} to {high:,.0f} for fair coins at this width; {self.state.expected:,.0f} from the zeros of "
             f"this batch. <b>Measured: {self.state.mean:,.0f} ± {2 * self.state.error:,.0f}</b>."
-            + (f" Dotted: the line of b = {ASKED} at {self._factor} times the draws, as you said." if expected else "")
+            + (
+                f" Dotted: the line of b = {ASKED} at {self._factor} times the draws, as you said."
+                if expected
+                else ""
+            )
         )
 
     def answered(self, choice: str) -> None:
