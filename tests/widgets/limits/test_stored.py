@@ -1,21 +1,19 @@
 """Stored runs of the defences: rows, curves, lines and verdicts, against plain counts over the file."""
 
-import itertools
 import json
 import statistics
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES
 from spear_core.study.outcomes import Measured
-from spear_widgets.kit import canvas, stored
+from spear_widgets.kit import stored
 from spear_widgets.limits import averaging, knobs
 from spear_widgets.limits.rows import measured
 from spear_widgets.limits.table import Table, numbers, verdict
+from tests.widgets.kit.labels import boxes, touching
 
 ATTACKS = stored.results("defences", "attack")
 
@@ -122,21 +120,6 @@ def test_lines_hold_one_number_for_each_value(key: str):
     assert max(map(len, lines)) <= 100
     for value, exact in zip(DEFENCES[key].values, lines[1].split()[1:]):
         assert exact == f"{measured(key, value).share():.0%}"
-
-
-def boxes(canvas: canvas.Canvas) -> list[tuple[str, Bbox]]:
-    """Every level text that is drawn, with its place on the picture."""
-    canvas.image()
-    texts = canvas.figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_visible())
-    return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and not t.get_rotation()]
-
-
-def touching(canvas: canvas.Canvas) -> list[str]:
-    """What touches what, and what leaves the picture."""
-    found = boxes(canvas)
-    whole = canvas.figure.bbox
-    pairs = [f"{a} / {b}" for (a, one), (b, two) in itertools.combinations(found, 2) if one.overlaps(two)]
-    return pairs + [a for a, box in found if not (whole.contains(*box.min) and whole.contains(*box.max))]
 
 
 @pytest.mark.parametrize(

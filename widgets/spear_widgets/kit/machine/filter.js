@@ -61,8 +61,8 @@ function drawCounts(pen, state, { x, y, width, height }, t, found, counted) {
     pen.text("zeros of all candidates so far (log scale)", x, y - 26, { size: 12, colour: pen.soft });
     for (const count of [0, Math.round(m / 4), Math.round(m / 2)]) pen.text(String(count), across(count), y + height + 14, { size: 11, colour: pen.soft, align: "center" });
     if (!seen) return;
-    pen.text(`${whole(spared)} of ${whole(seen)} were dropped after a first look`, x, y + height + 31, { size: 12, colour: pen.soft });
-    pen.text(`at ${state.first} of their ${m} entries of L q`, x, y + height + 46, { size: 12, colour: pen.soft });
+    pen.text(`dropped: ${whole(spared)} of ${whole(seen)}, after a look`, x, y + height + 31, { size: 12, colour: pen.soft });
+    pen.text(`at ${state.first} of the ${m} entries of L q`, x, y + height + 46, { size: 12, colour: pen.soft });
 }
 
 export const filter = {

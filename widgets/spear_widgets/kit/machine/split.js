@@ -71,7 +71,7 @@ function drawSpectrum(pen, state, { x, y, width, height }, t) {
     if (shown > state.b) {
         const cliff = x + state.b * step;
         pen.line([[cliff - step * 0.15, y - 4], [cliff - step * 0.15, y + height]], pen.hot, 1.5);
-        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} are no rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
+        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} stand above rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
     }
 }
 
