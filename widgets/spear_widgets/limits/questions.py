@@ -25,7 +25,8 @@ def _level(question: str, defence: str, value: Any, why: str, **words: str) -> P
 def noise() -> Prediction:
     """One per cent of noise."""
     return _level(
-        "Gaussian noise, one per cent of the gradient's rms, on every entry. The eight photographs come back…",
+        "Gaussian noise is added to every entry, of one per cent of the gradient's root mean square (rms). The eight "
+        "photographs come back…",
         "noise",
         1e-2,
         "Each photograph is an average over hundreds of noisy rows, and an average suppresses noise. The zeros are "
