@@ -112,6 +112,12 @@ def test_the_table_has_every_defence_and_no_yes_where_samples_were_seen():
     assert table._repr_html_().count("<tr>") == len(DEFENCES) + 1
 
 
+@pytest.mark.parametrize(("key", "first"), [("batch", 8), ("clients", 1), ("width", 400), ("noise", None)])
+def test_accuracy_is_compared_with_the_same_network(key: str, first: int | None):
+    plain = measured("format", "float32") if first is None else measured(key, first)
+    assert f"instead of {plain.accuracy:.1%}" in verdict(key).cost
+
+
 @pytest.mark.parametrize("key", DEFENCES)
 def test_lines_hold_one_number_for_each_value(key: str):
     name, *lines = numbers(key).splitlines()

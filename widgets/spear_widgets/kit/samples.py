@@ -48,11 +48,13 @@ def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[
     return base.Picture(grid, description)
 
 
-def on_any_ground(pictures: np.ndarray, **look: int) -> Image.Image:
+def on_any_ground(pictures: np.ndarray, *, side: int, columns: int | None = None) -> Image.Image:
     """A grid without words, as `drawing.picture_grid` makes it, with nothing between its pictures: for any page."""
-    grid = drawing.picture_grid(pictures, **look)
-    filled = drawing.picture_grid(np.zeros_like(pictures), **look)  # black where there are pictures
-    grid.putalpha(filled.convert("L").point([255] + [0] * 255))
+    grid, filled = (
+        drawing.picture_grid(shown, side=side, columns=columns)
+        for shown in (pictures, np.zeros_like(pictures))
+    )
+    grid.putalpha(filled.convert("L").point([255] + [0] * 255))  # all that is not black where pictures are
     return grid
 
 

@@ -59,7 +59,7 @@ def fedavg() -> base.Picture:
         axes.set_title(name, fontsize=11, color=colour, fontweight="bold")
         axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     words = (
-        "One row for each stored case of FedAvg: batch size, local steps, learning rate and number format; beside each "
-        "other, the shares of samples at 40 dB or more, at 90 dB or more, and proven. Nearly all are 100 per cent."
+        "One row for each stored case of FedAvg: batch size, local steps, learning rate and number format. Three "
+        "columns: the shares of samples at 40 dB or more, at 90 dB or more, and proven; nearly all are 100 per cent."
     )
     return base.Picture(canvas.image(), words)

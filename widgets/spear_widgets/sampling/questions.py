@@ -5,7 +5,7 @@ from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import scene
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
 from spear_widgets.sampling.collecting import ASKED, FACTORS, KINDS, collect
-from spear_widgets.sampling.threshold import SHARES
+from spear_widgets.sampling.threshold import ASKED_TAU, SHARES
 
 
 def chance_of_a_hit() -> Prediction:
@@ -45,10 +45,10 @@ def width_and_rejection() -> Prediction:
     choices = ["the same in both", "about four times smaller", "more than a hundred times smaller"]
 
     return Prediction(
-        "τ = 0.4. How much smaller is the risk of rejecting a right direction in a layer of 400 units than in "
-        "one of 50?",
+        f"τ = {ASKED_TAU:g}. How much smaller is the risk of rejecting a right direction in a layer of 400 units than "
+        "in one of 50?",
         choices,
-        lambda: theory.false_rejection(50, 0.4) / theory.false_rejection(400, 0.4),
+        lambda: theory.false_rejection(50, ASKED_TAU) / theory.false_rejection(400, ASKED_TAU),
         "The share of zeros scatters around one half by 1 / (2 √m). The tail below τ falls exponentially with m.",
         limits=(2, 100),
     )
