@@ -9,9 +9,11 @@ Needs the extra [site].
 import argparse
 import importlib.util
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "widgets")]
@@ -19,6 +21,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "widgets")]
 from docs.site import live, pages, players  # noqa: E402
 
 HERE = Path(__file__).parent
+FILM = "00-00-film"
+CHAPTER = re.compile(r"^\| (\d\d [^|]*[^| ]) +(\|.*\|)$", re.MULTILINE)  # a row of the README's table
 
 
 def mathjax(target: Path) -> None:
@@ -37,6 +41,16 @@ def darkening() -> str:
     rows = [players.DARK.matrix[k : k + 4] for k in (0, 4, 8)]
     colours = [f"{r:.5g} {g:.5g} {b:.5g} 0 {shift / 255:.5g}" for r, g, b, shift in rows]
     return ", ".join([*colours, "0 0 0 1 0"])
+
+
+def front(known: dict[str, dict[str, Any]]) -> str:
+    """The first page: its text, the film that moves, and the README's table of notebooks, with links."""
+    film = pages.figure(FILM, known[FILM], "").replace('"../', '"')
+    rows = CHAPTER.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    paths = {path.name[:2]: path.relative_to(ROOT).as_posix() for path in pages.NOTEBOOKS}
+    table = "\n".join(f"| [{name}]({paths[name[:2]]}) {rest}" for name, rest in rows)
+    text = (HERE / "index.md").read_text(encoding="utf-8")
+    return text.replace("$FILM", film).replace("$CHAPTERS", table)
 
 
 def main() -> int:
@@ -60,8 +74,8 @@ def main() -> int:
         shutil.rmtree(source, ignore_errors=True)
         known = live.write(pages.NOTEBOOKS, moving, chosen.most)
     pages.gather(source, known)
-    for name in ("index.md", "api.md"):
-        shutil.copy(HERE / name, source)
+    shutil.copy(HERE / "api.md", source)
+    (source / "index.md").write_text(front(known), encoding="utf-8")
     static.mkdir(exist_ok=True)
     shutil.copy(HERE / "site.css", static)
     script = (HERE / "site.js").read_text(encoding="utf-8").replace("$DARK", darkening())

@@ -184,8 +184,9 @@ def _sheet(name: str, moving: dict[str, Any]) -> str:
     ]
     on_top = tags.pop() if photographs >= 0 else ""
     return (
-        f'<div class="spear-sheet" role="img" aria-label="{alt}" style="aspect-ratio: 960 / {moving["height"]}">'
-        f'<div class="spear-charts">{tags[0]}</div>{on_top}</div>'
+        f'<div class="spear-wide"><div class="spear-sheet" role="img" aria-label="{alt}"'
+        f' style="aspect-ratio: 960 / {moving["height"]}">'
+        f'<div class="spear-charts">{tags[0]}</div>{on_top}</div></div>'
         f'<div class="spear-words" aria-live="polite">{row["words"][row["start"]]}</div>'
     )
 

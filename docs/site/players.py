@@ -72,12 +72,17 @@ def at(explorer: Explorer, **values: Any) -> str:
     return explorer.caption.value
 
 
+def on_paper(explorer: Explorer) -> Image.Image:
+    """What an explorer shows now. Its static picture may be another, for a reader who cannot move it."""
+    return drawing.below(list(explorer._drawn.values()), gap=0).convert("RGB")
+
+
 def in_the_dark(explorer: Explorer) -> Image.Image:
-    """What an explorer shows on the theme's dark page."""
+    """The same on the theme's dark page."""
     drawing.set_page(DARK)
     try:
         explorer.guard(explorer.redraw)
-        return drawing.below(list(explorer._drawn.values()), gap=0).convert("RGB")
+        return on_paper(explorer)
     finally:
         drawing.set_page(drawing.ON_PAPER)
 
@@ -142,7 +147,7 @@ def write_row(explorer: Explorer, main: str, start: Any, layers: Layers, most: i
     base, base_number = None, 0
     for k in [at_first, *(k for k in range(len(every)) if k != at_first)]:
         words[k] = at(explorer, **{main: every[k][1]})
-        light = explorer.static_picture().convert("RGB")
+        light = on_paper(explorer)
         chart, photographs = parted(light, in_the_dark(explorer))
         if base is None:
             base, base_number = chart, layers.add(chart)

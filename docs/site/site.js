@@ -107,6 +107,11 @@ function player(figure) {
         stop();
         go(newRow, position);
     };
+    const wide = figure.querySelector(".spear-wide"); // what can be scrolled, can be by keyboard
+    new ResizeObserver(() => {
+        if (wide.scrollWidth > wide.clientWidth) wide.tabIndex = 0;
+        else wide.removeAttribute("tabindex");
+    }).observe(wide);
     show();
 }
 

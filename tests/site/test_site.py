@@ -363,7 +363,7 @@ def test_a_player_shows_and_says_what_the_explorer_does(found: live.Found, site:
         for k in range(len(row["names"])) if number == about["first"] else sorted(looked_at):
             assert players.at(explorer, **{main: values[row["names"][k]]}) == row["words"][k]
             if k in looked_at:
-                light, dark = explorer.static_picture().convert("RGB"), players.in_the_dark(explorer)
+                light, dark = players.on_paper(explorer), players.in_the_dark(explorer)
                 for picture, is_dark in ((light, False), (dark, True)):
                     stored = composed(site / "live" / found.name, row["frames"][k], dark=is_dark)
                     height = min(stored.height, picture.height)  # what is lower ends in empty paper
