@@ -133,6 +133,7 @@ function stage(figure) {
     figure.go = chosen => {
         const k = between(chosen, 0, about.choices.length - 1), frame = figure.querySelector("iframe");
         const next = frame.cloneNode(); // a frame that is sent elsewhere makes steps in the history; a new one does not
+        next.loading = "eager";
         next.src = frame.getAttribute("src").replace(/[^/]*$/, `${k}.html`);
         frame.replaceWith(next);
         if (words) words.innerHTML = about.words[k];
