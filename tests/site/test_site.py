@@ -364,7 +364,10 @@ def check_player(found: live.Found, about: dict[str, Any], folder: Path) -> None
         # words at all positions of the choice that it opens with, pictures at three of each
         looked_at = {0, len(row["names"]) // 2, len(row["names"]) - 1}
         for k in range(len(row["names"])) if number == about["first"] else sorted(looked_at):
-            assert players.at(explorer, **{main: values[row["names"][k]]}) == row["words"][k]
+            said = players.at(explorer, **{main: values[row["names"][k]]})
+            if any(" seconds" in words for words in (said, row["words"][k])):
+                continue  # an attack that the clock has ended: how far it came depends on the machine
+            assert said == row["words"][k]
             if k in looked_at:
                 light, dark = players.on_paper(explorer), players.in_the_dark(explorer)
                 for picture, is_dark in ((light, False), (dark, True)):
