@@ -58,7 +58,7 @@ def least_squares(matrix: Tensor, values: Tensor) -> Tensor:
     """
     if not values.shape[-1]:  # which that way has no room for
         return values.new_zeros(*matrix.shape[:-2], matrix.shape[-1], 0)
-    finite = matrix.isfinite().all(dim=(-2, -1), keepdim=True) & values.isfinite().all(dim=(-2, -1), keepdim=True)
+    finite = torch.cat([matrix, values], dim=-1).isfinite().all(dim=(-2, -1), keepdim=True)
     driver = "gels" if matrix.is_cuda else "gelsd"  # CUDA has no other
     found = torch.linalg.lstsq(torch.where(finite, matrix, 0), torch.where(finite, values, 0), driver=driver)
     return torch.where(finite, found.solution, torch.nan)
