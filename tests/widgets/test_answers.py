@@ -612,7 +612,7 @@ SHARED = [
     ("100 times", lambda D: 100 * (D == 0).double() @ (D == 0).double().T / D.shape[1]),
     ("`output_grads.shape[1]`", lambda D: (D == 0).double() @ (D == 0).double().T / D.shape[1] ** 2),
     ("`output_grads.shape[0]`", lambda D: (D == 0).double() @ (D == 0).double().T / D.numel() / len(D)),
-    ("NotImplementedError", lambda D: (D == 0) @ (D == 0).T / D.shape[1]),
+    ("not implemented for 'Bool'", lambda D: (D == 0) @ (D == 0).T / D.shape[1]),
 ]
 TWO = [
     (RIGHT, two_by_unique_lines),
