@@ -64,6 +64,15 @@ def least_squares(matrix: Tensor, values: Tensor) -> Tensor:
     return torch.where(finite, found.solution, torch.nan)
 
 
+def inverse(matrix: Tensor) -> Tensor:
+    """A⁻¹; the pseudo-inverse of a matrix that is not square, or singular to the last digit."""
+    if matrix.shape[0] == matrix.shape[1]:
+        found, failed = torch.linalg.inv_ex(matrix)
+        if not failed:
+            return found
+    return torch.linalg.pinv(matrix)
+
+
 def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     """Aᵀ diag(w_k) B for every column w_k, weights or a mask: (m, p), (m, r) and (m, K) give (K, p, r).
 

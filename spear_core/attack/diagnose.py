@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from spear_core.search import Budget
 from spear_core.spear.sampling import expected_draws
 
 SAMPLING_RATE = 1e6  # candidates a second on two cores, for the hint below
+NAMED = 2  # layers at most that a refusal proposes in the place of another
 PATIENCE = 600.0  # seconds of sampling beyond which it does not count as a way
 
 
@@ -125,7 +127,7 @@ def attackable(reading: Reading, layer: str | None, method: str) -> Problem:
     except InputError as error:
         if problem is not None and method == "auto" and first_split(problem)[1].batch_size == 1:
             return problem  # of one sample, whatever follows
-        others = [_diagnose_layer(reading, other) for other in reading.calls if other is not call]
+        others = (_diagnose_layer(reading, other) for other in reading.calls if other is not call)
         raise type(error)(f"{error}{met}{_instead(others)}") from None
     return problem
 
@@ -135,8 +137,12 @@ def _follows(reading: Reading, call: LinearCall) -> str:
 
 
 def _instead(layers: Iterable[LayerDiagnosis]) -> str:
-    """The layers to try in the place of one that cannot be attacked, as the end of a sentence."""
-    ways = [(layer.name, layer.follows, " or ".join(layer.methods)) for layer in layers if layer.methods]
+    """Some layers to try in the place of one that cannot be attacked, as the end of a sentence.
+
+    A look at a layer takes time, which a refusal should not.
+    """
+    some = islice((layer for layer in layers if layer.methods), NAMED)
+    ways = [(layer.name, layer.follows, " or ".join(layer.methods)) for layer in some]
     listed = ", ".join(f"layer={name!r} ({follows} follows; {methods})" for name, follows, methods in ways)
     return f"; try {listed}" if ways else ""
 

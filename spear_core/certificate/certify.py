@@ -28,6 +28,8 @@ from spear_core.spear.uniqueness import weigh
 from spear_core.spear.zeros import zero_tolerance
 from spear_core.tolerances import ALLOWED_ERROR, precision, replay_residual, rounding_residual
 
+ONE_SIZE = 0.02  # relative spread of entries that are meant to be of one size
+
 
 def certified(target: Target, state: State, budget: Budget, *, judged: bool = False) -> State:
     """The state, which must hold a batch, with its certificate, sharpened where that proves more; see `certify`."""
@@ -167,12 +169,13 @@ def _among_rows(target: Target, found: Reconstruction, played: Replay | None) ->
     """How far the one row x = Gᵀ g / gᵀ g moves without the heaviest row of G, relative to its largest entry, (1,).
 
     The others tell rounding from noise: of a row that outweighs them, the spectrum shows nothing. Where there are none,
-    later layers must confirm x.
+    or where all entries are of one size, as signs are and the first step of Adam is, later layers must confirm x.
     """
     layer = target.problem.attacked
     G, g = layer.weight_grad.to(torch.float64), layer.bias_grad.to(torch.float64)
     others = g.masked_fill(g.abs() == g.abs().max(), 0)
-    if not others.any():
+    sizes = G[G != 0].abs()
+    if not others.any() or sizes.max() - sizes.min() <= ONE_SIZE * sizes.max():
         return found.lengths.new_full((1,), torch.inf if played is None else 0.0)
     apart = others @ G / others.square().sum() - found.inputs[0]
     return (apart.abs().max() / found.inputs.abs().max())[None]

@@ -33,7 +33,8 @@ def notes(certificate: Certificate) -> tuple[str, ...]:
     told = [*(reasons[part] for part, holds in certificate.parts.items() if holds is False), *said]
     if certificate.batch_size == 1 and bool(certificate.expected_error.isinf()):
         told.append(
-            "one row of the gradient alone tells this sample: nothing there tells noise from rounding"
+            "one row of the gradient alone tells this sample, or all its entries are of one size, as signs are: "
+            "nothing there tells noise from rounding"
         )
     elif blurred := int((certificate.unique_rows & ~certificate.sharp_rows).sum()):
         told.append(f"rounding or noise is amplified beyond exactness in {blurred} of {k} samples")

@@ -7,7 +7,7 @@ g = (∂L/∂Z) 1 = L Q̄ s, which gives the lengths s, so Q = Q̄ diag(s), and 
 import torch
 from torch import Tensor
 
-from spear_core.linalg import least_squares, units
+from spear_core.linalg import inverse, least_squares, units
 from spear_core.problem import LinearLayer
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Forward, Reconstruction
@@ -45,7 +45,7 @@ def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:
     # a length of zero would be a sample without gradient: it cannot be scaled, only shown
     lengths = torch.where(lengths.abs() > torch.finfo(torch.float64).tiny, lengths, torch.ones_like(lengths))
     Q = directions * lengths
-    coefficients = torch.linalg.inv(Q) if Q.shape[0] == Q.shape[1] else torch.linalg.pinv(Q)
+    coefficients = inverse(Q)
     return _batch(forward, directions, lengths, coefficients, zeros_speak=True)
 
 
@@ -63,7 +63,7 @@ def from_coefficients(forward: Forward, coefficients: Tensor, directions: Tensor
     if not separated:  # more samples than inputs: layer 1 has no q of their own
         directions = coefficients.new_full((rank, k), torch.nan)
     elif k == rank:
-        directions = units(torch.linalg.inv(coefficients))
+        directions = units(inverse(coefficients))
     lengths = 1 / (coefficients * directions.T).sum(dim=1)  # c_i · q_i = 1
     zeros_speak = forward.layer.has_relu and separated
     return _batch(forward, directions, lengths, coefficients, zeros_speak=zeros_speak)

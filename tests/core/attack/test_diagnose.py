@@ -160,3 +160,14 @@ def test_an_output_layer_of_rank_one_can_be_attacked_where_it_is_said_to(dtype):
     assert diagnose(model, sent)["2"].methods == ("closed form",)
     found = invert(model, sent, "2", time_limit=1)
     assert not bool(found.certified_rows.any())
+
+
+def test_a_refusal_proposes_two_layers_at_most():
+    """To look at each of many takes longer than a time limit may."""
+    torch.manual_seed(0)
+    layers = [layer for _ in range(6) for layer in (nn.Linear(9, 9), nn.Tanh())]
+    model = nn.Sequential(*layers, nn.Linear(9, 3))
+    loss = nn.functional.cross_entropy(model(torch.randn(2, 9)), torch.arange(2))
+    with pytest.raises(InputError, match="needs the zeros of ReLU") as refusal:
+        invert(model, torch.autograd.grad(loss, list(model.parameters())), method="sampling")
+    assert str(refusal.value).count("layer='") <= 2

@@ -119,3 +119,15 @@ def test_noise_in_a_row_that_outweighs_all_others_is_seen():
     assert invert(model, exact, batch_size=1).certified
     rounded = invert(model, [g.half().double() for g in exact], batch_size=1)
     assert not rounded.certified and (rounded.inputs - x).abs().max() > 1e-4
+
+
+def test_signs_of_a_sample_s_gradient_are_not_certified():
+    """Adam's first step on one sample is of rank 1, and so are the signs of its gradient: of x they leave x > 0."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Linear(N, M), nn.ReLU(), nn.Linear(M, M, bias=False), nn.ReLU(), nn.Linear(M, CLASSES)
+    )
+    step = [grad.sign() for grad in sent(model, *one())]
+    inversion = invert(model, step, batch_size=1)
+    assert inversion.claims == (Claim.NOTHING,)
+    assert any("of one size, as signs are" in note for note in inversion.notes)

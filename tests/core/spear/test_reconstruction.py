@@ -141,3 +141,12 @@ def test_missing_directions_give_guesses_of_the_right_shape():
     assert found.inputs.shape == (3, 150)
     assert found.preactivations.shape == (3, 100)
     assert bool(found.inputs.isfinite().all())
+
+
+def test_directions_that_depend_on_each_other_give_guesses_and_no_error():
+    case = gaussian(4, seed=0)
+    forward = Forward.of(case.low_rank, case.problem.attacked)
+    q = torch.linalg.lstsq(case.low_rank.factor, case.output_grads.T.to(torch.float64)).solution
+    doubled = torch.stack([q[:, 0], q[:, 0], q[:, 2], q[:, 3]], dim=1)
+    found = reconstruct(forward, doubled / doubled.norm(dim=0))
+    assert found.inputs.isfinite().all() and found.inputs.shape == case.inputs.shape
