@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spear_core.attack.batch_norm import Frozen, frozen
 from spear_core.attack.diagnose import attackable
 from spear_core.attack.driver import run
 from spear_core.attack.inversion import Inversion, as_inversion
@@ -19,9 +20,10 @@ from spear_core.attack.options import check_options
 from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
 from spear_core.attack.scale import other_scale
+from spear_core.errors import InputError
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
-from spear_core.model.reading import read
+from spear_core.model.reading import Reading, read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
 from spear_core.spear.records import Pool
@@ -47,6 +49,7 @@ def invert(
     lr: float | None = None,
     local_batch_size: int | None = None,
     example_input: Example = None,
+    buffers: Mapping[str, Any] | None = None,
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
@@ -71,6 +74,8 @@ def invert(
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
+        buffers: of the client after its step, by name, where BatchNorm was in training mode (`attack.batch_norm`);
+            the model holds those from before.
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
@@ -89,8 +94,13 @@ def invert(
     """
     check_options(method, batch_size, max_samples, time_limit, generator)
     training = local_training(local_steps, lr, local_batch_size)
-    problem = attackable(read(model, gradients, example_input), layer, method if training is None else "auto")
+    reading = read(model, gradients, example_input)
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
+    if buffers is not None:
+        if training is not None:
+            raise InputError("local_steps must be None with buffers: those of several steps tell no single batch")
+        return _normalised(frozen(reading, buffers, layer, batch_size), layer, time_limit, progress, **options)
+    problem = attackable(reading, layer, method if training is None else "auto")
     return _drained(problem, time_limit, progress, training=training, **options)
 
 
@@ -152,6 +162,28 @@ def states(
         target, state, plan = prepared(rescaled, method, batch_size, training, budget)
         again = yield from run(plan, target, state, budget)
         yield again.noted(note) if again.solved else last
+
+
+def _normalised(
+    client: Frozen, layer: str | None, time_limit: float | None, progress: Progress, **options: Any
+) -> Inversion:
+    """The result for a client whose BatchNorms were in training mode: once more with what the first batch tells."""
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+
+    def attempt(reading: Reading, method: str) -> Inversion:
+        problem = client.problem(attackable(reading, layer, method))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return _drained(problem, left, progress, **options | {"method": method})
+
+    # until the spread of the inputs is known, only their row space is: what needs no more comes first
+    method = options["method"]
+    first = "consistency" if client.needs_row_space_only(layer) and method == "auto" else method
+    found = attempt(client.reading, first)
+    late = deadline is not None and time.monotonic() >= deadline
+    if client.attacked is not None and len(found.inputs) == client.attacked.batch_size and not late:
+        again = attempt(client.refined(found.inputs), method)
+        found = again if len(again.inputs) == len(found.inputs) else found
+    return client.concluded(found)
 
 
 def _drained(problem: Problem, time_limit: float | None, progress: Progress, **options: Any) -> Inversion:
