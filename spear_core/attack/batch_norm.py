@@ -69,6 +69,11 @@ class Statistics:
             told.append((now - (1 - share) * before) / share)
             sizes.append((now.abs() + before.abs()) / share)
         mean, var = told
+        if all(
+            torch.equal(getattr(module, kind), after[f"{name}.{kind}"].to(getattr(module, kind)))
+            for kind in ("running_mean", "running_var")
+        ):
+            raise InputError(f"buffers of {name!r} must be those after the client's step, got those of the model")
         if share <= 0 or bool((var < 0).any()) or not bool(var.any()):
             raise InputError(
                 f"buffers of {name!r} must be those that the client had after one step from the model's, "
