@@ -73,7 +73,9 @@ class Statistics:
             torch.equal(getattr(module, kind), after[f"{name}.{kind}"].to(getattr(module, kind)))
             for kind in ("running_mean", "running_var")
         ):
-            raise InputError(f"buffers of {name!r} must be those after the client's step, got those of the model")
+            raise InputError(
+                f"buffers of {name!r} must be those after the client's step, got those of the model"
+            )
         if share <= 0 or bool((var < 0).any()) or not bool(var.any()):
             raise InputError(
                 f"buffers of {name!r} must be those that the client had after one step from the model's, "
@@ -127,26 +129,30 @@ class Normalised:
         inverse = torch.linalg.pinv(self.weight, rtol=SEEN)
         return (inverse @ wanted)[:, 0], self.weight.shape[1] - rank
 
-    def spread_of_inputs(self) -> tuple[Tensor, bool]:
-        """W C, shape (m, n), by the variances of the units, and whether they determine it; else zero."""
+    def spread_of_inputs(self) -> tuple[Tensor, Tensor, bool]:
+        """W C, shape (m, n), by the variances of the units, and whether they determine it, else zero.
+
+        And those variances as C has them: each unit's own is off by its rounding, C by what all leave together.
+        """
         d = self.batch_size - 1
         rows = split(self.grad, d, generator=torch.Generator().manual_seed(0)).rows
         rows = torch.linalg.qr(rows.T)[0].T
         seen = self.weight @ rows.T
         i, j = torch.triu_indices(d, d, device=seen.device)
         if len(i) + SPARE > len(seen):
-            return torch.zeros_like(self.weight), False
+            return torch.zeros_like(self.weight), self.variance, False
         equations = seen[:, i] * seen[:, j] * torch.where(i == j, 1.0, 2.0)
         q, r = torch.linalg.qr(equations)
         values = torch.linalg.svdvals(r)
         if values[-1] < CONDITIONED * values[0]:
-            return torch.zeros_like(self.weight), False
+            return torch.zeros_like(self.weight), self.variance, False
         wanted = q.T @ (self.batch_size * self.variance)[:, None]
         entries = torch.linalg.solve_triangular(r, wanted, upper=True)[:, 0]
         C = torch.zeros(d, d, dtype=seen.dtype, device=seen.device)
         C[i, j] = entries
         C[j, i] = entries
-        return seen @ C @ rows, True
+        smooth = ((seen @ C) * seen).sum(dim=1) / self.batch_size
+        return seen @ C @ rows, torch.where(smooth > 0, smooth, self.variance), True
 
     def held_fixed(self, spread: Tensor, mean_input: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
         """∂L/∂W, shape (m, n), and ∂L/∂β₀, shape (m,), as they were with μ and s held fixed."""
@@ -213,7 +219,9 @@ class Frozen:
 
     def needs_row_space_only(self, layer: str | None) -> bool:
         """Whether the zeros of the attacked layer are not known yet, but a layer behind it tells samples without them."""
-        return not self.determined and len(problem_of(self.reading, choose(self.reading, layer)[0]).layers) > 1
+        return (
+            not self.determined and len(problem_of(self.reading, choose(self.reading, layer)[0]).layers) > 1
+        )
 
     def refined(self, inputs: Tensor) -> Reading:
         """The same with C, x̄ and s of a whole batch that was found, shape (b, n), and the layers behind it as well."""
@@ -276,31 +284,7 @@ def frozen(
         InputError: buffers that are none of the model's, or not of one step; a BatchNorm without γ and β.
     """
     root = reading.traced.root
-    norms = {
-        strip(name): (name, module)
-        for name, module in root.named_modules()
-        if isinstance(module, Norm) and module.training and module.track_running_stats
-    }
-    after = _checked(root, buffers)
-    told = {
-        name: norms[name]
-        for name in norms
-        if all(f"{name}.{kind}" in after for kind in ("running_mean", "running_var"))
-    }
-    if not told:
-        names = ", ".join(repr(name) for name in norms) or "none"
-        raise InputError(
-            "buffers must hold running_mean and running_var of a BatchNorm in training mode, which are "
-            f"{names}, got {', '.join(map(repr, list(after)[:4])) or 'nothing'}"
-        )
-    statistics = {}
-    for name, (full, module) in told.items():
-        statistics[full] = Statistics.of(module, name, after)
-    for full, told_of in statistics.items():  # of a replica: the model stays as it is
-        module = root.get_submodule(full)
-        module.eval()
-        module.running_mean = told_of.mean.to(module.running_mean)
-        module.running_var = told_of.var.to(module.running_var)
+    statistics = _stand_still(root, buffers)
     chosen, met = choose(reading, layer)[0].name, set()
     result = Frozen(reading)
     for call in reading.calls:
@@ -311,22 +295,46 @@ def frozen(
         met.add(own[0])
         if call.name != chosen:
             if result.attacked is not None and reading.reached(call):
-                normalised = _normalised(reading, call, own[0], statistics[own[0]], result.attacked.batch_size)
+                normalised = _normalised(
+                    reading, call, own[0], statistics[own[0]], result.attacked.batch_size
+                )
                 # until the batch is known, its mean is not: the chain ends here
                 read = _with(result.reading, normalised, None, None)
                 result = replace(result, reading=read, behind=(*result.behind, normalised))
             continue
         normalised = _normalised(reading, call, own[0], statistics[own[0]], batch_size)
-        module = root.get_submodule(own[0])
-        module.running_var = normalised.variance.to(module.running_var)
         mean, hidden = normalised.mean_input()
-        spread, determined = normalised.spread_of_inputs()
-        read = _with(result.reading, normalised, *normalised.held_fixed(spread, mean, normalised.variance))
-        result = replace(
-            result, reading=read, attacked=normalised, hidden=hidden, determined=determined
-        )
+        spread, variance, determined = normalised.spread_of_inputs()
+        module = root.get_submodule(own[0])
+        module.running_var = variance.to(module.running_var)
+        read = _with(result.reading, normalised, *normalised.held_fixed(spread, mean, variance))
+        result = replace(result, reading=read, attacked=normalised, hidden=hidden, determined=determined)
     own_name = result.attacked.norm if result.attacked is not None else None
     return replace(result, mixed=any(name != own_name for name in statistics))
+
+
+def _stand_still(root: nn.Module, buffers: Mapping[str, object]) -> dict[str, Statistics]:
+    """Put BatchNorms in training mode, of a replica, into eval mode with the statistics of the client's batch."""
+    norms = {
+        strip(name): (name, module)
+        for name, module in root.named_modules()
+        if isinstance(module, Norm) and module.training and module.track_running_stats
+    }
+    after = _checked(root, buffers)
+    kinds = ("running_mean", "running_var")
+    told = [norms[name] for name in norms if all(f"{name}.{kind}" in after for kind in kinds)]
+    if not told:
+        names = ", ".join(repr(name) for name in norms) or "none"
+        raise InputError(
+            "buffers must hold running_mean and running_var of a BatchNorm in training mode, which are "
+            f"{names}, got {', '.join(map(repr, list(after)[:4])) or 'nothing'}"
+        )
+    statistics = {name: Statistics.of(module, strip(name), after) for name, module in told}
+    for name, module in told:
+        module.eval()
+        module.running_mean = statistics[name].mean.to(module.running_mean)
+        module.running_var = statistics[name].var.to(module.running_var)
+    return statistics
 
 
 def _checked(root: nn.Module, buffers: Mapping[str, object]) -> dict[str, Tensor]:
@@ -376,7 +384,9 @@ def _normalised(
             )
         batch_size = low_rank.batch_size + 1 - _is_rounding_of_mean(low_rank, weight, statistics.mean - bias)
     if batch_size < 2:
-        raise InputError(f"batch_size must be 2 at least before a BatchNorm in training mode, got {batch_size}")
+        raise InputError(
+            f"batch_size must be 2 at least before a BatchNorm in training mode, got {batch_size}"
+        )
     return Normalised(
         call=call,
         norm=norm,
@@ -403,7 +413,9 @@ def _is_rounding_of_mean(low_rank: LowRank, weight: Tensor, seen_mean: Tensor) -
     return bool((last @ mean).abs() > ALONG_MEAN * last.norm() * mean.norm())
 
 
-def _with(reading: Reading, layer: Normalised, weight_grad: Tensor | None, bias_grad: Tensor | None) -> Reading:
+def _with(
+    reading: Reading, layer: Normalised, weight_grad: Tensor | None, bias_grad: Tensor | None
+) -> Reading:
     """The reading with other gradients of a layer, or none."""
     call, gradients = layer.call, dict(reading.gradients)
     c, d = call.factors

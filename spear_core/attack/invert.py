@@ -74,8 +74,7 @@ def invert(
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
-        buffers: of the client after its step, by name, where BatchNorm was in training mode (`attack.batch_norm`);
-            the model holds those from before.
+        buffers: the client's after its step, by name, where BatchNorm was in training mode (`attack.batch_norm`).
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
@@ -83,14 +82,11 @@ def invert(
     Raises:
         ValueError: bad input, named, before any work; see `spear_core.errors`.
 
-    >>> import spear_core
-    >>> from spear_core import client
-    >>> from spear_core.client import data, networks
+    >>> from spear_core.client import data, gradients, networks
     >>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
     >>> model = networks.fully_connected(768, width=100, generator=torch.Generator().manual_seed(1))
-    >>> inversion = spear_core.invert(model, client.gradients(model, batch.inputs, batch.labels))
-    >>> inversion.certified, tuple(inversion.inputs.shape)
-    (True, (4, 768))
+    >>> invert(model, gradients(model, batch.inputs, batch.labels)).certified
+    True
     """
     check_options(method, batch_size, max_samples, time_limit, generator)
     training = local_training(local_steps, lr, local_batch_size)
@@ -98,8 +94,12 @@ def invert(
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
     if buffers is not None:
         if training is not None:
-            raise InputError("local_steps must be None with buffers: those of several steps tell no single batch")
-        return _normalised(frozen(reading, buffers, layer, batch_size), layer, time_limit, progress, **options)
+            raise InputError(
+                "local_steps must be None with buffers: those of several steps tell no single batch"
+            )
+        return _normalised(
+            frozen(reading, buffers, layer, batch_size), layer, time_limit, progress, **options
+        )
     problem = attackable(reading, layer, method if training is None else "auto")
     return _drained(problem, time_limit, progress, training=training, **options)
 
