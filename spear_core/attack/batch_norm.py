@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from spear_core.attack.inversion import Inversion
 from spear_core.certificate.record import Claim
 from spear_core.errors import InputError, InputTypeError, MissingGradient, NotLowRank
+from spear_core.fedavg.training import LocalTraining
 from spear_core.model.calls import LinearCall
 from spear_core.model.checks import as_real, check_finite, check_shape
 from spear_core.model.following import follow
@@ -36,6 +37,7 @@ CONDITIONED = 1e-3  # smallest singular value of those equations, as a share of 
 SEEN = 1e-6  # singular value of W, as a share of the largest, below which it does not see a direction of x̄
 CANCELLED = 64.0  # rounding errors of the largest singular value, up to which errors that cancel leave one of their own
 ALONG_MEAN = 0.9  # cosine from which that one lies along the mean
+ROUNDED = 8.0  # rounding errors below zero that the variance of a unit may come out at
 AGREES = 64.0  # rounding errors by which statistics of the recovered batch may miss those that were sent
 
 Norm = nn.modules.batchnorm._BatchNorm
@@ -63,27 +65,19 @@ class Statistics:
             share = 1.0 / (float(counted) + 1.0) if counted is not None else 1.0
         else:
             share = float(module.momentum)
-        told, sizes = [], []
+        told, sizes, moved = [], [], False
         for kind in ("running_mean", "running_var"):
-            before, now = getattr(module, kind).double(), after[f"{name}.{kind}"].double()
-            told.append((now - (1 - share) * before) / share)
-            sizes.append((now.abs() + before.abs()) / share)
+            before, now = getattr(module, kind), after[f"{name}.{kind}"]
+            moved |= not torch.equal(before, now.to(before))
+            told.append((now.double() - (1 - share) * before.double()) / share)
+            sizes.append(precision(now.dtype) * (now.double().abs() + before.double().abs()) / share)
         mean, var = told
-        if all(
-            torch.equal(getattr(module, kind), after[f"{name}.{kind}"].to(getattr(module, kind)))
-            for kind in ("running_mean", "running_var")
-        ):
-            raise InputError(
-                f"buffers of {name!r} must be those after the client's step, got those of the model"
-            )
-        if share <= 0 or bool((var < 0).any()) or not bool(var.any()):
-            raise InputError(
-                f"buffers of {name!r} must be those that the client had after one step from the model's, "
-                f"got variances down to {float(var.min()):.1e}"
-            )
-        eps = precision(after[f"{name}.running_var"].dtype)
+        if not moved or bool((var < -ROUNDED * sizes[1]).any()):
+            got = f"variances down to {float(var.min()):.1e}" if moved else "those of the model"
+            raise InputError(f"buffers of {name!r} must be those after the client's step, got {got}")
+        var = var.clamp_min(0)
         spread = var.clamp_min(torch.finfo(var.dtype).tiny)
-        return cls(mean, var, eps * torch.maximum(sizes[0] / spread.sqrt(), sizes[1] / spread))
+        return cls(mean, var, torch.maximum(sizes[0] / spread.sqrt(), sizes[1] / spread))
 
 
 @dataclass(frozen=True)
@@ -178,8 +172,7 @@ class Normalised:
         mean = inputs.mean(dim=0)
         z = inputs @ self.weight.T + self.bias
         deviations = z - z.mean(dim=0)
-        norm.running_mean = z.mean(dim=0).to(norm.running_mean)
-        norm.running_var = deviations.square().mean(dim=0).to(norm.running_var)
+        _hold(norm, z.mean(dim=0), deviations.square().mean(dim=0))
         return self.held_fixed(deviations.T @ (inputs - mean), mean, deviations.square().mean(dim=0))
 
     def agrees(self, inputs: Tensor) -> bool:
@@ -218,7 +211,7 @@ class Frozen:
         return replace(problem, branches=problem.branches or self.mixed)
 
     def needs_row_space_only(self, layer: str | None) -> bool:
-        """Whether the zeros of the attacked layer are not known yet, but a layer behind it tells samples without them."""
+        """Whether zeros of the attacked layer are not known yet, and a layer behind it tells samples without them."""
         return (
             not self.determined and len(problem_of(self.reading, choose(self.reading, layer)[0]).layers) > 1
         )
@@ -270,7 +263,11 @@ class Frozen:
 
 
 def frozen(
-    reading: Reading, buffers: Mapping[str, object], layer: str | None = None, batch_size: int | None = None
+    reading: Reading,
+    buffers: Mapping[str, object],
+    layer: str | None = None,
+    batch_size: int | None = None,
+    training: LocalTraining | None = None,
 ) -> Frozen:
     """Read a client's gradients as if the BatchNorms in training mode had had their statistics fixed.
 
@@ -279,10 +276,13 @@ def frozen(
         buffers: those of the client after the step, by name, as in its `state_dict()`.
         layer: name of the attacked layer; by default the first.
         batch_size: b; by default one more than the rank of ∂L/∂W.
+        training: what the client did; several local steps are refused.
 
     Raises:
         InputError: buffers that are none of the model's, or not of one step; a BatchNorm without γ and β.
     """
+    if training is not None:
+        raise InputError("local_steps must be None with buffers: those of several steps tell no single batch")
     root = reading.traced.root
     statistics = _stand_still(root, buffers)
     chosen, met = choose(reading, layer)[0].name, set()
@@ -305,8 +305,7 @@ def frozen(
         normalised = _normalised(reading, call, own[0], statistics[own[0]], batch_size)
         mean, hidden = normalised.mean_input()
         spread, variance, determined = normalised.spread_of_inputs()
-        module = root.get_submodule(own[0])
-        module.running_var = variance.to(module.running_var)
+        _hold(root.get_submodule(own[0]), normalised.statistics.mean, variance)
         read = _with(result.reading, normalised, *normalised.held_fixed(spread, mean, variance))
         result = replace(result, reading=read, attacked=normalised, hidden=hidden, determined=determined)
     own_name = result.attacked.norm if result.attacked is not None else None
@@ -332,9 +331,13 @@ def _stand_still(root: nn.Module, buffers: Mapping[str, object]) -> dict[str, St
     statistics = {name: Statistics.of(module, strip(name), after) for name, module in told}
     for name, module in told:
         module.eval()
-        module.running_mean = statistics[name].mean.to(module.running_mean)
-        module.running_var = statistics[name].var.to(module.running_var)
+        _hold(module, statistics[name].mean, statistics[name].var)
     return statistics
+
+
+def _hold(norm: nn.Module, mean: Tensor, variance: Tensor) -> None:
+    assert isinstance(norm, Norm) and norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean, norm.running_var = mean.to(norm.running_mean), variance.to(norm.running_var)
 
 
 def _checked(root: nn.Module, buffers: Mapping[str, object]) -> dict[str, Tensor]:
@@ -365,6 +368,7 @@ def _normalised(
 ) -> Normalised:
     root = reading.traced.root
     module = root.get_submodule(norm)
+    assert isinstance(module, Norm)
     G, shift, scale = (reading.gradient(name) for name in (call.weight, f"{norm}.bias", f"{norm}.weight"))
     if module.weight is None or module.bias is None:
         raise InputError(f"BatchNorm {norm!r} must have a weight and a bias, got affine=False")

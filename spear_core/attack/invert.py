@@ -20,7 +20,6 @@ from spear_core.attack.options import check_options
 from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
 from spear_core.attack.scale import other_scale
-from spear_core.errors import InputError
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
 from spear_core.model.reading import Reading, read
@@ -61,16 +60,13 @@ def invert(
         gradients: by parameter name, or in the order of `model.parameters()`.
         layer: dotted name of the `nn.Linear` whose inputs are wanted; by default the first.
         batch_size: b; by default the numerical rank of the gradient.
-        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next
-            layer as well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves,
-            the next one finishes.
-        generator: CPU generator, source of all randomness; by default a new one with seed 0, so that the
-            same call gives the same result.
+        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next layer as
+            well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves, the next finishes.
+        generator: on the CPU, source of all randomness; by default a new one, so that the same call gives the same.
         max_samples: candidates to test before giving up, in each process.
         time_limit: seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
-        local_steps: for a FedAvg update, weights before minus after, in the place of the gradients: how many
-            steps the client took (see `spear_core.client.update`).
+        local_steps: how many steps the client took, for a FedAvg update (weights before minus after).
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
@@ -93,13 +89,8 @@ def invert(
     reading = read(model, gradients, example_input)
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
     if buffers is not None:
-        if training is not None:
-            raise InputError(
-                "local_steps must be None with buffers: those of several steps tell no single batch"
-            )
-        return _normalised(
-            frozen(reading, buffers, layer, batch_size), layer, time_limit, progress, **options
-        )
+        client = frozen(reading, buffers, layer, batch_size, training)
+        return _normalised(client, layer, time_limit, progress, **options)
     problem = attackable(reading, layer, method if training is None else "auto")
     return _drained(problem, time_limit, progress, training=training, **options)
 

@@ -1,4 +1,4 @@
-"""Clients whose BatchNorm was in training mode: exact from the running statistics they send, and never more than that."""
+"""Clients whose BatchNorm was in training mode: exact from the statistics they send, and never more than that."""
 
 import copy
 
