@@ -55,6 +55,8 @@ class Inversion:
         means = self.claims.count(Claim.MEAN)
         state = "certified exact" if count == rows > 0 else f"{count} certified exact, {rows - count} not"
         state += f"; {means} exact as samples or means" if means else ""
+        shifted = self.claims.count(Claim.SHIFTED)
+        state += f"; {shifted} exact but for a vector that they share" if shifted else ""
         labels = "not identified" if self.labels is None else str(self.labels.tolist())
         counted = "draws and starts" if "sampling" in self.method else "starts"
         if self.method == "sampling":

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from spear_core.attack.batch_norm import Frozen, frozen
 from spear_core.attack.diagnose import attackable
 from spear_core.attack.driver import run
 from spear_core.attack.inversion import Inversion, as_inversion
@@ -21,7 +22,7 @@ from spear_core.attack.progress import reporter
 from spear_core.attack.scale import other_scale
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
-from spear_core.model.reading import read
+from spear_core.model.reading import Reading, read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
 from spear_core.spear.records import Pool
@@ -47,6 +48,7 @@ def invert(
     lr: float | None = None,
     local_batch_size: int | None = None,
     example_input: Example = None,
+    buffers: Mapping[str, Any] | None = None,
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
@@ -58,19 +60,17 @@ def invert(
         gradients: by parameter name, or in the order of `model.parameters()`.
         layer: dotted name of the `nn.Linear` whose inputs are wanted; by default the first.
         batch_size: b; by default the numerical rank of the gradient.
-        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next
-            layer as well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves,
-            the next one finishes.
-        generator: CPU generator, source of all randomness; by default a new one with seed 0, so that the
-            same call gives the same result.
+        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next layer as
+            well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves, the next finishes.
+        generator: on the CPU, source of all randomness; by default a new one, so that the same call gives the same.
         max_samples: candidates to test before giving up, in each process.
         time_limit: seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
-        local_steps: for a FedAvg update, weights before minus after, in the place of the gradients: how many
-            steps the client took (see `spear_core.client.update`).
+        local_steps: how many steps the client took, for a FedAvg update (weights before minus after).
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
+        buffers: the client's after its step, by name, where BatchNorm was in training mode (`attack.batch_norm`).
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
@@ -78,19 +78,20 @@ def invert(
     Raises:
         ValueError: bad input, named, before any work; see `spear_core.errors`.
 
-    >>> import spear_core
-    >>> from spear_core import client
-    >>> from spear_core.client import data, networks
+    >>> from spear_core.client import data, gradients, networks
     >>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
     >>> model = networks.fully_connected(768, width=100, generator=torch.Generator().manual_seed(1))
-    >>> inversion = spear_core.invert(model, client.gradients(model, batch.inputs, batch.labels))
-    >>> inversion.certified, tuple(inversion.inputs.shape)
-    (True, (4, 768))
+    >>> invert(model, gradients(model, batch.inputs, batch.labels)).certified
+    True
     """
     check_options(method, batch_size, max_samples, time_limit, generator)
     training = local_training(local_steps, lr, local_batch_size)
-    problem = attackable(read(model, gradients, example_input), layer, method if training is None else "auto")
+    reading = read(model, gradients, example_input)
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
+    if buffers is not None:
+        client = frozen(reading, buffers, layer, batch_size, training)
+        return _normalised(client, layer, time_limit, progress, **options)
+    problem = attackable(reading, layer, method if training is None else "auto")
     return _drained(problem, time_limit, progress, training=training, **options)
 
 
@@ -152,6 +153,28 @@ def states(
         target, state, plan = prepared(rescaled, method, batch_size, training, budget)
         again = yield from run(plan, target, state, budget)
         yield again.noted(note) if again.solved else last
+
+
+def _normalised(
+    client: Frozen, layer: str | None, time_limit: float | None, progress: Progress, **options: Any
+) -> Inversion:
+    """The result for a client whose BatchNorms were in training mode: once more with what the first batch tells."""
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+
+    def attempt(reading: Reading, method: str) -> Inversion:
+        problem = client.problem(attackable(reading, layer, method))
+        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        return _drained(problem, left, progress, **options | {"method": method})
+
+    # until the spread of the inputs is known, only their row space is: what needs no more comes first
+    method = options["method"]
+    first = "consistency" if client.needs_row_space_only(layer) and method == "auto" else method
+    found = attempt(client.reading, first)
+    late = deadline is not None and time.monotonic() >= deadline
+    if client.attacked is not None and len(found.inputs) == client.attacked.batch_size and not late:
+        again = attempt(client.refined(found.inputs), method)
+        found = again if len(again.inputs) == len(found.inputs) else found
+    return client.concluded(found)
 
 
 def _drained(problem: Problem, time_limit: float | None, progress: Progress, **options: Any) -> Inversion:

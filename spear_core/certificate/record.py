@@ -29,6 +29,7 @@ class Claim(StrEnum):
 
     SAMPLE = "one sample"
     MEAN = "a sample, or a weighted mean of several that no gradient of this kind tells apart"
+    SHIFTED = "one sample less a vector that is the same for all rows, which the layer does not see"
     NOTHING = "nothing"
 
 

@@ -300,6 +300,7 @@ def seen(outcome: Outcome | None, place: int) -> str:
     proof = {
         Claim.SAMPLE: "proven to be one sample of the batch",
         Claim.MEAN: "proven to be one sample, or a mean of several",
+        Claim.SHIFTED: "proven to be one sample, but for a vector that all rows share",
         Claim.NOTHING: "not proven, a guess",
     }[outcome.inversion.claims[row]]
     far = "equal in every bit" if np.isinf(psnr) else f"PSNR {psnr:.0f} dB"
