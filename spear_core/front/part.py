@@ -1,0 +1,104 @@
+"""The front part of a model: what stands between the network's inputs and the attacked layer, as one map x ↦ F(x)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from spear_core.errors import InputError
+from spear_core.model.calls import LinearCall
+from spear_core.model.graph import asks_for_shape
+from spear_core.model.reading import Reading
+from spear_core.model.section import Section, section_between
+
+SAME = 1e-3  # relative difference up to which two runs in float32 are the same
+
+
+@dataclass(frozen=True)
+class Front:
+    """F, from inputs of the network, shape (b, *shape), to inputs of the attacked layer, shape (b, n).
+
+    Attributes:
+        section: the calls of the model.
+        shape: of one input.
+        layer: name of the attacked layer.
+        alone: whether nothing else of the model takes the input, the features or what lies between.
+        obstacle: why F cannot be inverted one sample at a time; empty if it can.
+    """
+
+    section: Section
+    shape: tuple[int, ...]
+    layer: str
+    alone: bool
+    obstacle: str = ""
+
+    def features(self, inputs: Tensor) -> Tensor:
+        """F in the inputs' precision."""
+        found: Tensor = self.section.run(inputs.clone(), inputs.dtype)  # a copy: calls may work in place
+        return found
+
+    def bottlenecks(self) -> list["Front"]:
+        """The values that all of F passes through on its way, each as a front part of its own."""
+        nodes, found = self.section.nodes, []
+        for place, node in enumerate(nodes[:-1]):
+            before = {self.section.start, *nodes[: place + 1]}
+            later = {taken for user in nodes[place + 1 :] for taken in _values(user)}
+            if later & before & _reached(self.section) == {node}:
+                part = Section(self.section.root, nodes[: place + 1], self.section.start, node)
+                found.append(Front(part, self.shape, self.layer, False))
+        return found
+
+
+def front_of(reading: Reading, call: LinearCall, shape: tuple[int, ...], like: Tensor) -> Front:
+    """The front part before a layer, for inputs of a shape; `like` tells the device.
+
+    Raises:
+        InputError: if the model does not take such inputs, or makes something else of them than that layer's.
+    """
+    starts = [node for node in reading.traced.graph.nodes if node.op == "placeholder" and node.users]
+    end, n = call.node.all_input_nodes[0], call.shape[1]
+    must = f"input_shape must be that of one input, which becomes {n} numbers before layer {call.name!r}, got"
+    section = section_between(reading.traced, starts[0], end) if starts else None
+    if section is None:
+        raise InputError(f"{must} {shape} for a model whose layer {call.name!r} takes several inputs")
+    trial = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).to(like.device)
+    front = Front(section, shape, call.name, _alone(section, call))
+    try:
+        found = front.features(trial)
+    except Exception as error:  # calls may raise anything
+        raise InputError(f"{must} {shape}: {str(error).splitlines()[0][:200]}") from error
+    if not isinstance(found, Tensor) or found.shape != (3, n):
+        raise InputError(f"{must} {shape}, which becomes {tuple(getattr(found, 'shape', ()))[1:]}")
+    return Front(section, shape, call.name, front.alone, _obstacle(front, trial, found))
+
+
+def _obstacle(front: Front, trial: Tensor, found: Tensor) -> str:
+    """Samples must go through one by one, and come out the same each time."""
+    what = "the front part treats samples together or at random: is a BatchNorm or Dropout in train mode?"
+    try:
+        single = torch.cat([front.features(one[None]) for one in trial])
+    except Exception:  # as BatchNorm does of a single sample
+        return what
+    return "" if bool((single - found).norm() <= SAME * found.norm()) else what
+
+
+def _reached(section: Section) -> set[fx.Node]:
+    """What depends on the start."""
+    reached = {section.start}
+    for node in section.nodes:
+        if not reached.isdisjoint(_values(node)):
+            reached.add(node)
+    return reached
+
+
+def _values(node: fx.Node) -> list[fx.Node]:
+    """What a call takes as a value, not for its shape."""
+    return [] if asks_for_shape(node) else node.all_input_nodes
+
+
+def _alone(section: Section, call: LinearCall) -> bool:
+    inside: set[Any] = {call.node, *section.nodes}
+    return all(
+        user in inside or asks_for_shape(user) for node in _reached(section) for user in node.users
+    )
