@@ -6,26 +6,27 @@ depends on how each is weighted. At a solution none has an error, so weights do 
 1 + ξ, ξ normal, drawn anew in every step thus shake a sample exactly where equations contradict each other, and no other.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from spear_core.front.part import Map, linearised
 from spear_core.search import Budget
 
 MOMENTUM = 0.97
 NOISE = 1.0  # standard deviation of the weights
 POWER_STEPS = 8  # for the largest eigenvalue of JᵀJ
 CHECK_EVERY = 20  # steps
-NEAR = 1e-3  # relative residual from which on Gauss–Newton steps finish
 DIVERGED = 3.0  # relative residual from which on a step was too long
-KICK = 0.5  # largest change of an entry by a kick, of the size of the sample
-
-Map = Callable[[Tensor], Tensor]
 
 
 def descend(
-    features: Map, target: Tensor, start: Tensor, steps: int, budget: Budget, generator: torch.Generator
+    features: Map,
+    target: Tensor,
+    start: Tensor,
+    near: Tensor,
+    steps: int,
+    budget: Budget,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Inputs and their relative residuals ‖F(x) − y‖/‖y‖ after so many steps, or as soon as each is near.
 
@@ -33,6 +34,7 @@ def descend(
         features: F.
         target: y, shape (b, n).
         start: x, shape (b, …).
+        near: relative residual of each with which it is done, shape (b,).
         steps: at most.
         budget: when to stop.
         generator: CPU generator of the weights.
@@ -56,28 +58,33 @@ def descend(
         rate = torch.where(wild, rate / 2, rate)
         better = (size < rest[at]) & ~wild
         found[at[better]], rest[at[better]] = x[better], size[better]
-        going = ~(size < NEAR)
+        going = ~(size < near[at])
         x, speed, rate, goal, at = x[going], speed[going], rate[going], goal[going], at[going]
         if not len(at) or budget.late:
             break
     return found, rest
 
 
-def kicked(features: Map, target: Tensor, x: Tensor, generator: torch.Generator) -> Tensor:
-    """Stuck inputs, moved where their equations contradict each other: along Jᵀ(ξ ∘ errors)."""
+def kicked(
+    features: Map, target: Tensor, x: Tensor, size: float, generator: torch.Generator
+) -> Tensor:
+    """Stuck inputs, moved where their equations contradict each other: along Jᵀ(ξ ∘ errors).
+
+    The largest change of an entry is `size` times the spread of the entries.
+    """
     moving = x.clone().requires_grad_(True)
     errors = features(moving) - target
     (slope,) = torch.autograd.grad(errors, moving, normal(target, generator) * errors.detach())
     largest = slope.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-    return x + slope * wide(KICK * x.flatten(1).std(dim=1, correction=0) / largest, x)
+    return x + slope * wide(size * x.flatten(1).std(dim=1, correction=0) / largest, x)
 
 
 def steepness(features: Map, x: Tensor, generator: torch.Generator) -> Tensor:
     """The largest eigenvalue of JᵀJ at each sample, by the power method, shape (b,)."""
     v, value = normal(x, generator), x.new_ones(len(x))
-    _, back = torch.func.vjp(features, x)
+    forward, back = linearised(features, x)
     for _ in range(POWER_STEPS):
-        w = back(torch.func.jvp(features, (x,), (v,))[1])[0]
+        w = back(forward(v))
         size = w.flatten(1).norm(dim=1)
         value = size / v.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
         v = torch.where(wide(size > 0, x), w / wide(size.clamp_min(torch.finfo(x.dtype).tiny), x), v)

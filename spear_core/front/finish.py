@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from spear_core.front.descent import Map, relative, wide
+from spear_core.front.descent import relative, wide
+from spear_core.front.part import Map, linearised
 from spear_core.search import Budget
 
 STEPS = 12  # of Gauss and Newton, at most
@@ -33,15 +34,15 @@ def finished(features: Map, target: Tensor, x: Tensor, budget: Budget) -> tuple[
 def _step(features: Map, x: Tensor, errors: Tensor) -> Tensor:
     """J⁺ errors of each sample by conjugate gradients for JᵀJ s = Jᵀ errors, in float64 for the sum that it enters."""
     scale = errors.norm(dim=1).clamp_min(torch.finfo(errors.dtype).tiny)
-    _, back = torch.func.vjp(features, x)
-    left = back((errors / scale[:, None]).to(x.dtype))[0]
+    forward, back = linearised(features, x)
+    left = back((errors / scale[:, None]).to(x.dtype))
     step, direction, size = torch.zeros_like(x), left, _square(left)
     first, tiny = size, torch.finfo(x.dtype).tiny
     for _ in range(INNER):
-        forward = torch.func.jvp(features, (x,), (direction,))[1]
-        length = size / forward.square().sum(dim=1).clamp_min(tiny)
+        along = forward(direction)
+        length = size / along.square().sum(dim=1).clamp_min(tiny)
         step = step + wide(length, x) * direction
-        left = left - wide(length, x) * back(forward)[0]
+        left = left - wide(length, x) * back(along)
         new = _square(left)
         if bool((new <= INNER_DROP**2 * first).all()):
             break

@@ -1,6 +1,7 @@
 """The front part of a model: what stands between the network's inputs and the attacked layer, as one map x ↦ F(x)."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from spear_core.model.calls import LinearCall
 from spear_core.model.graph import asks_for_shape
 from spear_core.model.reading import Reading
 from spear_core.model.section import Section, section_between
+
+Map = Callable[[Tensor], Tensor]
 
 SAME = 1e-3  # relative difference up to which two runs in float32 are the same
 
@@ -38,6 +41,17 @@ class Front:
         found: Tensor = self.section.run(inputs.clone(), inputs.dtype)  # a copy: calls may work in place
         return found
 
+    def parameters(self) -> dict[str, Tensor]:
+        """What the calls take that has gradients, by its name in the model."""
+        root, found = self.section.root, dict[str, Tensor]()
+        everything = dict(root.named_parameters(remove_duplicate=False))
+        for node in self.section.nodes:
+            prefix = str(node.target) + "." if node.op == "call_module" else None
+            for name, parameter in everything.items():
+                if (prefix and name.startswith(prefix)) or (node.op == "get_attr" and name == node.target):
+                    found[name] = parameter
+        return found
+
     def bottlenecks(self) -> list["Front"]:
         """The values that all of F passes through on its way, each as a front part of its own."""
         nodes, found = self.section.nodes, []
@@ -48,6 +62,26 @@ class Front:
                 part = Section(self.section.root, nodes[: place + 1], self.section.start, node)
                 found.append(Front(part, self.shape, self.layer, False))
         return found
+
+
+def linearised(features: Map, x: Tensor) -> tuple[Map, Map]:
+    """v ↦ J v and w ↦ Jᵀ w of all samples at once, J the derivative of F at x.
+
+    Back-propagation is linear in w, so that its own derivative is J: no second kind of derivative is needed.
+    """
+    x = x.detach().requires_grad_(True)
+    y = features(x)
+    w = torch.zeros_like(y, requires_grad=True)
+    (slope,) = torch.autograd.grad(y, x, w, create_graph=True)
+
+    def forward(v: Tensor) -> Tensor:
+        several = v.dim() > x.dim()  # directions for each sample
+        return torch.autograd.grad(slope, w, v, retain_graph=True, is_grads_batched=several)[0]
+
+    def back(u: Tensor) -> Tensor:
+        return torch.autograd.grad(y, x, u, retain_graph=True)[0]
+
+    return forward, back
 
 
 def front_of(reading: Reading, call: LinearCall, shape: tuple[int, ...], like: Tensor) -> Front:
@@ -70,7 +104,7 @@ def front_of(reading: Reading, call: LinearCall, shape: tuple[int, ...], like: T
         raise InputError(f"{must} {shape}: {str(error).splitlines()[0][:200]}") from error
     if not isinstance(found, Tensor) or found.shape != (3, n):
         raise InputError(f"{must} {shape}, which becomes {tuple(getattr(found, 'shape', ()))[1:]}")
-    return Front(section, shape, call.name, front.alone, _obstacle(front, trial, found))
+    return replace(front, obstacle=_obstacle(front, trial, found))
 
 
 def _obstacle(front: Front, trial: Tensor, found: Tensor) -> str:

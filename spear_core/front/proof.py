@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from spear_core.front.descent import normal, relative
-from spear_core.front.part import Front
+from spear_core.front.part import Front, linearised
 from spear_core.tolerances import ALLOWED_ERROR, SPARE_EQUATIONS
 
 MOST = 4096  # numbers of one input up to which J is written down
@@ -18,7 +18,7 @@ COLUMNS = 98  # of J at a time
 GAP = 1 / 300  # least ratio of the singular values of J; float32 still tells it
 SPARE_SHARE = 0.1  # share of each equation that the others must leave to spare: 1 − its leverage
 SAFETY = 4.0  # on the error that rounding may have caused
-PROBES = 16  # random points within the error, at which J is looked at for kinks
+PROBES = 64  # random points within the error, at which J is looked at for kinks
 CHANGED = 1e-4  # relative change of J v that is a kink
 INDEPENDENT = 1e-3  # singular value of such changes, relative, that counts as one more
 ROUNDINGS = 64.0  # of the features' precision that a limit allows
@@ -58,7 +58,7 @@ def prove(front: Front, target: Tensor, x: Tensor, limit: float, generator: torc
         return Proof(float("inf"), _few(count, n))
     # errors of y that its residual shows, and that it hides, since x was fitted to them
     noise = SAFETY * max(float(rest.norm()) * (count / (count - n)) ** 0.5, limit / ROUNDINGS * size)
-    least, _ = _determined(J, J.new_zeros(count, 0))
+    least, leverage = _determined(J)
     error = noise / (max(least, 1e-30) * n**0.5)
     if WITHIN * error > ALLOWED_ERROR * float(x.abs().max()):
         return Proof(error, "the equations do not determine it to rounding")
@@ -68,7 +68,9 @@ def prove(front: Front, target: Tensor, x: Tensor, limit: float, generator: torc
         return Proof(error, "too many units are at their kinks")
     if count - kinks.shape[1] < n + SPARE_EQUATIONS:
         return Proof(error, _few(count - kinks.shape[1], n))
-    without, leverage = _determined(J, kinks)
+    without = least
+    if kinks.shape[1]:
+        without, leverage = _determined(J, kinks)
     missing = ""
     if without < least / WITHIN:
         missing = "units at their kinks leave it undetermined"
@@ -82,34 +84,30 @@ def prove(front: Front, target: Tensor, x: Tensor, limit: float, generator: torc
 def jacobian(front: Front, x: Tensor) -> Tensor:
     """Jᵀ of the features at one input, shape (entries of x, n)."""
     units = torch.eye(x.numel(), dtype=x.dtype, device=x.device).view(-1, *x.shape)
-    return torch.cat([_along(front, x, block) for block in units.split(COLUMNS)])
+
+    def along(v: Tensor) -> Tensor:  # forward mode, half as long as what back-propagation needs for it
+        return jvp(lambda u: front.features(u[None])[0], (x,), (v,))[1]
+
+    return torch.cat([vmap(along)(block) for block in units.split(COLUMNS)])
 
 
-def _along(front: Front, x: Tensor, directions: Tensor) -> Tensor:
-    """J v for several directions v at one input."""
-
-    def one(v: Tensor) -> Tensor:
-        return jvp(lambda u: front.features(u[None])[0].flatten(), (x,), (v,))[1]
-
-    found: Tensor = vmap(one)(directions)
-    return found
-
-
-def _determined(J: Tensor, kinks: Tensor) -> tuple[float, float]:
+def _determined(J: Tensor, kinks: Tensor | None = None) -> tuple[float, float]:
     """The least singular value, 0 where it is no clear one, and the largest leverage of an equation.
 
     Equations are the columns of `J`, freed of the span of `kinks`, orthonormal columns. The leverage aᵀ(A Aᵀ)⁻¹a of
     an equation is 1 where x without it is not determined. What is left of an equation without the kinks counts as 1.
     """
-    A = J - (J @ kinks) @ kinks.T
+    A = J if kinks is None else J - (J @ kinks) @ kinks.T
     gram = A @ A.T
     values = torch.linalg.eigvalsh(gram)
     if not float(values[0]) > GAP**2 * float(values[-1]):
         return 0.0, 1.0
     lower = torch.linalg.cholesky_ex(gram)[0]
     leverage = torch.linalg.solve_triangular(lower, A, upper=False).square().sum(dim=0)
-    left = 1 - kinks.square().sum(dim=1)
-    return float(values[0].sqrt()), float((leverage / left)[left > SPARE_SHARE].max())
+    if kinks is not None:
+        left = 1 - kinks.square().sum(dim=1)
+        leverage = (leverage / left)[left > SPARE_SHARE]
+    return float(values[0].sqrt()), float(leverage.max())
 
 
 def _kinks(
@@ -119,14 +117,10 @@ def _kinks(
 
     Any mean of Jacobians between x and the truth differs from J in these directions only.
     """
-    shape = (PROBES, *x.shape)
-    directions, offsets = (normal(x.new_zeros(shape), generator) for _ in range(2))
-
-    def at(offset: Tensor, v: Tensor) -> Tensor:
-        return jvp(lambda u: front.features(u[None])[0].flatten(), (x + error * offset,), (v,))[1]
-
+    directions, offsets = (normal(x.new_zeros(PROBES, *x.shape), generator) for _ in range(2))
+    forward, _ = linearised(front.features, x + error * offsets)
     here = directions.flatten(1) @ J
-    changes = vmap(at)(offsets, directions)[:, active] - here
+    changes = forward(directions)[:, active] - here
     changes = changes[changes.norm(dim=1) > CHANGED * here.norm(dim=1)]
     if not len(changes):
         return J.new_zeros(J.shape[1], 0)
@@ -136,10 +130,10 @@ def _kinks(
 
 def _too_few(front: Front, x: Tensor, generator: torch.Generator) -> str:
     """Whether a value that all of F passes through moves in too few numbers, in words."""
-    low = x.to(torch.float32)
-    v = normal(low, generator)
+    low = x.to(torch.float32)[None]
     for part in front.bottlenecks():
-        moves = int(_along(part, low, v[None]).count_nonzero())
+        forward, _ = linearised(part.features, low)
+        moves = int(forward(normal(low, generator)).count_nonzero())
         if moves < x.numel() + SPARE_EQUATIONS:
             return f"on the way, {_few(moves, x.numel())}"
     return ""

@@ -16,8 +16,11 @@ from spear_core.tolerances import precision
 BLANK = 0.1  # standard deviation of the start
 FIRST, LATER = 300, 150  # steps of the first round and of those after a kick
 ROUNDS = 12
+KICKS = (3.0, 0.5, 1.5)  # sizes, of the third, first and second round and so on
+NEAR, NEARER = 1e-3, 0.1  # relative residual that ends a descent, and at most that share of what it was before
 ALMOST = 2e-2  # relative residual from which on Gauss–Newton steps are tried
 MEMORY = 2**28  # bytes that a descent may keep for its derivatives, all samples of a chunk together
+TIGHT = 0.1  # share of the limit that a solution reaches, and what is close to one does not
 LEAST_LIMIT = 1e-10  # relative residual that is rounding, however precise the gradients
 
 
@@ -42,7 +45,7 @@ def search(front: Front, target: Tensor, limit: float, budget: Budget, pictures:
     chunk = max(1, MEMORY // _kept(front, target))
     for at in torch.arange(len(target), device=target.device).split(chunk):
         for place in range(ROUNDS):
-            open_ = at[pictures.rest[at] > limit]
+            open_ = at[pictures.rest[at] > TIGHT * limit]
             if not len(open_) or budget.late:
                 break
             _round(front, target, open_, place, budget, pictures)
@@ -66,9 +69,10 @@ def _round(
     if place == 0:
         start = BLANK * normal(x, budget.generator)
     else:
-        start = kicked(front.features, goal, x, budget.generator)
+        start = kicked(front.features, goal, x, KICKS[place % len(KICKS)], budget.generator)
     steps = FIRST if place == 0 else LATER
-    x, rest = descend(front.features, goal, start, steps, budget, budget.generator)
+    near = (NEARER * pictures.rest[at]).clamp_max(NEAR).to(torch.float32)
+    x, rest = descend(front.features, goal, start, near, steps, budget, budget.generator)
     close = rest < ALMOST
     keep = partial(_keep, pictures)
     keep(at, x.to(torch.float64), rest.to(torch.float64))
