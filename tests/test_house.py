@@ -14,7 +14,7 @@ CLOSURES = {
     "spear_core.spear.search": (16, 2370),  # the paper's loop, certificate included
     "spear_core.search": (6, 900),  # the record `State`, the protocol
 }
-MOST_LINES = {CORE: 12_900, WIDGETS: 11_600}
+MOST_LINES = {CORE: 13_800, WIDGETS: 11_600}
 LONGEST = {"states": 35}  # lines of a function, docstring included; others:
 LONGEST_FUNCTION = 60
 

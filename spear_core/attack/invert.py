@@ -5,8 +5,9 @@ through the attack, a widget for example, steps through this code.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,9 +20,11 @@ from spear_core.attack.options import check_options
 from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
 from spear_core.attack.scale import other_scale
+from spear_core.attack.through import MOVED, through
 from spear_core.fedavg.training import LocalTraining, local_training
+from spear_core.front.part import front_of
 from spear_core.model.checks import check_layer
-from spear_core.model.reading import read
+from spear_core.model.reading import choose, read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
 from spear_core.spear.records import Pool
@@ -47,6 +50,7 @@ def invert(
     lr: float | None = None,
     local_batch_size: int | None = None,
     example_input: Example = None,
+    input_shape: Sequence[int] | None = None,
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
@@ -71,6 +75,8 @@ def invert(
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
+        input_shape: of one input of the network, (1, 28, 28) for instance: what gives the rows that were found is then
+            sought through all that stands before the layer, as `Inversion.network_inputs`.
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
@@ -87,11 +93,23 @@ def invert(
     >>> inversion.certified, tuple(inversion.inputs.shape)
     (True, (4, 768))
     """
-    check_options(method, batch_size, max_samples, time_limit, generator)
+    check_options(method, batch_size, max_samples, time_limit, generator, input_shape)
     training = local_training(local_steps, lr, local_batch_size)
-    problem = attackable(read(model, gradients, example_input), layer, method if training is None else "auto")
+    reading = read(model, gradients, example_input)
+    problem = attackable(reading, layer, method if training is None else "auto")
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
-    return _drained(problem, time_limit, progress, training=training, **options)
+    if input_shape is None:
+        return _drained(problem, time_limit, progress, training=training, **options)
+    # what does not fit is refused before the search
+    shape, began = tuple(map(int, input_shape)), time.monotonic()
+    front = front_of(reading, choose(reading, layer)[0], shape, problem.attacked.weight_grad)
+    found = _drained(problem, time_limit, progress, training=training, **options)
+    if training is not None and not training.is_gradient:
+        return replace(found, notes=(*found.notes, MOVED))
+    # a seed, not the generator: its state may differ between processes that have searched together
+    seeded = torch.Generator().manual_seed(0 if generator is None else generator.initial_seed())
+    deadline = float("inf") if time_limit is None else began + time_limit
+    return through(found, front, problem, reading.gradients, Budget(seeded, deadline=deadline))
 
 
 @torch.inference_mode(False)

@@ -2,8 +2,8 @@
 
 F is piecewise affine, or nearly so: in the right piece the equations are many and well conditioned, so what stops a
 descent are kinks, wrong winners of a pool for instance. There the equations contradict each other, and their compromise
-depends on how each is weighted. At a solution none has an error, so weights do not move it. Weights
-1 + ξ, ξ normal, drawn anew in every step thus shake a sample exactly where equations contradict each other, and no other.
+depends on how each is weighted. At a solution none has an error, so weights do not move it. Weights 1 + ξ, ξ normal,
+drawn anew in every step thus shake a sample exactly where equations contradict each other, and no other.
 """
 
 import torch
@@ -16,6 +16,7 @@ MOMENTUM = 0.97
 NOISE = 1.0  # standard deviation of the weights
 POWER_STEPS = 8  # for the largest eigenvalue of JᵀJ
 CHECK_EVERY = 20  # steps
+STUCK = 2e-2  # relative residual where samples are usually stuck, below which kicks are smaller
 DIVERGED = 3.0  # relative residual from which on a step was too long
 
 
@@ -66,16 +67,17 @@ def descend(
 
 
 def kicked(
-    features: Map, target: Tensor, x: Tensor, size: float, generator: torch.Generator
+    features: Map, target: Tensor, x: Tensor, size: float | Tensor, generator: torch.Generator
 ) -> Tensor:
     """Stuck inputs, moved where their equations contradict each other: along Jᵀ(ξ ∘ errors).
 
-    The largest change of an entry is `size` times the spread of the entries.
+    The largest change of an entry is `size` times the spread of the entries, or less where little is left to do.
     """
     moving = x.clone().requires_grad_(True)
     errors = features(moving) - target
     (slope,) = torch.autograd.grad(errors, moving, normal(target, generator) * errors.detach())
     largest = slope.flatten(1).abs().amax(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+    size *= (relative(errors.detach(), target) / STUCK).clamp_max(1)
     return x + slope * wide(size * x.flatten(1).std(dim=1, correction=0) / largest, x)
 
 

@@ -1,7 +1,7 @@
 """The gradients of the front part, which the client has sent as well: do the pictures give them?
 
-∂L/∂y of a sample is what the attacked layer hands back, Wᵀ ∂L/∂z, and the front part's gradients follow from it. Where a
-unit is at its kink, rounding chose the side for the client, and may choose the other one here.
+∂L/∂y of a sample is what the attacked layer hands back, Wᵀ ∂L/∂z, and the front part's gradients follow from it. Where
+a unit is at its kink, rounding chose the side for the client, and may choose the other one here.
 """
 
 from collections.abc import Mapping
@@ -54,7 +54,9 @@ def misfit(
     each = [of(x, i) for i, x in enumerate(inputs)]
     missing = [sum(parts[1:], parts[0]) - g for parts, g in zip(zip(*each), goal)]
     # biases may cancel: what counts beside a sum is what was summed
-    sizes = [torch.stack([g.norm(), *(part.norm() for part in parts)]).max() for parts, g in zip(zip(*each), goal)]
+    sizes = [
+        torch.stack([g.norm(), *(part.norm() for part in parts)]).max() for parts, g in zip(zip(*each), goal)
+    ]
 
     def worst(left: list[Tensor]) -> float:
         return max(float(m.norm() / size) for m, size in zip(left, sizes) if size > 0)

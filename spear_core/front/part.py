@@ -15,6 +15,7 @@ from spear_core.model.section import Section, section_between
 
 Map = Callable[[Tensor], Tensor]
 
+LARGE, AFFINE = 100.0, 1e-12  # size of inputs for which an affine map is told, and its misfit, relative
 SAME = 1e-3  # relative difference up to which two runs in float32 are the same
 
 
@@ -27,6 +28,8 @@ class Front:
         shape: of one input.
         layer: name of the attacked layer.
         alone: whether nothing else of the model takes the input, the features or what lies between.
+        affine: whether F is affine, so that it has no kinks, and one solution at most where J has full rank.
+        bottlenecks: the values that all of F passes through on its way, each as a front part of its own.
         obstacle: why F cannot be inverted one sample at a time; empty if it can.
     """
 
@@ -34,6 +37,8 @@ class Front:
     shape: tuple[int, ...]
     layer: str
     alone: bool
+    affine: bool = False
+    bottlenecks: tuple["Front", ...] = ()
     obstacle: str = ""
 
     def features(self, inputs: Tensor) -> Tensor:
@@ -50,17 +55,6 @@ class Front:
             for name, parameter in everything.items():
                 if (prefix and name.startswith(prefix)) or (node.op == "get_attr" and name == node.target):
                     found[name] = parameter
-        return found
-
-    def bottlenecks(self) -> list["Front"]:
-        """The values that all of F passes through on its way, each as a front part of its own."""
-        nodes, found = self.section.nodes, []
-        for place, node in enumerate(nodes[:-1]):
-            before = {self.section.start, *nodes[: place + 1]}
-            later = {taken for user in nodes[place + 1 :] for taken in _values(user)}
-            if later & before & _reached(self.section) == {node}:
-                part = Section(self.section.root, nodes[: place + 1], self.section.start, node)
-                found.append(Front(part, self.shape, self.layer, False))
         return found
 
 
@@ -104,7 +98,26 @@ def front_of(reading: Reading, call: LinearCall, shape: tuple[int, ...], like: T
         raise InputError(f"{must} {shape}: {str(error).splitlines()[0][:200]}") from error
     if not isinstance(found, Tensor) or found.shape != (3, n):
         raise InputError(f"{must} {shape}, which becomes {tuple(getattr(found, 'shape', ()))[1:]}")
-    return replace(front, obstacle=_obstacle(front, trial, found))
+    parts = [replace(part, affine=_is_affine(part, trial)) for part in _bottlenecks(front)]
+    affine, obstacle = _is_affine(front, trial), _obstacle(front, trial, found)
+    return replace(front, affine=affine, bottlenecks=tuple(parts), obstacle=obstacle)
+
+
+def _bottlenecks(front: Front) -> list[Front]:
+    section, nodes, found = front.section, front.section.nodes, []
+    reached = _reached(section)
+    for place, node in enumerate(nodes[:-1], start=1):
+        before = {section.start, *nodes[:place]}
+        if {taken for user in nodes[place:] for taken in _values(user)} & before & reached == {node}:
+            part = Section(section.root, nodes[:place], section.start, node)
+            found.append(Front(part, front.shape, front.layer, False))
+    return found
+
+
+def _is_affine(front: Front, trial: Tensor) -> bool:
+    a, b = (LARGE * trial.to(torch.float64)).split([1, 2])
+    zero, of_a, of_b, of_sum = (front.features(x) for x in (torch.zeros_like(a), a, b, a + b))
+    return bool((of_sum - of_a - of_b + zero).norm() <= AFFINE * of_sum.norm())
 
 
 def _obstacle(front: Front, trial: Tensor, found: Tensor) -> str:
@@ -133,6 +146,4 @@ def _values(node: fx.Node) -> list[fx.Node]:
 
 def _alone(section: Section, call: LinearCall) -> bool:
     inside: set[Any] = {call.node, *section.nodes}
-    return all(
-        user in inside or asks_for_shape(user) for node in _reached(section) for user in node.users
-    )
+    return all(user in inside or asks_for_shape(user) for node in _reached(section) for user in node.users)

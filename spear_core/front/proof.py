@@ -1,4 +1,4 @@
-"""When a picture is proven: its equations hold to rounding, determine it with some to spare, and no copy of it fits as well.
+"""When a picture is proven: its equations hold to rounding, determine it with some to spare, and no copy of it fits.
 
 docs/certificate.md states what follows. J, all n columns of it, is written down for one sample at a time.
 """
@@ -11,19 +11,18 @@ from torch.func import jvp, vmap
 
 from spear_core.front.descent import normal, relative
 from spear_core.front.part import Front, linearised
-from spear_core.tolerances import ALLOWED_ERROR, SPARE_EQUATIONS
+from spear_core.tolerances import ALLOWED_ERROR, SPARE_EQUATIONS, precision
 
 MOST = 4096  # numbers of one input up to which J is written down
 COLUMNS = 98  # of J at a time
 GAP = 1 / 300  # least ratio of the singular values of J; float32 still tells it
 SPARE_SHARE = 0.1  # share of each equation that the others must leave to spare: 1 − its leverage
-SAFETY = 4.0  # on the error that rounding may have caused
+SAFETY = 2.0  # on the error that rounding may have caused
 PROBES = 64  # random points within the error, at which J is looked at for kinks
 CHANGED = 1e-4  # relative change of J v that is a kink
 INDEPENDENT = 1e-3  # singular value of such changes, relative, that counts as one more
 ROUNDINGS = 64.0  # of the features' precision that a limit allows
 WITHIN = 2.0  # times the error of x that kinks are looked for, and that kinks may add
-SHIFTS = 8  # entries by which an input is shifted along every axis
 SAME = 10.0  # limits of the residual within which a copy of an input counts as another solution
 
 
@@ -48,37 +47,40 @@ def prove(front: Front, target: Tensor, x: Tensor, limit: float, generator: torc
         return Proof(float("inf"), "the features are not reproduced to rounding")
     if n > MOST:
         return Proof(float("inf"), f"an input has {n:,} numbers, more than {MOST:,}: too many to check")
-    if short := _too_few(front, x, generator):
-        return Proof(float("inf"), short)
-    low = x.to(torch.float32)
+    low, spare = x.to(torch.float32), 0 if front.affine else SPARE_EQUATIONS
+    if not front.affine and _passes_too_few(front, low, generator):
+        return Proof(float("inf"), f"on the way, too few active numbers for the {n:,} of an input")
     J = jacobian(front, low)
     active = J.abs().amax(dim=0) > 0  # what an inactive unit gives is no equation
     J, count = J[:, active], int(active.sum())
-    if count < n + SPARE_EQUATIONS:
-        return Proof(float("inf"), _few(count, n))
+    few = f"too few active numbers for the {n:,} of an input"
+    if count < n + spare:
+        return Proof(float("inf"), few)
     # errors of y that its residual shows, and that it hides, since x was fitted to them
-    noise = SAFETY * max(float(rest.norm()) * (count / (count - n)) ** 0.5, limit / ROUNDINGS * size)
+    shown = float(rest.norm()) * (count / max(count - n, 1)) ** 0.5
     least, leverage = _determined(J)
-    error = noise / (max(least, 1e-30) * n**0.5)
-    if WITHIN * error > ALLOWED_ERROR * float(x.abs().max()):
+    error = SAFETY * max(shown, limit / ROUNDINGS * size) / (max(least, 1e-30) * n**0.5)
+    largest = float(x.abs().max())
+    if not WITHIN * error <= ALLOWED_ERROR * largest:
         return Proof(error, "the equations do not determine it to rounding")
+    if front.affine:  # so no other piece, and no other solution
+        return Proof(WITHIN * error / largest)
     # without what kinks within that error may change
-    kinks = _kinks(front, low, J, active, WITHIN * error, generator)
-    if kinks.shape[1] >= PROBES:
-        return Proof(error, "too many units are at their kinks")
-    if count - kinks.shape[1] < n + SPARE_EQUATIONS:
-        return Proof(error, _few(count - kinks.shape[1], n))
+    around = max(WITHIN * error, 4 * precision(low.dtype) * largest)
+    kinks = _kinks(front, low, J, active, around, generator)
     without = least
     if kinks.shape[1]:
         without, leverage = _determined(J, kinks)
     missing = ""
-    if without < least / WITHIN:
-        missing = "units at their kinks leave it undetermined"
-    elif leverage > 1 - SPARE_SHARE:
+    if kinks.shape[1] >= PROBES or not without >= least / WITHIN:
+        missing = "too many units are at their kinks"
+    elif count - kinks.shape[1] < n + spare:
+        missing = few
+    elif not leverage <= 1 - SPARE_SHARE:
         missing = "a part of it is determined without an equation to spare"
     elif _has_copy(front, target, low, SAME * limit):
         missing = "a mirrored, shifted or negated copy of it gives the same features"
-    return Proof(WITHIN * error / float(x.abs().max()), missing)
+    return Proof(WITHIN * error / largest, missing)
 
 
 def jacobian(front: Front, x: Tensor) -> Tensor:
@@ -128,19 +130,14 @@ def _kinks(
     return rows[size > INDEPENDENT * size[0]].T
 
 
-def _too_few(front: Front, x: Tensor, generator: torch.Generator) -> str:
-    """Whether a value that all of F passes through moves in too few numbers, in words."""
-    low = x.to(torch.float32)[None]
-    for part in front.bottlenecks():
-        forward, _ = linearised(part.features, low)
-        moves = int(forward(normal(low, generator)).count_nonzero())
-        if moves < x.numel() + SPARE_EQUATIONS:
-            return f"on the way, {_few(moves, x.numel())}"
-    return ""
-
-
-def _few(equations: int, n: int) -> str:
-    return f"{equations:,} active numbers are too few for the {n:,} of an input"
+def _passes_too_few(front: Front, x: Tensor, generator: torch.Generator) -> bool:
+    """Whether a value that all of F passes through moves in too few numbers."""
+    for part in front.bottlenecks:
+        forward, _ = linearised(part.features, x[None])
+        moves = int(forward(normal(x[None], generator)).count_nonzero())
+        if moves < x.numel() + (0 if part.affine else SPARE_EQUATIONS):
+            return True
+    return False
 
 
 def _has_copy(front: Front, target: Tensor, x: Tensor, limit: float) -> bool:
@@ -148,8 +145,7 @@ def _has_copy(front: Front, target: Tensor, x: Tensor, limit: float) -> bool:
     copies = [-x]
     for axis in range(x.dim()):
         copies.append(x.flip(axis))
-        for shift in range(1, min(SHIFTS, x.shape[axis] - 1) + 1):
-            copies += [x.roll(shift, axis), x.roll(-shift, axis)]
+        copies += [x.roll(shift, axis) for shift in range(1, x.shape[axis])]
     if x.dim() >= 2:
         copies.append(x.flip(-1).flip(-2))
         if x.shape[-1] == x.shape[-2]:

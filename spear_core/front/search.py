@@ -14,10 +14,13 @@ from spear_core.search import Budget
 from spear_core.tolerances import precision
 
 BLANK = 0.1  # standard deviation of the start
-FIRST, LATER = 300, 150  # steps of the first round and of those after a kick
+FIRST, LATER = 300, 200  # steps of the first round and of those after a kick
 ROUNDS = 12
 KICKS = (3.0, 0.5, 1.5)  # sizes, of the third, first and second round and so on
-NEAR, NEARER = 1e-3, 0.1  # relative residual that ends a descent, and at most that share of what it was before
+NEAR, NEARER = (
+    1e-3,
+    0.1,
+)  # relative residual that ends a descent, and at most that share of what it was before
 ALMOST = 2e-2  # relative residual from which on Gauss–Newton steps are tried
 MEMORY = 2**28  # bytes that a descent may keep for its derivatives, all samples of a chunk together
 TIGHT = 0.1  # share of the limit that a solution reaches, and what is close to one does not
@@ -61,9 +64,7 @@ def rounding_limit(dtype: torch.dtype) -> float:
     return max(LEAST_LIMIT, ROUNDINGS * precision(dtype))
 
 
-def _round(
-    front: Front, target: Tensor, at: Tensor, place: int, budget: Budget, pictures: Pictures
-) -> None:
+def _round(front: Front, target: Tensor, at: Tensor, place: int, budget: Budget, pictures: Pictures) -> None:
     assert budget.generator is not None
     goal, x = target[at].to(torch.float32), pictures.inputs[at].to(torch.float32)
     if place == 0:
