@@ -7,7 +7,6 @@ through the attack, a widget for example, steps through this code.
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,11 +19,10 @@ from spear_core.attack.options import check_options
 from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
 from spear_core.attack.scale import other_scale
-from spear_core.attack.through import MOVED, through
+from spear_core.attack.through import onwards
 from spear_core.fedavg.training import LocalTraining, local_training
-from spear_core.front.part import front_of
 from spear_core.model.checks import check_layer
-from spear_core.model.reading import choose, read
+from spear_core.model.reading import read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
 from spear_core.spear.records import Pool
@@ -62,21 +60,17 @@ def invert(
         gradients: by parameter name, or in the order of `model.parameters()`.
         layer: dotted name of the `nn.Linear` whose inputs are wanted; by default the first.
         batch_size: b; by default the numerical rank of the gradient.
-        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next
-            layer as well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves,
-            the next one finishes.
-        generator: CPU generator, source of all randomness; by default a new one with seed 0, so that the
-            same call gives the same result.
+        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next layer as
+            well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves, the next one finishes.
+        generator: CPU generator, source of all randomness; by default one with seed 0, so that a call repeats itself.
         max_samples: candidates to test before giving up, in each process.
         time_limit: seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
-        local_steps: for a FedAvg update, weights before minus after, in the place of the gradients: how many
-            steps the client took (see `spear_core.client.update`).
+        local_steps: for a FedAvg update in place of gradients (see `spear_core.client.update`): how many it took.
         lr: its learning rate, for an update.
         local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
-        input_shape: of one input of the network, (1, 28, 28) for instance: what gives the rows that were found is then
-            sought through all that stands before the layer, as `Inversion.network_inputs`.
+        input_shape: of one input of the network, as (1, 28, 28): `Inversion.network_inputs` is then sought as well.
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
@@ -84,12 +78,11 @@ def invert(
     Raises:
         ValueError: bad input, named, before any work; see `spear_core.errors`.
 
-    >>> import spear_core
-    >>> from spear_core import client
+    >>> from spear_core import client, invert
     >>> from spear_core.client import data, networks
     >>> batch = data.load("photos", 4, size=16, generator=torch.Generator().manual_seed(0))
     >>> model = networks.fully_connected(768, width=100, generator=torch.Generator().manual_seed(1))
-    >>> inversion = spear_core.invert(model, client.gradients(model, batch.inputs, batch.labels))
+    >>> inversion = invert(model, client.gradients(model, batch.inputs, batch.labels))
     >>> inversion.certified, tuple(inversion.inputs.shape)
     (True, (4, 768))
     """
@@ -97,19 +90,9 @@ def invert(
     training = local_training(local_steps, lr, local_batch_size)
     reading = read(model, gradients, example_input)
     problem = attackable(reading, layer, method if training is None else "auto")
+    onward = onwards(reading, layer, problem, input_shape, training, generator, time_limit)
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
-    if input_shape is None:
-        return _drained(problem, time_limit, progress, training=training, **options)
-    # what does not fit is refused before the search
-    shape, began = tuple(map(int, input_shape)), time.monotonic()
-    front = front_of(reading, choose(reading, layer)[0], shape, problem.attacked.weight_grad)
-    found = _drained(problem, time_limit, progress, training=training, **options)
-    if training is not None and not training.is_gradient:
-        return replace(found, notes=(*found.notes, MOVED))
-    # a seed, not the generator: its state may differ between processes that have searched together
-    seeded = torch.Generator().manual_seed(0 if generator is None else generator.initial_seed())
-    deadline = float("inf") if time_limit is None else began + time_limit
-    return through(found, front, problem, reading.gradients, Budget(seeded, deadline=deadline))
+    return onward(_drained(problem, time_limit, progress, training=training, **options))
 
 
 @torch.inference_mode(False)

@@ -2,16 +2,18 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from spear_core.attack.inversion import Inversion
+from spear_core.fedavg.training import LocalTraining
 from spear_core.front.gradients import misfit
-from spear_core.front.part import Front
+from spear_core.front.part import Front, front_of
 from spear_core.front.search import Pictures, rounding_limit, search
+from spear_core.model.reading import Reading, choose
 from spear_core.problem import Problem
 from spear_core.search import Budget
 from spear_core.tolerances import LARGEST_ROUNDING
@@ -19,18 +21,39 @@ from spear_core.tolerances import LARGEST_ROUNDING
 MOVED = "the front part moved in several local steps: network inputs are not sought"
 
 
-def through(
+def onwards(
+    reading: Reading,
+    layer: str | None,
+    problem: Problem,
+    input_shape: Sequence[int] | None,
+    training: LocalTraining | None,
+    generator: torch.Generator | None,
+    time_limit: float | None,
+) -> Callable[[Inversion], Inversion]:
+    """What makes of the attacked layer's result that of the network's inputs; nothing without their shape.
+
+    Takes the options of `invert`, and refuses before the search what does not fit.
+
+    Raises:
+        InputError: a shape that does not fit the model.
+    """
+    if input_shape is None:
+        return lambda inversion: inversion
+    shape = tuple(map(int, input_shape))
+    front = front_of(reading, choose(reading, layer)[0], shape, problem.attacked.weight_grad)
+    if training is not None and not training.is_gradient:
+        front = replace(front, obstacle=MOVED)
+    # a seed, not the generator: its state may differ between processes that have searched together
+    seed = 0 if generator is None else generator.initial_seed()
+    deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
+    budget = Budget(torch.Generator().manual_seed(seed), deadline=deadline)
+    return lambda inversion: _through(inversion, front, problem, reading.gradients, budget)
+
+
+def _through(
     inversion: Inversion, front: Front, problem: Problem, sent: Mapping[str, Tensor | None], budget: Budget
 ) -> Inversion:
-    """The result with the network's inputs, each of them proven or not; stopped, as far as it came.
-
-    Args:
-        inversion: of the attacked layer.
-        front: what stands before it.
-        problem: what was attacked.
-        sent: gradients by name.
-        budget: when to stop, and the randomness of the search.
-    """
+    """The result with the network's inputs, each of them proven or not; stopped, as far as it came."""
     if front.obstacle:
         return replace(inversion, notes=(*inversion.notes, front.obstacle))
     if not len(inversion.inputs):

@@ -98,7 +98,8 @@ def front_of(reading: Reading, call: LinearCall, shape: tuple[int, ...], like: T
         raise InputError(f"{must} {shape}: {str(error).splitlines()[0][:200]}") from error
     if not isinstance(found, Tensor) or found.shape != (3, n):
         raise InputError(f"{must} {shape}, which becomes {tuple(getattr(found, 'shape', ()))[1:]}")
-    parts = [replace(part, affine=_is_affine(part, trial)) for part in _bottlenecks(front)]
+    parts = [part for part in _bottlenecks(front) if isinstance(part.features(trial), Tensor)]
+    parts = [replace(part, affine=_is_affine(part, trial)) for part in parts]
     affine, obstacle = _is_affine(front, trial), _obstacle(front, trial, found)
     return replace(front, affine=affine, bottlenecks=tuple(parts), obstacle=obstacle)
 
