@@ -71,7 +71,7 @@ def test_closures_do_not_grow(module: str):
 
 
 def test_the_certificate_knows_no_search():
-    rooms = ("attack", "fedavg", "coupled", "consistency", "halfspace")
+    rooms = ("attack", "fedavg", "coupled", "front", "consistency", "halfspace")
     searches = tuple(f"spear_core.{room}." for room in rooms)
     for path in (CORE / "certificate").glob("*.py"):
         reached = closure(f"spear_core.certificate.{path.stem}")
