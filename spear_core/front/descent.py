@@ -16,7 +16,7 @@ MOMENTUM = 0.97
 NOISE = 1.0  # standard deviation of the weights
 POWER_STEPS = 8  # for the largest eigenvalue of JᵀJ
 CHECK_EVERY = 20  # steps
-STUCK = 2e-2  # relative residual where samples are usually stuck, below which kicks are smaller
+STUCK = 5e-3  # relative residual below which kicks are smaller
 DIVERGED = 3.0  # relative residual from which on a step was too long
 
 

@@ -15,7 +15,7 @@ from spear_core.tolerances import precision
 
 BLANK = 0.1  # standard deviation of the start
 FIRST, LATER = 300, 200  # steps of the first round and of those after a kick
-ROUNDS = 12
+ROUNDS = 20
 KICKS = (3.0, 0.5, 1.5)  # sizes, of the third, first and second round and so on
 NEAR, NEARER = (
     1e-3,
