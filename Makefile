@@ -67,7 +67,7 @@ endef
 test: $(DEV)  ## lint, types, and the tests for every change: units, doctests, notebooks, browser
 	$(call beside_lint,tests)
 
-test-all: $(DEV)  ## the same, and what is tested on more cases than `make test` has time for
+test-all: $(DEV) $(SITE)  ## the same, and what is tested on more cases than `make test` has time for
 	$(call beside_lint,all-tests)
 
 lint: $(DEV)  ## ruff, mypy, and who may import whom
@@ -104,7 +104,7 @@ site: $(SITE)  ## the notebooks as a static site that moves, into build/site
 	$(BIN)/python docs/site/build.py
 
 test-site: $(DEV) site  ## make the site, and test every page of it in the browser
-	$(BIN)/python -m pytest tests/site
+	SPEAR_SITE=build/site OMP_NUM_THREADS=1 SPEAR_PROGRESS= $(BIN)/python -m pytest tests/site
 
 bench: $(DEV)  ## speed and reach; prints tables with the machine's description
 	@set -e; for script in $(sort $(wildcard benchmarks/[a-z]*.py)); do \

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from spear_core.attack.inversion import Inversion
     from spear_core.attack.invert import invert, invert_layer, states
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["Diagnosis", "Inversion", "diagnose", "invert", "invert_layer", "states"]
 
 _PLACES = {

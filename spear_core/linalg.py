@@ -49,6 +49,21 @@ def independent(columns: Tensor, apart: float) -> list[int]:
     return taken
 
 
+def least_squares(matrix: Tensor, values: Tensor) -> Tensor:
+    """The shortest x of least ‖A x − y‖: (…, m, n) and (…, m, k) give (…, n, k).
+
+    On the CPU by singular values: torch's default there reads memory that nobody has set (`JPVT`), in all releases
+    before 2.14, so that the same call twice gives two answers, and may take a matrix for one of lower rank. Where
+    anything is not finite, x is NaN.
+    """
+    if not values.shape[-1]:  # which that way has no room for
+        return values.new_zeros(*matrix.shape[:-2], matrix.shape[-1], 0)
+    finite = torch.cat([matrix, values], dim=-1).isfinite().all(dim=(-2, -1), keepdim=True)
+    driver = "gels" if matrix.is_cuda else "gelsd"  # CUDA has no other
+    found = torch.linalg.lstsq(torch.where(finite, matrix, 0), torch.where(finite, values, 0), driver=driver)
+    return torch.where(finite, found.solution, torch.nan)
+
+
 def masked_products(left: Tensor, right: Tensor, weights: Tensor) -> Tensor:
     """Aᵀ diag(w_k) B for every column w_k, weights or a mask: (m, p), (m, r) and (m, K) give (K, p, r).
 

@@ -11,10 +11,10 @@ CORE, WIDGETS = ROOT / "spear_core", ROOT / "widgets"
 
 # what the import statements of a module lead to, in the end: files and lines at most
 CLOSURES = {
-    "spear_core.spear.search": (16, 2370),  # the paper's loop, certificate included
+    "spear_core.spear.search": (16, 2380),  # the paper's loop, certificate included
     "spear_core.search": (6, 900),  # the record `State`, the protocol
 }
-MOST_LINES = {CORE: 13_800, WIDGETS: 11_600}
+MOST_LINES = {CORE: 13_760, WIDGETS: 11_900}
 LONGEST = {"states": 35}  # lines of a function, docstring included; others:
 LONGEST_FUNCTION = 60
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SOURCE = ROOT / "build" / "site-source"
 sys.path[:0] = [str(ROOT), str(ROOT / "widgets")]
 
 import spear_core  # noqa: E402
@@ -33,8 +32,6 @@ autodoc_member_order = "bysource"
 html_theme = "sphinx_book_theme"
 html_title = project
 html_favicon = str(ROOT / "docs" / "site" / "icon.svg")
-html_static_path = [str(SOURCE / "static")]
-html_extra_path = [str(SOURCE / "extra")]
 html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_copy_source = False

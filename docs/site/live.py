@@ -1,7 +1,7 @@
 """What moves on the site, made by the notebooks' own explorers: stages as pages, other explorers as players.
 
-A stage needs no kernel: it is stored as it is. Of any other explorer a player stores the picture and the words at each
-position of its main slider, and of one choice beside it; `site.js` plays them and computes nothing.
+A stage needs no kernel: it is stored as it is, once for each choice that is offered above it. Any other explorer
+becomes a player (`players.py`). `site.js` shows them and computes nothing.
 """
 
 import html
@@ -12,31 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ipywidgets as W
 import nbformat
 
-from spear_widgets.kit import drawing
+from docs.site import players
 from spear_widgets.kit.base import Explorer
+from spear_widgets.start.full_run import FullRun
 
 CALL = re.compile(r"explore\.(\w+)\([^()]*\)")
-MOST_POSITIONS = 25  # of a slider; of a longer one, so many, evenly spread
-MOST_CHOICES = 7  # likewise, of the choice beside it
-# the control that carries the lesson, and one choice beside it; of an explorer that is not here, the last slider
-MAIN: dict[str, tuple[str, str | None]] = {
-    "PeelExplorer": ("terms", "data"),
-    "PatternExplorer": ("batch_size", "data"),
-    "DrawExplorer": ("draw", "data"),
-    "ThresholdExplorer": ("threshold", "data"),
-    "StageExplorer": ("zeros", None),
-    "CollectExplorer": ("batch_size", None),
-    "SwapExplorer": ("position", "ranking"),
-    "OddsExplorer": ("batch_size", "kind"),
-    "RejectionExplorer": ("threshold", "kind"),
-    "FailureExplorer": ("doublings", "batch_size"),
-    "WallExplorer": ("batch_size", None),
-    "SearchExplorer": ("batch_size", "activation"),
-    "ReachExplorer": ("width", None),
-    "DefenceExplorer": ("knob", "defence"),
+# the choice above a stage, each of whose options is stored; what its other controls do needs Python
+CHOICES: dict[str, str] = {
+    "FullRun": "data",
+    "Machine": "data",
+    "GhostExplorer": "data",
+    "DialExplorer": "data",
+    "CircleExplorer": "seen",
+    "WellsExplorer": "activation",
+    "RaceExplorer": "batch_size",
 }
 # What a stage's page says to the page around it, and hears from it: its height, and whether it is dark there.
 AROUND = """<script>
@@ -99,108 +90,75 @@ def heading(explorer: Explorer) -> str:
     return f"<b>{html.escape(explorer.title)}</b> {explorer.ribbon.html if explorer.ribbon else ''}"
 
 
-def write_stage(explorer: Explorer, path: Path) -> dict[str, Any]:
-    """A stage as a page; returns what the page around it must know."""
-    assert explorer.live is not None
-    page = explorer.live.page().replace(
-        "<title>SPEAR</title>", f"<title>{html.escape(explorer.title)}</title>"
-    )
-    path.write_text(page.replace("</html>\n", AROUND), encoding="utf-8")
+def chosen_from(explorer: Explorer) -> str | None:
+    """The choice above a stage: the twins where its notebook begins with a pair, else what `CHOICES` says."""
+    if explorer.values.get("twins", "none") != "none":
+        return "twins"
+    name = CHOICES.get(type(explorer).__name__)
+    return name if name in explorer.control else None
+
+
+def write_stage(explorer: Explorer, folder: Path) -> dict[str, Any]:
+    """A stage as pages, one for each choice; returns what the page around them must know."""
+    name = chosen_from(explorer)
+    every = players.steps(explorer.control[name]) if name else [("", None)]
+    first = next((k for k, (_, value) in enumerate(every) if name and value == explorer.values[name]), 0)
+    folder.mkdir(parents=True, exist_ok=True)
+    words = []
+    for k, (_, value) in enumerate(every):
+        if name and k != first:
+            explorer.set(**{name: value})
+            if isinstance(explorer, FullRun):
+                explorer.run_now()
+        elif name:
+            explorer.reset()
+        (folder / f"{k}.html").write_text(page(explorer), encoding="utf-8")
+        words.append(explorer.caption.value)
+    explorer.reset()
     return {
         "kind": "stage",
-        "heading": heading(explorer),
         "title": f"{explorer.title}: {explorer.description}",
-    }
-
-
-def steps(control: W.Widget, most: int) -> list[tuple[str, Any]]:
-    """Positions of a control, as (text, value); at most so many, its present one among them."""
-    if hasattr(control, "options"):
-        every = [option if isinstance(option, tuple) else (str(option), option) for option in control.options]
-    else:
-        count = round((control.max - control.min) / control.step)
-        values = [control.min + k * control.step for k in range(count + 1)]
-        every = [(f"{value:g}", type(control.value)(round(value, 9))) for value in values]
-    if len(every) <= most:
-        return every
-    now = min(range(len(every)), key=lambda k: every[k][1] != control.value)
-    kept = {round(k * (len(every) - 1) / (most - 1)) for k in range(most)} | {now}
-    return [every[k] for k in sorted(kept)]
-
-
-def main_controls(explorer: Explorer) -> tuple[str, str | None]:
-    """The control that is played, and the choice beside it."""
-    if type(explorer).__name__ in MAIN:
-        return MAIN[type(explorer).__name__]
-    sliders = [name for name, control in explorer.control.items() if hasattr(control, "step")]
-    return sliders[-1], None
-
-
-def at(explorer: Explorer, **values: Any) -> str:
-    """Set an explorer; returns its words, or the error that it would show."""
-    try:
-        explorer.set(**values)
-    except Exception as error:
-        explorer.fail(error)
-        return explorer.status.value
-    return explorer.caption.value
-
-
-def write_player(explorer: Explorer, folder: Path) -> dict[str, Any]:
-    """All positions of an explorer as pictures; returns what the page around them must know."""
-    main, choice = main_controls(explorer)
-    chooser = explorer.control.get(choice or "")
-    choices = steps(chooser, MOST_CHOICES) if chooser is not None else [("", None)]
-    first = [text for text, value in choices].index(
-        next(
-            (text for text, value in choices if chooser is not None and value == chooser.value), choices[0][0]
-        )
-    )
-    start = explorer.values[main]
-    rows, height = [], 0
-    folder.mkdir(parents=True, exist_ok=True)
-    for row, (_, chosen) in enumerate(choices):
-        if choice:
-            at(explorer, **{choice: chosen})
-        explorer._drawn.clear()  # sheets as high as this choice needs
-        row_steps = steps(explorer.control[main], MOST_POSITIONS)
-        row_words = []
-        for column, (_, value) in enumerate(row_steps):
-            row_words.append(at(explorer, **{main: value}))
-            picture = explorer.static_picture()
-            height = max(height, picture.height // drawing.SCALE)
-            picture.save(folder / f"{row}-{column}.webp", quality=80, method=3)
-        now = [value for _, value in row_steps]
-        rows.append(
-            {
-                "names": [text for text, _ in row_steps],
-                "words": row_words,
-                "start": now.index(start) if start in now else 0,
-            }
-        )
-    return {
-        "kind": "player",
-        "heading": heading(explorer),
-        "description": explorer.description,
-        "height": height,
-        "label": explorer.control[main].description or main,
-        "choice": chooser.description if chooser is not None else None,
-        "choices": [text for text, _ in choices],
+        "choice": explorer.control[name].description if name else None,
+        "choices": [text for text, _ in every],
         "first": first,
-        "rows": rows,
+        "words": words,
     }
 
 
-def write(notebooks: list[Path], target: Path) -> dict[str, dict[str, Any]]:
-    """Write everything that moves in some notebooks into a folder; returns what is in it, by name."""
+def page(explorer: Explorer) -> str:
+    """A stage's page, which tells the page around it how high it is."""
+    assert explorer.live is not None
+    title = f"<title>{html.escape(explorer.title)}</title>"
+    return explorer.live.page().replace("<title>SPEAR</title>", title).replace("</html>\n", AROUND)
+
+
+def missing(explorer: Explorer, shown: set[str | None]) -> list[str]:
+    """What the explorer has in a notebook and not here: other controls, and its buttons."""
+    controls = [c.description for name, c in explorer.control.items() if name not in shown and c.description]
+    upload = ["a picture of your own"] if isinstance(explorer, FullRun) else []
+    return [*controls, *upload]
+
+
+def write(notebooks: list[Path], target: Path, most: int | None = None) -> dict[str, dict[str, Any]]:
+    """Write everything that moves in some notebooks into a folder; returns what is in it, by name.
+
+    Args:
+        notebooks: their files.
+        target: the folder.
+        most: at most so many positions of each control; by default all.
+    """
     target.mkdir(parents=True, exist_ok=True)
     known: dict[str, dict[str, Any]] = {}
     for found in [found for path in notebooks for found in explorers(path)]:
         explorer = found.make()
         if explorer.live is not None:
-            known[found.name] = write_stage(explorer, target / f"{found.name}.html")
+            about, shown = write_stage(explorer, target / found.name), {chosen_from(explorer)}
         else:
-            known[found.name] = write_player(explorer, target / found.name)
+            about, shown = (
+                players.write_player(explorer, target / found.name, most),
+                {*players.main_controls(explorer)},
+            )
+        known[found.name] = about | {"heading": heading(explorer), "missing": missing(explorer, shown)}
         (target / "live.json").write_text(json.dumps(known), encoding="utf-8")
         print(f"{found.name}: {found.call}", flush=True)
     return known

@@ -33,6 +33,11 @@ TEXTS = [
 ]
 PAGES = {path.relative_to(ROOT) for path in (*NOTEBOOKS, *TEXTS)}
 LINK = re.compile(r"(!?)\[([^\]]*)\]\((?![a-z]+:)([^)#\s]*)(#[^)\s]*)?\)")
+QUESTION = "<p><b>Predict.</b>"
+ASKED = re.compile(r"^(\w+) = questions\.", re.MULTILINE)  # the name of a question
+WAITS = re.compile(r"\b(\w+)\.then\(")  # and of the one that must be answered before
+UNANSWERED = "Not answered yet."  # what an exercise says before it has an answer
+RUN = '<a href="../docs/install.html">Run the notebook</a>'
 STAGE_HEIGHT = 700  # CSS pixels, until the stage has told its own
 
 
@@ -96,12 +101,19 @@ def shown(
         if VIEW in data:
             stands_in, veiled = True, Veil.title in data["text/plain"]
             continue
-        if "image/png" in data:
+        if data.get("text/html", "").startswith(QUESTION):
+            found = ASKED.search(cell.source)
+            question = asked(data["text/html"], found[1] if found else "")
+            output = nbformat.v4.new_output("display_data", data | {"text/html": question})
+        elif UNANSWERED in data.get("text/html", ""):
+            to_answer = f'<p class="spear-more">Python judges your answer. {RUN}</p>'
+            output = nbformat.v4.new_output("display_data", {"text/html": to_answer})
+        elif "image/png" in data:
             file = pictures / f"{page.stem}-{cell.id}-{len(kept)}.webp"
             tag = picture(data["image/png"], output.metadata.get("image/png", {}), file)
             inside = figure(name, moving, tag) if stands_in and moving else tag
             data = {
-                "text/html": covered(inside) if veiled else inside,
+                "text/html": covered(inside, WAITS.findall(cell.source)[0]) if veiled else inside,
                 "text/plain": data.get("text/plain", ""),
             }
             output = nbformat.v4.new_output("display_data", data)
@@ -124,27 +136,64 @@ def picture(png: str, about: dict[str, Any], file: Path) -> str:
     )
 
 
-def covered(inside: str) -> str:
-    """What answers a question, closed until the reader opens it."""
-    return f'<details class="spear-veil"><summary>Answer the question above, then look</summary>{inside}</details>'
+def covered(inside: str, waits: str) -> str:
+    """What answers a question, closed until the reader has answered it, or opens it without."""
+    return (
+        f'<details class="spear-veil" data-waits="{waits}"><summary>Covered until you have answered the question'
+        f" above. Show without answering</summary>{inside}</details>"
+    )
+
+
+def asked(question: str, name: str) -> str:
+    """A question and its answer, as stored, to which `site.js` adds what one needs to give an answer."""
+    return f'<div class="spear-predict" data-asks="{name}">{question}</div>'
 
 
 def figure(name: str, moving: dict[str, Any], still: str) -> str:
     """Something that moves; without scripts, its stored picture."""
-    if moving["kind"] == "stage":
-        title = html.escape(moving["title"])
-        return (
-            f'<figure class="spear-live" id="{name}"><figcaption>{moving["heading"]}</figcaption>'
-            f'<iframe src="../live/{name}.html" title="{title}" loading="lazy" height="{STAGE_HEIGHT}"></iframe>'
-            f"<noscript>{still}</noscript></figure>"
-        )
-    row, alt = moving["rows"][moving["first"]], html.escape(moving["description"])
-    about = json.dumps({key: moving[key] for key in ("label", "choice", "choices", "first", "rows")})
-    about = about.replace("</", "<\\/")  # no browser takes it for the end of its script
+    stage = moving["kind"] == "stage"
+    kept = (
+        ("choice", "choices", "first", "words") if stage else ("label", "choice", "choices", "first", "rows")
+    )
+    about = json.dumps({key: moving[key] for key in kept}).replace(
+        "</", "<\\/"
+    )  # no browser takes it for an end
+    inside = _frame(name, moving, still) if stage else _sheet(name, moving)
     return (
-        f'<figure class="spear-player" id="{name}"><figcaption>{moving["heading"]}</figcaption>'
-        f'<div class="spear-sheet" style="aspect-ratio: 960 / {moving["height"]}">'
-        f'<img src="../live/{name}/{moving["first"]}-{row["start"]}.webp" alt="{alt}" width="960" loading="lazy"></div>'
-        f'<div class="spear-words" aria-live="polite">{row["words"][row["start"]]}</div>'
+        f'<figure class="spear-{"live" if stage else "player"}" id="{name}">'
+        f"<figcaption>{moving['heading']}</figcaption>{inside}{_more(moving['missing'])}"
         f'<script type="application/json">{about}</script></figure>'
     )
+
+
+def _frame(name: str, moving: dict[str, Any], still: str) -> str:
+    first, title = moving["first"], html.escape(moving["title"])
+    words = f'<div class="spear-words" aria-live="polite">{moving["words"][first]}</div>'
+    return (
+        f'<iframe src="../live/{name}/{first}.html" title="{title}" loading="lazy" height="{STAGE_HEIGHT}"></iframe>'
+        f"<noscript>{still}</noscript>{words if any(moving['words']) else ''}"
+    )
+
+
+def _sheet(name: str, moving: dict[str, Any]) -> str:
+    row, alt = moving["rows"][moving["first"]], html.escape(moving["description"])
+    photographs, *charts = row["frames"][row["start"]]
+    tags = [
+        f'<img src="../live/{name}/{k}.webp" alt="" width="960" loading="lazy">'
+        for k in (*charts, photographs)
+    ]
+    on_top = tags.pop() if photographs >= 0 else ""
+    return (
+        f'<div class="spear-wide"><div class="spear-sheet" role="img" aria-label="{alt}"'
+        f' style="aspect-ratio: 960 / {moving["height"]}">'
+        f'<div class="spear-charts">{tags[0]}</div>{on_top}</div></div>'
+        f'<div class="spear-words" aria-live="polite">{row["words"][row["start"]]}</div>'
+    )
+
+
+def _more(missing: list[str]) -> str:
+    """What needs Python, in a sentence."""
+    if not missing:
+        return ""
+    listed = ", ".join(html.escape(words) for words in missing)
+    return f'<p class="spear-more">Only with Python: {listed}. {RUN}</p>'

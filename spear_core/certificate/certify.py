@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.record import Certificate, Replay
-from spear_core.linalg import masked_products
+from spear_core.linalg import least_squares, masked_products
 from spear_core.search import Budget, State, Step, Target
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import gradient_residual, reconstruct
@@ -202,7 +202,7 @@ def _replay_residual(played: Replay, found: Reconstruction, limit: float) -> flo
     if not error.max() <= limit:
         low_rank, c = found.low_rank, found.coefficients
         sizes = low_rank.singular_values[: low_rank.batch_size]  # ‖c R‖ = ‖c ∘ S‖
-        told = torch.linalg.lstsq(played.output_grads.T, low_rank.factor).solution
+        told = least_squares(played.output_grads.T, low_rank.factor)
         error = torch.minimum(error, ((told - c) * sizes).norm(dim=1) / (c * sizes).norm(dim=1))
     return max(played.residual, float(error.max()))
 

@@ -16,6 +16,7 @@ from torch.nn.functional import one_hot
 
 from spear_core.certificate.backprop import Pass, label_errors
 from spear_core.certificate.record import OutputErrors
+from spear_core.linalg import least_squares
 from spear_core.problem import LinearLayer
 from spear_core.tolerances import WEIGHT_MATCH, precision
 
@@ -36,7 +37,7 @@ def output_errors(passed: Pass, output_grads: Tensor | None = None) -> OutputErr
     """
     layer, output = passed.layers[-1], passed.output
     sent = _Sent.of(layer, passed.activations[-1])
-    fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
+    fitted = least_squares(sent.inputs.T, sent.grads.T)
     nobody = torch.zeros(len(output), dtype=torch.bool, device=output.device)
     untold = OutputErrors(fitted, None, nobody, nobody, nobody, nobody)
     if fitted.shape[1] < 2:  # a single output has no classes
@@ -99,7 +100,7 @@ def _alike(output: Tensor, fitted: Tensor, rounding: float) -> OutputErrors | No
         target = one_hot(labels, output.shape[1]).to(output.dtype)
         shapes = [output.softmax(dim=1) - target, target - 1 / output.shape[1]][: 1 + smoothed]
         basis = torch.stack([shape.flatten() for shape in shapes], dim=1)
-        factors = torch.linalg.lstsq(basis, fitted.flatten()[:, None]).solution
+        factors = least_squares(basis, fitted.flatten()[:, None])
         errors = (basis @ factors).reshape(fitted.shape)
         distance = float((errors - fitted).norm() / fitted.norm())
         if distance < (SMOOTHING_PAYS * least if smoothed else least):
@@ -147,7 +148,7 @@ def _most(output: Tensor, fitted: Tensor, sent: _Sent) -> OutputErrors | None:
             factor = sent.without(odd).factor(errors[~odd])
             errors = factor * errors
             left = sent.grads - errors[~odd].T @ sent.inputs[~odd]
-            errors[odd] = torch.linalg.lstsq(sent.inputs[odd].T, left.T).solution
+            errors[odd] = least_squares(sent.inputs[odd].T, left.T)
             rows = odd.nonzero().flatten().tolist()
             told = {row: _copies(output[row].softmax(dim=0), errors[row] / factor) for row in rows}
             copies = {row: classes for row, classes in told.items() if classes}
@@ -182,7 +183,7 @@ def _factors(errors: Tensor, fitted: Tensor) -> Tensor:
 def cross_entropy_misses(passed: Pass) -> float:
     """By how much cross-entropy with its likeliest labels misses the output layer's gradients, relative."""
     sent = _Sent.of(passed.layers[-1], passed.activations[-1])
-    fitted = torch.linalg.lstsq(sent.inputs.T, sent.grads.T).solution
+    fitted = least_squares(sent.inputs.T, sent.grads.T)
     errors = (label_errors(passed.output, labels) for labels in _likeliest(fitted))
     return min(sent.misses(sent.factor(e) * e) for e in errors)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from spear_core.linalg import orthonormal
+from spear_core.linalg import least_squares, orthonormal
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def allowed(mean: Tensor, *directions: Tensor) -> tuple[Tensor, Tensor]:
     fixed = torch.cat([mean[:, None] / size, *directions], dim=1)
     wanted = torch.zeros_like(fixed[0])
     wanted[0] = 1 / size
-    nearest = torch.linalg.lstsq(fixed.T, wanted[:, None]).solution[:, 0]
+    nearest = least_squares(fixed.T, wanted[:, None])[:, 0]
     return nearest, torch.linalg.qr(fixed, mode="complete")[0][:, fixed.shape[1] :]
 
 

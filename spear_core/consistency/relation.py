@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from spear_core.errors import InputError
-from spear_core.linalg import misfit
+from spear_core.linalg import least_squares, misfit
 from spear_core.problem import LinearLayer
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank
@@ -152,7 +152,7 @@ class Relation:
     def to_rows(self, c: Tensor) -> Tensor:
         """c in `sources`, as rows → c in the rows of the split."""
         rows = self.splits[0].rows
-        return c if self.sources is rows else torch.linalg.lstsq(rows.T, c.T).solution.T
+        return c if self.sources is rows else least_squares(rows.T, c.T).T
 
 
 def relate(target: Target, batch_size: int | None = None) -> Relation:

@@ -13,7 +13,7 @@ from spear_core.consistency.finish import gauss_newton
 from spear_core.consistency.masked_least_squares import factorise, smallest
 from spear_core.consistency.relation import Relation
 from spear_core.consistency.walk import FEWEST_STARTS, NEAR, reflect_affine
-from spear_core.linalg import best_apart, units, value_and_slope
+from spear_core.linalg import best_apart, least_squares, units, value_and_slope
 from spear_core.search import Budget
 
 WALK_STEPS, MEMORY = 80, 0.93  # steps of the walk, and its κ
@@ -51,7 +51,7 @@ def candidates(
     z = pair.before.at(near.to(torch.float64))
     z = z[:, relation.may_be_samples(z, CONVERGED, NEAR)]
     z = whole.before.at(gauss_newton(whole, whole.before.coordinates(z), passes=PASSES, dense=dense))
-    c = torch.linalg.lstsq(relation.basis, z - relation.bias[:, None]).solution
+    c = least_squares(relation.basis, z - relation.bias[:, None])
     return count, c, _weakest(whole, z, budget.generator)
 
 

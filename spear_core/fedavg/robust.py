@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from spear_core.linalg import least_squares
+
 REWEIGHTINGS = 20  # by which equations that hold are down at rounding
 POWER = 0.5  # of the residuals whose sum is made small
 
@@ -22,7 +24,7 @@ def robust_solution(matrix: Tensor, values: Tensor, late: Callable[[], bool] = l
     least = torch.finfo(matrix.dtype).eps
     scale = torch.ones_like(values)
     for _ in range(REWEIGHTINGS):
-        found = torch.linalg.lstsq(scale * matrix, scale * values).solution
+        found = least_squares(scale * matrix, scale * values)
         if late():
             break
         size = (matrix @ found - values).abs()

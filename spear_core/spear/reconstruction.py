@@ -7,7 +7,7 @@ g = (∂L/∂Z) 1 = L Q̄ s, which gives the lengths s, so Q = Q̄ diag(s), and 
 import torch
 from torch import Tensor
 
-from spear_core.linalg import units
+from spear_core.linalg import least_squares, units
 from spear_core.problem import LinearLayer
 from spear_core.spear.low_rank import LowRank
 from spear_core.spear.records import Forward, Reconstruction
@@ -27,7 +27,7 @@ def scales(low_rank: LowRank, directions: Tensor, bias_grad: Tensor) -> Tensor:
         bias_grad: g, shape (m,).
     """
     in_factor = low_rank.factor.T @ bias_grad.to(torch.float64)
-    return torch.linalg.lstsq(directions, in_factor[:, None]).solution[:, 0]
+    return least_squares(directions, in_factor[:, None])[:, 0]
 
 
 def reconstruct(forward: Forward, directions: Tensor) -> Reconstruction:

@@ -21,7 +21,7 @@ from spear_core.consistency.finish import gauss_newton, pattern_newton
 from spear_core.consistency.relation import Relation, relate
 from spear_core.consistency.smooth import MEMORY
 from spear_core.consistency.walk import alternate, reflections
-from spear_core.linalg import misfit, orthonormal, units
+from spear_core.linalg import least_squares, misfit, orthonormal, units
 from spear_core.problem import Problem
 from spear_core.search import Target
 from spear_core.spear.low_rank import LowRank, split
@@ -160,7 +160,7 @@ def _smooth_paths(ground: Landscape, start: Tensor, counts: Sequence[int]) -> Te
     pair = Pair(relation.activation, before, Space.image(R2.T, torch.zeros_like(bias), allowed(next_mean)))
 
     def point(z: Tensor) -> Tensor:
-        return ground.directions(torch.linalg.lstsq(M, z - bias[:, None]).solution.T)
+        return ground.directions(least_squares(M, z - bias[:, None]).T)
 
     z = ground.hidden(start)[ground.units]
     z = before.project(z * (FARTHEST * before.offset.norm() / z.norm(dim=0)).clamp_max(1))

@@ -28,15 +28,16 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
+def started() -> Iterator[Browser]:
+    """A browser, for as long as a fixture is needed."""
+    require_browser()
+    with sync_playwright() as playwright, closing(launch(playwright)) as running:
+        yield running
+
+
 # Not for the whole session: a running Playwright keeps an event loop in this thread, which tests of other
 # folders would meet.
-@pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
-    require_browser()
-    with sync_playwright() as playwright:
-        started = launch(playwright)
-        yield started
-        started.close()
+browser = pytest.fixture(scope="package", name="browser")(started)
 
 
 @pytest.fixture(scope="package")

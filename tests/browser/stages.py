@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -14,6 +15,28 @@ from spear_widgets.kit.stage import Stage
 WIDTH = 934  # CSS pixels of an output cell at 1366 × 768
 FRAME = 1 / 50  # seconds that a frame may take
 SERIOUS = ("serious", "critical")  # of what axe-core finds
+FAINT = 0.3  # opacity below which words are on their way in or out
+# keeps the words of the last frame of the canvas on the page, each with left, top, right, bottom
+HEARD = """(() => {
+    const { fillText, clearRect } = CanvasRenderingContext2D.prototype;
+    window.labels = [];
+    CanvasRenderingContext2D.prototype.clearRect = function (...box) {
+        if (this.canvas.isConnected) window.labels = [];
+        return clearRect.apply(this, box);
+    };
+    CanvasRenderingContext2D.prototype.fillText = function (words, x, y) {
+        if (this.canvas.isConnected && this.globalAlpha > FAINT && words.trim()) {
+            const { actualBoundingBoxLeft: left, actualBoundingBoxRight: right, actualBoundingBoxAscent: up,
+                actualBoundingBoxDescent: down } = this.measureText(words);
+            const at = this.getTransform(), scale = devicePixelRatio;
+            const corners = [[x - left, y - up], [x + right, y - up], [x - left, y + down], [x + right, y + down]]
+                .map(([a, b]) => [(at.a * a + at.c * b + at.e) / scale, (at.b * a + at.d * b + at.f) / scale]);
+            const [xs, ys] = [0, 1].map(k => corners.map(corner => corner[k]));
+            window.labels.push([words, Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)]);
+        }
+        return fillText.call(this, words, x, y);
+    };
+})()""".replace("FAINT", str(FAINT))
 
 
 class StagePage:
@@ -107,6 +130,25 @@ class StagePage:
         """What the module would have told Python by now."""
         return self.js("stage.scene.told(state)")
 
+    def faulty_labels(self) -> list[str]:
+        """Words on the canvas that are cut off at its edge, or lie on others."""
+        labels = self.js("(stage.ask(), 0)") or self.js("window.labels")
+        width, height = self.js("[stage.pen.canvas.clientWidth, stage.pen.canvas.clientHeight]")
+        cut = [
+            words
+            for words, left, top, right, bottom in labels
+            if min(left, top) < -1 or right > width + 1 or bottom > height + 1
+        ]
+        over = [
+            f"{one[0]} / {two[0]}"
+            for one, two in itertools.combinations(labels, 2)
+            if one[0] != two[0]
+            and all(
+                min(one[k + 2], two[k + 2]) - max(one[k], two[k]) > 1 for k in (1, 2)
+            )  # a shadow is the same words
+        ]
+        return cut + over
+
     def height(self) -> float:
         """Of the canvas, in CSS pixels."""
         self.settle()
@@ -165,6 +207,7 @@ def on_page(
         reduced_motion="reduce" if calm else "no-preference",
         has_touch=touch,
     )
+    context.add_init_script(HEARD)
     try:
         shown = StagePage(context.new_page())
         shown.load(stage)

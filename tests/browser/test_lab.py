@@ -98,6 +98,11 @@ def test_fits_the_page(opened: Lab, theme: str, width: int):
     opened.check(f"showing it in {theme} at {width}")
     too_wide = {w.name: w.overflow() for w in widgets_of(opened) if w.overflow() > 1}
     assert not too_wide, f"wider than their cells, in pixels: {too_wide}"
+    cut = opened.page.evaluate(
+        "[...document.querySelectorAll('.widget-readout')]"
+        ".filter(node => node.scrollWidth > node.clientWidth + 1).map(node => node.textContent)"
+    )
+    assert not cut, f"what a slider says is cut off: {cut}"
 
 
 @each_notebook

@@ -153,6 +153,20 @@ def test_a_refused_gradient_is_told_in_words(browser: Browser, machine: Machine,
         assert "got <full>" in page.said
 
 
+# ---------------------------------------------------------------- words
+@pytest.mark.parametrize("of", [{}, {"batch_size": 4, "twins": "same"}], ids=["12", "twins"])
+@pytest.mark.parametrize("width", [336, 934])
+def test_no_words_are_cut_or_lie_on_others(browser: Browser, width: int, of: dict):
+    with on_page(browser, Machine(**of).live, width=width) as page:
+        ends = {"draw": page.js("state.draws.count - 1"), "wipe": page.js("state.b - 1")}
+        ends |= {"filter": ends["draw"], "split": 1, "reconstruct": 1}
+        for scene in SCENES:
+            for share in (0.4, 0.8, 1.0):  # whole draws and steps; parts of what has only one
+                at = share * ends[scene]
+                show(page, scene, at if ends[scene] == 1 else round(at))
+                assert page.faulty_labels() == [], (scene, share)
+
+
 # ---------------------------------------------------------------- hands
 @pytest.mark.thorough
 def test_tabs_keys_and_timeline(page: StagePage, machine: Machine):

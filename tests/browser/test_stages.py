@@ -37,6 +37,7 @@ def fits_and_can_be_read(page: StagePage) -> None:
     assert page.overflow() <= 0
     assert len(page.said) > 20
     assert page.unreadable() == []
+    assert page.faulty_labels() == []
 
 
 def test_it_fits_and_can_be_read(narrow: StagePage):

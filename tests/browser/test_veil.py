@@ -1,22 +1,20 @@
 """A covered stage and a covered picture in JupyterLab: by the button, and by the answer, with the keyboard alone."""
 
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
-from playwright.sync_api import Browser
 
-from tests.browser.lab import Lab, Server
+from tests.browser.lab import Lab
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
-def lab(browser: Browser, server: Server) -> Iterator[Lab]:
-    with closing(Lab(browser, server)) as lab:
-        lab.open_notebook("veiled.ipynb")
-        lab.run_all()
-        yield lab
+def lab(window: Lab) -> Iterator[Lab]:
+    window.open_notebook("veiled.ipynb")
+    window.run_all()
+    yield window
+    window.close_notebook()
 
 
 def test_covered_shown_without_an_answer_and_answered(lab: Lab):

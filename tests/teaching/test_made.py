@@ -21,6 +21,7 @@ EXERCISES = [task for chapter in course.chapters() for task in chapter.exercises
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_one_command_makes_everything(tmp_path: Path, capsys):
     assert main(["--out", str(tmp_path), "--seed", "3"]) == 0
     told = capsys.readouterr().out

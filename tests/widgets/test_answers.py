@@ -91,6 +91,120 @@ def members_by_distance(model, gradients, b, candidates):
     return said
 
 
+def attacked(model, gradients, b):
+    return spear_core.invert(model, gradients, batch_size=b, method="sampling", max_samples=500)
+
+
+def members_in_loops(model, gradients, batch_size, candidates):
+    result, answers = attacked(model, gradients, batch_size), []
+    for candidate in candidates:
+        answer = False if result.certified else None
+        for row, sure in zip(result.inputs, result.certified_rows):
+            if sure and torch.allclose(row, candidate, atol=1e-3):
+                answer = True
+        answers.append(answer)
+    return answers
+
+
+def members_of_all_rows(model, gradients, batch_size, candidates):
+    rows = attacked(model, gradients, batch_size).inputs
+    return [any(torch.allclose(row, one, atol=1e-3) for row in rows) for one in candidates]
+
+
+def members_if_all_is_certified(model, gradients, batch_size, candidates):
+    result = attacked(model, gradients, batch_size)
+    if not result.certified:
+        return [None for _ in candidates]
+    return [any(torch.allclose(row, one, atol=1e-3) for row in result.inputs) for one in candidates]
+
+
+def members_without_a_no(model, gradients, batch_size, candidates):
+    result = attacked(model, gradients, batch_size)
+    sure = result.inputs[result.certified_rows]
+    return [True if any(torch.allclose(row, one, atol=1e-3) for row in sure) else None for one in candidates]
+
+
+def spear_of_many_draws(G, g, W, beta):
+    """Hundreds of candidates at once, all fitted, the sparsest independent ones by Gram and Schmidt."""
+    split = svd(G.double(), full_matrices=False)
+    b = int((1e-6 * split.S[0] < split.S).sum())
+    L, R = split.U[:, :b], torch.diag(split.S[:b]) @ split.Vh[:b]
+    live = F.normalize(L[L.norm(dim=1) > 1e-6])
+    pool = L.new_zeros(0, b)
+    for seed in range(400):
+        random = torch.Generator().manual_seed(seed)
+        sets = torch.rand(500, len(live), generator=random).topk(b - 1).indices
+        for q in svd(live[sets]).Vh[:, -1]:
+            zero = (L @ q).abs() < 1e-5 * (L @ q).abs().max()
+            if zero.double().mean() > 0.2:
+                pool = torch.cat([pool, svd(L[zero]).Vh[-1:]])
+        entries = (L @ pool.T).abs()
+        zeros = (entries < 1e-6).sum(dim=0)
+        chosen, frame = [], L.new_zeros(0, b)
+        for k in zeros.argsort(descending=True).tolist():
+            rest = pool[k] - frame.T @ (frame @ pool[k])
+            if len(chosen) < b and rest.norm() > 1e-3:
+                chosen.append(k)
+                frame = torch.cat([frame, F.normalize(rest, dim=0)[None]])
+        if len(chosen) == b:
+            Q = pool[chosen].T
+            Q = Q * lstsq(L @ Q, g.double()[:, None]).solution.T
+            X = solve(Q, R)
+            if torch.equal((L @ Q).abs() < 1e-8, (W.double() @ X.T + beta.double()[:, None]) <= 0):
+                return X
+    return X
+
+
+def spear_in_numpy(G, g, W, beta):
+    """The same in numpy, one draw after the other."""
+    G, g, W, beta = (np.asarray(part, dtype=float) for part in (G, g, W, beta))
+    U, S, Vt = np.linalg.svd(G, full_matrices=False)
+    b = int(np.sum(1e-6 * S[0] < S))
+    L, R = U[:, :b], S[:b, None] * Vt[:b]
+    live = L[np.abs(L).max(axis=1) > 1e-7]
+    random, pool = np.random.default_rng(0), []
+    while True:
+        rows = live[random.choice(len(live), b - 1, replace=False)]
+        y = L @ np.linalg.svd(rows)[2][-1]
+        zero = np.abs(y) < 1e-5 * np.abs(y).max()
+        if zero.sum() < 0.25 * len(L):
+            continue
+        q = np.linalg.svd(L[zero])[2][-1]
+        if any(abs(q @ other) > 1 - 1e-6 for _, other in pool):
+            continue
+        pool = sorted([*pool, (-int(zero.sum()), q)], key=lambda entry: entry[0])
+        chosen = []
+        for _, q in pool:
+            if np.linalg.matrix_rank([*chosen, q], tol=1e-4) > len(chosen):
+                chosen.append(q)
+        if len(chosen) < b:
+            continue
+        Q = np.array(chosen).T
+        Q = Q * np.linalg.lstsq(L @ Q, g, rcond=None)[0]
+        X = np.linalg.solve(Q, R)
+        if np.array_equal(np.abs(L @ Q) < 1e-8, (W @ X.T + beta[:, None]) <= 0):
+            return X[::-1].copy()
+
+
+def spear_unscaled(G, g, W, beta):
+    X = spear_of_many_draws(G, g, W, beta)
+    return F.normalize(X, dim=1)
+
+
+def largest_kept(grad, share):
+    flat = grad.abs().flatten()
+    return grad * (grad.abs() >= flat.topk(max(1, int(share * len(flat)))).values[-1])
+
+
+def noised(grad, generator, share):
+    return grad + share * grad.square().mean().sqrt() * torch.randn(grad.shape, generator=generator)
+
+
+def in_three_bits(grad, generator):
+    values = torch.linspace(-1, 1, 7) * grad.abs().max()
+    return values[(grad[..., None] - values).abs().argmin(dim=-1)]
+
+
 def shared_in_loops(D):
     b, m = D.shape
     return [
@@ -348,6 +462,12 @@ MEMBERS = [
     (RIGHT, members_by_distance),
     ("never near this client", lambda model, gradients, b, candidates: [True] * len(candidates)),
     ("1 of 4 entries", lambda model, gradients, b, candidates: [False] * len(candidates)),
+    (RIGHT, members_in_loops),
+    ("all rows, certified or not", members_of_all_rows),
+    ("`certified_rows` is enough", members_if_all_is_certified),
+    ("whoever is not among them", members_without_a_no),
+    ("yours is ()", lambda *given: members_if_all_is_certified(*given)[0]),
+    ("way through the function", lambda *given: members_in_loops(*given) if attacked(*given[:3]).certified else None),
 ]
 
 # ---------------------------------------------------------------- 01
@@ -400,6 +520,22 @@ MIXING = [
     ("it is transposed, and otherwise right", lambda D: D.T / D.sum(1)),
     ("must be (5, 2), yours is (5,)", lambda D: D.sum(1)),
     ("RuntimeError", lambda D: D / D.sum(1)),
+]
+OTHER = [
+    (RIGHT, lambda L, Q, other: lstsq(other, L @ Q).solution),
+    (RIGHT, lambda L, Q, other: pinv(other) @ L @ Q),
+    (RIGHT, lambda L, Q, other: solve(other.T @ other, other.T @ (L @ Q))),
+    (RIGHT, lambda L, Q, other: solve(lstsq(L, other).solution, Q)),
+    (RIGHT, lambda L, Q, other: np.linalg.lstsq(other.numpy(), (L @ Q).numpy(), rcond=None)[0]),
+    (RIGHT, lambda L, Q, other: torch.stack([lstsq(other, (L @ q)[:, None]).solution[:, 0] for q in Q.T], dim=1)),
+    ("belongs to its split", lambda L, Q, other: Q.clone()),
+    ("the same for both servers", lambda L, Q, other: L @ Q),
+    ("the other way round", lambda L, Q, other: pinv(L) @ other @ Q),
+    ("only where its columns are orthonormal", lambda L, Q, other: other.T @ L @ Q),
+    ("$Q$ is missing", lambda L, Q, other: pinv(other) @ L),
+    ("makes the photographs", lambda L, Q, other: torch.linalg.inv(lstsq(other, L @ Q).solution)),
+    ("the transpose of what is wanted", lambda L, Q, other: lstsq(other, L @ Q).solution.T),
+    ("Yours is the negative", lambda L, Q, other: -lstsq(other, L @ Q).solution),
 ]
 BATCH = [
     (RIGHT, lambda R, Q: solve(Q, R)),
@@ -476,7 +612,7 @@ SHARED = [
     ("100 times", lambda D: 100 * (D == 0).double() @ (D == 0).double().T / D.shape[1]),
     ("`output_grads.shape[1]`", lambda D: (D == 0).double() @ (D == 0).double().T / D.shape[1] ** 2),
     ("`output_grads.shape[0]`", lambda D: (D == 0).double() @ (D == 0).double().T / D.numel() / len(D)),
-    ("NotImplementedError", lambda D: (D == 0) @ (D == 0).T / D.shape[1]),
+    ("not implemented for 'Bool'", lambda D: (D == 0) @ (D == 0).T / D.shape[1]),
 ]
 TWO = [
     (RIGHT, two_by_unique_lines),
@@ -576,6 +712,15 @@ UNSUPPORTED = [
     ("one minus", lambda number: number not in {3, 4, 6, 8}),
     ("same in every case", lambda number: True),
     ("of type str", lambda number: "yes" if number in {3, 4, 6, 8} else "no"),
+]
+SPEAR = [
+    (RIGHT, spear_of_many_draws),
+    (RIGHT, spear_in_numpy),
+    ("mixtures of the samples", lambda G, g, W, beta: svd(G.double(), full_matrices=False).Vh[: matrix_rank(G)]),
+    ("at the wrong lengths", spear_unscaled),
+    ("division of notebook 01", lambda G, g, W, beta: G / torch.where(g == 0, 1, g)[:, None]),
+    ("it is transposed", lambda G, g, W, beta: spear_of_many_draws(G, g, W, beta).T),
+    ("yours is (2, 3072)", lambda G, g, W, beta: spear_of_many_draws(G, g, W, beta)[:-1]),
 ]
 # ---------------------------------------------------------------- 05
 MISSING = [
@@ -682,6 +827,16 @@ CLIP = [
     ("must be (6,), yours is (4,)", lambda grads, norm: torch.renorm(grads, 2, 0, norm).mean(1)),
     ("RuntimeError", lambda grads, norm: grads * (norm / grads.norm(dim=1)).clamp(max=1)),
 ]
+DEFEND = [
+    (RIGHT, in_three_bits),
+    (RIGHT, lambda grad, generator: largest_kept(grad, 0.2)),
+    (RIGHT, lambda grad, generator: noised(grad, generator, 1.0)),
+    ("still recognises", lambda grad, generator: grad / 1000),
+    ("still recognises", lambda grad, generator: noised(grad, generator, 0.01)),
+    ("training pays too much", lambda grad, generator: largest_kept(grad, 0.02)),
+    ("learns next to nothing", lambda grad, generator: noised(torch.zeros_like(grad), generator, 0.0)),
+    ("of the shape of grad", lambda grad, generator: grad.flatten()[:1]),
+]
 BEHIND = [
     (RIGHT, behind_in_lists),
     ("outputs $y$ of the first layer", lambda model, gradients: spear_core.invert(model, gradients).inputs),
@@ -702,6 +857,7 @@ ANSWERS: dict[str, list[Row]] = {
     "00/whose": WHOSE,
     "00/members": MEMBERS,
     "01/mixing": MIXING,
+    "01/other_split": OTHER,
     "01/count_samples": COUNT,
     "02/shared_zeros": SHARED,
     "02/two_directions": TWO,
@@ -711,6 +867,7 @@ ANSWERS: dict[str, list[Row]] = {
     "03/zero_pattern": PATTERN,
     "04/sparsity_match": MATCH,
     "04/first_match": FIRST,
+    "04/spear": SPEAR,
     "04/twins": TWINS,
     "04/unsupported": UNSUPPORTED,
     "05/still_missing": MISSING,
@@ -720,6 +877,7 @@ ANSWERS: dict[str, list[Row]] = {
     "07/psnr": PSNR,
     "07/reach": REACH,
     "08/clip": CLIP,
+    "08/defend": DEFEND,
     "08/behind": BEHIND,
     "08/judged": JUDGED,
 }

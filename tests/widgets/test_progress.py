@@ -79,19 +79,20 @@ def test_answers_survive_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     start = "from spear_widgets import progress\nfrom spear_widgets.limits import exercises"
     check = "exercises.CLIP.check(clip)"
-    first = run(tmp_path, start, "progress.show()", "exercises.CLIP", f"def clip(grads, norm): ...\n{check}")
-    assert not list(tmp_path.iterdir())  # nothing was answered
-    assert "Your answer of" not in first[2]["text/markdown"]
+    asked = (start, "progress.show()", "exercises.CLIP", f"def clip(grads, norm): ...\n{check}")
     hanging = f"def clip(grads, norm):\n    while True: pass\n\n{check}"
-    answered = run(
+    first = run(
         tmp_path,
-        start,
+        *asked,
+        "import os; os.listdir()",
         hanging.replace(check, "object.__setattr__(exercises.CLIP, 'seconds', 1)\n" + check),
         f"{RIGHT}\n{check}",
     )
-    assert "did not end within 1 seconds" in answered[1]["text/plain"]
-    assert "Correct on all" in answered[2]["text/plain"]
-    again = run(tmp_path, start, "progress.show()", "exercises.CLIP", f"def clip(grads, norm): ...\n{check}")
+    assert "Your answer of" not in first[2]["text/markdown"]
+    assert first[4]["text/plain"] == "[]"  # nothing was answered
+    assert "did not end within 1 seconds" in first[5]["text/plain"]
+    assert "Correct on all" in first[6]["text/plain"]
+    again = run(tmp_path, *asked)
     assert RIGHT in again[2]["text/markdown"] and "1 of " in again[1]["text/html"]
     assert again[3] == first[3]
     assert progress.report(tmp_path) == again[1]["text/plain"]

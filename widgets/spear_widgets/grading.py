@@ -20,11 +20,14 @@ import re
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from spear_widgets import course
 from spear_widgets.kit.exercise import Exercise, OpenQuestion
@@ -258,6 +261,7 @@ def _child(say: Connection, name: str, answer: Answer, folder: str, seconds: flo
         os.setsid()
     os.chdir(folder)
     os.environ["SPEAR_PROGRESS"] = ""
+    torch.set_num_threads(1)  # as in a notebook; more would wait for each other at the answer's expense
     for stream in (sys.stdout.fileno(), sys.stderr.fileno()):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     exercise = next(e for c in course.chapters() for e in c.exercises.values() if e.name == name)
@@ -295,7 +299,7 @@ def _limit(seconds: float, megabytes: int) -> None:
     except ImportError:  # Windows
         return
     limits = {
-        resource.RLIMIT_CPU: int(seconds) + 1,
+        resource.RLIMIT_CPU: int(time.process_time() + seconds) + 1,
         resource.RLIMIT_FSIZE: LARGEST_FILE,
         resource.RLIMIT_CORE: 0,
     }

@@ -12,6 +12,7 @@ from spear_core.consistency.witness import well_counted, witness
 from spear_core.model.layers import read_problem
 from tests.core.attacked import attacked, gaussian, target_of
 from tests.core.zoo import seeded
+from tests.thorough import thorough
 
 
 def coefficients(target, inputs):
@@ -40,8 +41,15 @@ def test_mixtures_of_samples_with_one_pattern_are_not_held_by_units_at_their_kin
     assert not bool(witness(case.target, c, seeded())[0].any())
 
 
-@pytest.mark.parametrize("activation", [nn.ReLU, nn.GELU, nn.Tanh])
-@pytest.mark.parametrize("offset", [0.0, 3.0])  # β far larger than W x
+@pytest.mark.parametrize(
+    ("activation", "offset"),  # an offset of 3 makes β far larger than W x
+    [
+        (nn.ReLU, 0.0),
+        (nn.ReLU, 3.0),
+        (nn.GELU, 3.0),
+        *thorough((nn.GELU, 0.0), (nn.Tanh, 0.0), (nn.Tanh, 3.0)),
+    ],
+)
 def test_the_expected_error_is_as_large_as_the_true_one(activation, offset):
     ratios = []
     for seed in range(5):

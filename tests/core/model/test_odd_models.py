@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses import FakeTensor
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations
 from torch.overrides import TorchFunctionMode
@@ -388,7 +389,8 @@ class Inputs(TorchFunctionMode):
         self.rows: dict[int, list[Tensor]] = {}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func is F.linear:
+        # while it compiles, torch 2.5 passes tensors without numbers
+        if func is F.linear and not isinstance(args[0], FakeTensor):
             self.rows.setdefault(args[0].shape[-1], []).append(args[0].detach().flatten(0, -2))
         return func(*args, **(kwargs or {}))
 

@@ -58,7 +58,7 @@ def test_the_pool_is_what_draws_brought(seed: int):
 def test_memory_is_bounded():
     _, whole, _ = traced(10, 200, 3)
     trace, draws, _ = traced(10, 200, 3, most=500)
-    assert draws.count == whole.count > 1_000
+    assert draws.count == whole.count > 900  # how many, rounding decides
     late = draws.numbers >= 500
     assert int((~late).sum()) == 500
     assert bool((draws.fates[late] > Fate.FIRST_STAGE).all())

@@ -1,21 +1,19 @@
 """Stored runs of the defences: rows, curves, lines and verdicts, against plain counts over the file."""
 
-import itertools
 import json
 import statistics
 
 import numpy as np
 import pytest
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
 from spear_core.study import metrics
 from spear_core.study.defended import DEFENCES
 from spear_core.study.outcomes import Measured
-from spear_widgets.kit import canvas, stored
+from spear_widgets.kit import stored
 from spear_widgets.limits import averaging, knobs
 from spear_widgets.limits.rows import measured
 from spear_widgets.limits.table import Table, numbers, verdict
+from tests.widgets.kit.labels import boxes, touching
 
 ATTACKS = stored.results("defences", "attack")
 
@@ -114,6 +112,12 @@ def test_the_table_has_every_defence_and_no_yes_where_samples_were_seen():
     assert table._repr_html_().count("<tr>") == len(DEFENCES) + 1
 
 
+@pytest.mark.parametrize(("key", "first"), [("batch", 8), ("clients", 1), ("width", 400), ("noise", None)])
+def test_accuracy_is_compared_with_the_same_network(key: str, first: int | None):
+    plain = measured("format", "float32") if first is None else measured(key, first)
+    assert f"instead of {plain.accuracy:.1%}" in verdict(key).cost
+
+
 @pytest.mark.parametrize("key", DEFENCES)
 def test_lines_hold_one_number_for_each_value(key: str):
     name, *lines = numbers(key).splitlines()
@@ -122,21 +126,6 @@ def test_lines_hold_one_number_for_each_value(key: str):
     assert max(map(len, lines)) <= 100
     for value, exact in zip(DEFENCES[key].values, lines[1].split()[1:]):
         assert exact == f"{measured(key, value).share():.0%}"
-
-
-def boxes(canvas: canvas.Canvas) -> list[tuple[str, Bbox]]:
-    """Every level text that is drawn, with its place on the picture."""
-    canvas.image()
-    texts = canvas.figure.findobj(lambda artist: isinstance(artist, Text) and artist.get_visible())
-    return [(t.get_text(), t.get_window_extent()) for t in texts if t.get_text() and not t.get_rotation()]
-
-
-def touching(canvas: canvas.Canvas) -> list[str]:
-    """What touches what, and what leaves the picture."""
-    found = boxes(canvas)
-    whole = canvas.figure.bbox
-    pairs = [f"{a} / {b}" for (a, one), (b, two) in itertools.combinations(found, 2) if one.overlaps(two)]
-    return pairs + [a for a, box in found if not (whole.contains(*box.min) and whole.contains(*box.max))]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from traitlets import TraitError
 
 from spear_core import client
 from spear_core.study.ghosts import STEPS
-from spear_widgets.kit import samples
+from spear_widgets.kit import drawing, samples
 from spear_widgets.kit.scene import scene
 from spear_widgets.low_rank.ghosts import WRONG, GhostExplorer
 from spear_widgets.low_rank.peeling import SPECTRUM, PeelExplorer, peel
@@ -170,6 +170,19 @@ def test_still_pictures_have_words():
     data, metadata = picture._repr_mimebundle_()
     assert data["image/png"].startswith(b"\x89PNG")
     assert metadata["image/png"]["alt"] == data["text/plain"] == words
+
+
+def test_there_is_nothing_between_pictures_without_words():
+    inputs = scene().batch.inputs
+    bare = samples.picture_of(scene().batch, inputs, "words").picture
+    named = samples.picture_of(scene().batch, inputs, "words", ["a", "b", "c", "d"]).picture
+    assert bare.mode == "RGBA" and named.mode == "RGB"
+    alpha = np.asarray(bare)[..., 3]
+    assert alpha[0].max() == 0 and alpha[:, 0].max() == 0
+    assert (alpha == 255).sum() == 4 * (112 * drawing.SCALE) ** 2
+    assert np.array_equal(
+        np.asarray(bare.convert("RGB"))[alpha == 255], np.asarray(named)[: len(alpha)][alpha == 255]
+    )
 
 
 @pytest.mark.parametrize(("choice", "place"), [("1", 1.5), ("4", 4.5), ("3072", SPECTRUM + 0.5)])

@@ -42,6 +42,12 @@ def test_every_draw_says_what_it_is(draw):
         zeros = int(draw.state.zero[number - 1].sum())
         assert f"<b>{zeros} zeros</b> of {m}" in draw.caption.value
         assert ("<b>kept</b>" in draw.caption.value) == (zeros >= draw.threshold)
+        kept, right = (draw.state.zeros >= draw.threshold)[:number], draw.state.right[:number]
+        assert (
+            f"Of draws 1 to {number}, kept {int(kept.sum())}, right {int(right.sum())}." in draw.caption.value
+        )
+        drawn = draw._panels._right.get_xdata().tolist()
+        assert drawn == [k + 1 for k in (kept & right).nonzero().flatten().tolist()]
 
 
 @pytest.mark.parametrize("b", [4, 5, 6, 7, 8])

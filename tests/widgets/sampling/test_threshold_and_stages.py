@@ -8,12 +8,14 @@ from spear_core.study import theory
 from spear_core.study.candidates import two_stages
 from spear_widgets.sampling.stages import StageExplorer
 from spear_widgets.sampling.threshold import (
+    ASKED_TAU,
     LAYER_SAMPLES,
     LAYER_UNITS,
     THRESHOLDS,
     WIDTHS,
     ThresholdExplorer,
     fresh_shares,
+    rejected_of,
 )
 
 
@@ -38,6 +40,14 @@ def test_fresh_layers_follow_the_coin(name: str):
         measured = float((shares < tau - 1e-6).double().mean())
         expected = theory.false_rejection(50, tau)
         assert abs(measured - expected) < 6 * (expected * (1 - expected) / layers) ** 0.5
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_is_counted_lies_on_the_formula(width: int):
+    found, of = rejected_of(width)
+    assert of == LAYER_UNITS // width * LAYER_SAMPLES
+    expected = theory.false_rejection(width, ASKED_TAU) * of / LAYER_SAMPLES  # layers alone are independent
+    assert abs(found / LAYER_SAMPLES - expected) < 4 * expected**0.5 + 1
 
 
 def test_every_threshold(threshold):

@@ -31,7 +31,7 @@ def test_the_references_agree_with_the_library():
     assert float(torch.cdist(found.inputs, batch).min(dim=1).values.max()) < 1e-4
     match = exercises.sparsity_match(stage.output_grads, stage.preactivations)
     assert float(match) == found.sparsity_match == 1
-    alike = client_with("photos", 4, 200, 3, "same")
+    alike = client_with("photos", 4, 200, 7, "same")
     unique = weigh(alike.low_rank, alike.true_directions).unique
     numbers = exercises.twins(alike.low_rank.factor, alike.true_directions)
     assert numbers == (~unique).nonzero().flatten().tolist() == [0, 1]

@@ -21,6 +21,7 @@ class Style:
     colour: str
     line: str = "none"
     marker: str = ""
+    size: float = 6
 
 
 class Chart:
@@ -38,6 +39,7 @@ class Chart:
         self._bars: dict[str, Line2D] = {}
         for style in styles:
             look: dict[str, Any] = {"linestyle": style.line, "marker": style.marker, "color": style.colour}
+            look["markersize"] = style.size
             (line,) = self.axes.plot([], [], label=style.label, zorder=3, **look)
             (bar,) = self.axes.plot([], [], color=style.colour, linewidth=1.2, zorder=2)
             self._series[style.label], self._bars[style.label] = line, bar
@@ -49,7 +51,10 @@ class Chart:
         self._words = self.axes.text(
             0, 1.01, "", transform=self.axes.get_xaxis_transform(), ha="center", fontsize=9
         )
+        (self._expected,) = self.axes.plot([], [], ":", color=drawing.PURPLE, linewidth=2.5, zorder=4)
+        self._said = self.axes.text(0, 0, "", color=drawing.PURPLE, fontsize=10, ha="right", va="bottom")
         self._canvas.moving(*self._bars.values(), *self._series.values(), self._mark, self._words)
+        self._canvas.moving(self._expected, self._said)
 
     def ticks(self, at: Sequence[int]) -> None:
         """Plain numbers on a logarithmic x axis."""
@@ -68,6 +73,15 @@ class Chart:
         """A vertical line, with words above it."""
         self._mark.set_data([x, x], self.axes.get_ylim())
         self._words.set(x=x, text=words)
+
+    def expect(
+        self, x: Sequence[float], y: Sequence[float], words: str = "you said", *, right: bool = False
+    ) -> None:
+        """What the reader expected: a dotted line, with words at its beginning; nothing without points."""
+        self._expected.set_data(list(x), list(y))
+        self._said.set(text=f" {words} " if len(x) else "", ha="left" if right else "right")
+        if len(x):
+            self._said.set_position((x[0], y[0]))
 
     def image(self) -> Image.Image:
         """The chart as it is now."""

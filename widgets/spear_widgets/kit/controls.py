@@ -28,13 +28,14 @@ def slider(
 
 def stops(label: str, options: Sequence[Any], value: Any, *, track: float = 10) -> W.SelectionSlider:
     """A labelled slider over a few values, or (text, value) pairs."""
-    layout = _slider_layout(label, track)
+    texts = [str(option[0] if isinstance(option, tuple) else option) for option in options]
+    layout = _slider_layout(label, track, max(map(len, texts)))
     return W.SelectionSlider(options=options, value=value, description=label, style=LABELLED, layout=layout)
 
 
-def _slider_layout(label: str, track: float) -> W.Layout:
+def _slider_layout(label: str, track: float, readout: int = 0) -> W.Layout:
     # label and readout come first: in a box too narrow for them the track would have no length at all
-    return W.Layout(width=f"{track + 0.55 * len(label) + 6:.1f}em", max_width="100%")
+    return W.Layout(width=f"{track + 0.55 * len(label) + max(6, 0.6 * readout):.1f}em", max_width="100%")
 
 
 def checkbox(label: str, value: bool) -> W.Checkbox:

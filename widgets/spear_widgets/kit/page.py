@@ -12,6 +12,9 @@ import traitlets
 from spear_widgets.kit import drawing
 from spear_widgets.kit.stage import bundled
 
+# a slider's text is cut where the page gives it a fixed width
+WHOLE = ".widget-readout { width: auto; min-width: 4.5em; max-width: none; flex: none; overflow: visible; }"
+
 
 class Drawn(Protocol):
     """What is drawn for a page."""
@@ -31,6 +34,7 @@ class Page(anywidget.AnyWidget):
     """
 
     _esm = traitlets.Unicode().tag(sync=True)
+    _css = traitlets.Unicode(f"[class*=spear-] {WHOLE}").tag(sync=True)
     seen = traitlets.Dict().tag(sync=True)
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from spear_core.client.data import Batch
@@ -38,8 +39,23 @@ def in_places(batch: Batch, inputs: Tensor, places: Tensor) -> np.ndarray:
 
 def picture_of(batch: Batch, inputs: Tensor, description: str, labels: Sequence[str] = ()) -> base.Picture:
     """Samples as pictures, for the end of a cell."""
-    grid = drawing.picture_grid(sample_pictures(batch, inputs), side=112, labels=labels)
+    pictures = sample_pictures(batch, inputs)
+    grid = (
+        drawing.picture_grid(pictures, side=112, labels=labels)
+        if labels
+        else on_any_ground(pictures, side=112)
+    )
     return base.Picture(grid, description)
+
+
+def on_any_ground(pictures: np.ndarray, *, side: int, columns: int | None = None) -> Image.Image:
+    """A grid without words, as `drawing.picture_grid` makes it, with nothing between its pictures: for any page."""
+    grid, filled = (
+        drawing.picture_grid(shown, side=side, columns=columns)
+        for shown in (pictures, np.zeros_like(pictures))
+    )
+    grid.putalpha(filled.convert("L").point([255] + [0] * 255))  # all that is not black where pictures are
+    return grid
 
 
 def developing(batch: Batch) -> dict[str, object]:

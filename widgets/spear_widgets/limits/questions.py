@@ -25,7 +25,8 @@ def _level(question: str, defence: str, value: Any, why: str, **words: str) -> P
 def noise() -> Prediction:
     """One per cent of noise."""
     return _level(
-        "Gaussian noise, one per cent of the gradient's rms, on every entry. The eight photographs come back…",
+        "Gaussian noise is added to every entry, of one per cent of the gradient's root mean square (rms). The eight "
+        "photographs come back…",
         "noise",
         1e-2,
         "Each photograph is an average over hundreds of noisy rows, and an average suppresses noise. The zeros are "
@@ -44,6 +45,17 @@ def clipping() -> Prediction:
         "Clipping multiplies a sample's gradient by one number. Directions, zeros and the quotient "
         "∂L/∂W over ∂L/∂β stay what they were.",
         recognisable="darker, but recognisable",
+    )
+
+
+def local_steps() -> Prediction:
+    """Five steps, of which only the sum is sent."""
+    return _level(
+        "A client takes five steps on its whole batch, at learning rate 0.1, and sends only the difference of its "
+        "weights. The photographs come back…",
+        "steps",
+        5,
+        "Five steps on the same samples add up to nearly one, as long as few units change sides between them.",
     )
 
 

@@ -11,6 +11,11 @@ from spear_widgets.kit.exercise import fold
 from spear_widgets.limits.rows import measured, shown
 
 FEW = 0.1  # share of recognisable samples up to which a defence is not dismissed
+RESHAPED = (
+    "batch",
+    "clients",
+    "width",
+)  # defences that train other batches, or another network, than the rest do
 OUT_OF_TIME = 0.95 * SECONDS  # median seconds from which an attack counts as stopped by the clock
 
 
@@ -43,9 +48,10 @@ def _numbers(key: str, part: str) -> str:
     return "\n".join([f"{defence.name}{', by zeros alone' if part == 'zeros' else ''}", *rows])
 
 
-def undefended() -> float:
-    """Accuracy of the same network trained without any defence."""
-    accuracy = measured("format", "float32").accuracy
+def undefended(key: str) -> float:
+    """Accuracy of the same network trained without this defence."""
+    itself = DEFENCES[key].values[0]  # of what changes the network or its batches, the first value is none
+    accuracy = measured(*((key, itself) if key in RESHAPED else ("format", "float32"))).accuracy
     assert accuracy is not None
     return accuracy
 
@@ -81,15 +87,13 @@ def verdict(key: str) -> Verdict:
         zeros = any(strongest[value] is not measured(key, value) for value in defence.values)
         alone = ", by zeros alone" if zeros else ""
         last = defence.values[-1]
-        return Verdict(
-            defence.name, defence.knob, f"no: {recognisable} {where}{alone}", _cost(measured(key, last), last)
-        )
+        return Verdict(defence.name, defence.knob, f"no: {recognisable} {where}{alone}", _cost(key, last))
     later = list(seen.values())[defence.values.index(best) :]
     onwards = len(later) > 1 and max(later) <= FEW
     where = f"from {shown(best)} on" if onwards else f"at {shown(best)}"
     why = _why(measured(key, best))
     word = f"unproven, {where}: {why}" if why else f"{'almost' if count else 'yes'}, {where}: {recognisable}"
-    return Verdict(defence.name, defence.knob, word, _cost(measured(key, best), best))
+    return Verdict(defence.name, defence.knob, word, _cost(key, best))
 
 
 def _stronger(key: str, value: Any) -> Measured:
@@ -106,10 +110,13 @@ def _why(found: Measured) -> str:
     return "time ran out" if found.seconds >= OUT_OF_TIME else ""
 
 
-def _cost(found: Measured, value: Any) -> str:
-    if found.accuracy is None:
-        return "not measured"
-    return f"{found.accuracy:.1%} instead of {undefended():.1%}, at {shown(value)}"
+def _cost(key: str, value: Any) -> str:
+    accuracy = measured(key, value).accuracy
+    return (
+        "not measured"
+        if accuracy is None
+        else f"{accuracy:.1%} instead of {undefended(key):.1%}, at {shown(value)}"
+    )
 
 
 class Table:

@@ -50,6 +50,66 @@ MIXING = Exercise(
 )
 
 
+# ---------------------------------------------------------------- which Q belongs to another split?
+def other_split(factor, Q, other):  # type: ignore[no-untyped-def]  # shown as the solution
+    """The right Q of another split of the same gradient, shape (b, b)."""
+    output_grads = factor @ Q  # ∂L/∂Z is the client's, whatever the split
+    return torch.linalg.lstsq(other, output_grads).solution
+
+
+def _two_splits() -> Cases:
+    for b, m in ((2, 6), (4, 30), (7, 20)):
+        generator = torch.Generator().manual_seed(b)
+        factor = torch.linalg.qr(torch.randn(m, b, generator=generator, dtype=torch.float64))[0]
+        Q, A = (torch.randn(b, b, generator=generator, dtype=torch.float64) for _ in range(2))
+        yield f"b = {b}, m = {m}", (factor, Q, factor @ A)
+        yield f"b = {b}, m = {m}, columns of L in another order", (factor, Q, factor.flip(1))
+
+
+OTHER_SPLIT = Exercise(
+    name="01/other_split",
+    level="task",
+    minutes=10,
+    task="Two servers split one gradient, $G = L R = L' R'$, each in its own way. The first one has been told the "
+    "right $Q$ of its split. Write `other_split(factor, Q, other)`: the right $Q'$ of the second split, shape (b, b). "
+    "`factor` is $L$ and `other` is $L'$, both of shape (m, b).",
+    reference=other_split,
+    cases=_two_splits,
+    mistakes=(
+        Mistake(
+            lambda factor, Q, other: Q,
+            "$Q$ belongs to its split. What is the same in both is $\\partial L/\\partial Z$, which is the client's.",
+        ),
+        Mistake(
+            lambda factor, Q, other: factor @ Q,
+            "That is $\\partial L/\\partial Z$, and the same for both servers. Now solve $L' Q' = "
+            "\\partial L/\\partial Z$.",
+        ),
+        Mistake(
+            lambda factor, Q, other: torch.linalg.lstsq(factor, other @ Q).solution,
+            "That is the other way round: it is $L Q$ that is right, and $L' Q'$ must equal it.",
+        ),
+        Mistake(
+            lambda factor, Q, other: other.T @ factor @ Q,
+            "The transposed factor undoes $L'$ only where its columns are orthonormal. Solve by least squares.",
+        ),
+        Mistake(
+            lambda factor, Q, other: torch.linalg.lstsq(other, factor).solution,
+            "That leads from one factor to the other. The first server's $Q$ is missing.",
+        ),
+        Mistake(
+            lambda factor, Q, other: torch.linalg.inv(other_split(factor, Q, other)),
+            "That is $Q'^{-1}$, which makes the photographs from $R'$. Wanted is $Q'$.",
+        ),
+    ),
+    hints=(
+        "Which matrix do both servers look for, each in its own letters?",
+        "$L Q = \\partial L/\\partial Z = L' Q'$. The left side is known.",
+        "$m$ equations for each column of $Q'$, and exactly one solution: `torch.linalg.lstsq(other, factor @ Q)`.",
+    ),
+)
+
+
 # ---------------------------------------------------------------- how many samples?
 def count_samples(weight_grad):  # type: ignore[no-untyped-def]  # shown as the solution
     """The batch size behind a gradient of any precision; 0 where there is no cliff."""

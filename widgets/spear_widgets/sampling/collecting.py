@@ -23,6 +23,12 @@ SEARCH_RUNS = 3  # repetitions of the real search, for each kind of batch
 MOST_SEARCHED = 10_000  # draws after which one of them gives up
 
 
+FACTORS = {  # draws of digits, as multiples of those of noise, from … to: the answers to the question
+    "fewer": (0.1, 0.7),
+    "about as many": (0.7, 2.0),
+    "several times as many": (2.0, 10.0),
+}
+ASKED = 6  # the batch size of the question
 KINDS = ("unrelated noise", "photographs", "digits", "two photographs alike")
 ALIKE = 0.1  # noise on the copy of a photograph, in standard deviations: some dozen units tell the two apart
 
@@ -95,11 +101,12 @@ class CollectExplorer(base.Explorer):
         self._canvas = Canvas(drawing.WIDTH, 370)
         self._draw_frame()
         self.searched: dict[tuple[str, int], list[int | None]] = {}
+        self._answer = ""
         self.search_button = self.button(
             "Run our search, too", self.search, tooltip="A few seconds; may be stopped"
         )
         super().__init__(
-            {"batch_size": controls.slider("batch size b", 6, SIZES[0], SIZES[-1], track=16)},
+            {"batch_size": controls.slider("batch size b", ASKED, SIZES[0], SIZES[-1], track=16)},
             buttons=(self.search_button,),
         )
         self.job = Job(self)
@@ -108,6 +115,11 @@ class CollectExplorer(base.Explorer):
             for kind, size in product(KINDS, SIZES):  # drawn now, so that the slider does not wait for it
                 collect(kind, size)
         self.refresh()
+
+    def answered(self, choice: str) -> None:
+        """Draw where the reader expected the digits."""
+        self._answer = choice
+        self.set(batch_size=ASKED)
 
     def search(self) -> None:
         """Run the real search a few times on each kind of batch; what is known already is not run again."""
@@ -135,7 +147,7 @@ class CollectExplorer(base.Explorer):
 
     def _draw_frame(self) -> None:
         axes = self._canvas.axes(
-            0.17, 0.27, 0.81, 0.65, xscale="log", ylim=(-0.6, len(KINDS) - 0.4), xlim=(1, MOST_DRAWS)
+            0.17, 0.27, 0.79, 0.65, xscale="log", ylim=(-0.6, len(KINDS) - 0.4), xlim=(1, MOST_DRAWS)
         )
         axes.set_yticks(
             range(len(KINDS)), [kind.replace("two photographs", "two photographs\n") for kind in KINDS]
@@ -161,7 +173,9 @@ class CollectExplorer(base.Explorer):
             markerscale=0.8,
         )  # fmt: skip
         self._title = axes.text(1, len(KINDS) - 0.35, "", fontsize=11, va="bottom")
-        self._canvas.moving(*self._lines, self._title)
+        (self._expected,) = axes.plot([], [], ":", color=drawing.PURPLE, linewidth=3)
+        self._said = axes.text(1, 0, "", color=drawing.PURPLE, fontsize=10, va="center")
+        self._canvas.moving(*self._lines, self._title, self._expected, self._said)
 
     def _draw(self, b: int) -> None:
         spread = np.random.default_rng(0).uniform(-0.18, 0.18, RUNS)
@@ -180,6 +194,14 @@ class CollectExplorer(base.Explorer):
         expected = theory.expected_draws(b)
         self._lines[4].set_data([expected, expected], [-0.6, len(KINDS) - 0.4])
         self._title.set_text(f"b = {b}: H_b · 2^(b−1) = {expected:,.0f} draws")
+        self._expect(b == ASKED)
+
+    def _expect(self, asked: bool) -> None:
+        """The draws of digits as the reader has guessed them, below their dots; nothing at another batch size."""
+        low, high = (factor * self.state[KINDS[0]].mean for factor in FACTORS.get(self._answer, (1, 1)))
+        there, line = bool(self._answer) and asked, KINDS.index("digits") - 0.28
+        self._expected.set_data([low, high] if there else [], [line, line] if there else [])
+        self._said.set(position=(1.1 * high, line), text="you said" if there else "")
 
     def _words(self, b: int) -> str:
         expected = theory.expected_draws(b)

@@ -46,7 +46,7 @@ class DrawExplorer(base.Explorer):
     title = "Draw b − 1 rows, take their null vector, count zeros"
     description = (
         "The entries of L q for one random draw, with the b − 1 rows it was made from marked; below, the number "
-        "of zeros of the draws up to it against the threshold, and the samples whose directions were met."
+        "of zeros of the draws up to it against the threshold, filled where q is right, and the samples that were met."
     )
 
     def __init__(self) -> None:
@@ -147,10 +147,14 @@ class DrawExplorer(base.Explorer):
         self.show("picture", drawing.below([plot, met_pictures(self.stage, first)]))
         rows, zeros = sorted(self.state.rows[place].tolist()), int(self.state.zeros[place])
         m, kept = self.state.zero.shape[1], zeros >= self.threshold
+        so_far = self.state.zeros[: place + 1] >= self.threshold
+        right = self.state.right[: place + 1]
         self.say(
             f"Draw {number:,}: rows {', '.join(str(row + 1) for row in rows)} give q, and L q has "
             f"<b>{zeros} zeros</b> of {m}, {'at least' if kept else 'fewer than'} {self.threshold}: "
-            f"<b>{'kept' if kept else 'rejected'}</b>. "
+            f"<b>{'kept' if kept else 'rejected'}</b>{', and right' if right[-1] else ', and wrong' if kept else ''}. "
+            f"Of draws {start + 1:,} to {number:,}, kept {int(so_far.sum())}, "
+            f"right {int(right.sum())}. "
             + (f"Directions met so far: {met} of {b}." if met < b else f"All {b} directions are met.")
         )
 
@@ -189,13 +193,20 @@ class DrawPanels:
         self._lower = lower = self._canvas.axes(0.06, 0.14, 0.92, 0.29, ylim=(0, self._top), **labels)
         (self._cut,) = lower.plot([], [], "--", color=drawing.INK, linewidth=1)
         (self._rejected,) = lower.plot([], [], "x", color=drawing.FAINT, markersize=5)
-        (self._kept,) = lower.plot([], [], "o", color=drawing.ORANGE, markersize=6)
+        (self._kept,) = lower.plot([], [], "o", color=drawing.ORANGE, markersize=6, fillstyle="none")
+        (self._right,) = lower.plot([], [], "o", color=drawing.ORANGE, markersize=6)
+        self._rejected.set_label("rejected")
+        self._kept.set_label("kept, but wrong")
+        self._right.set_label("kept, and right (only the client knows)")
+        lower.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, borderpad=0
+        )
         (self._here,) = lower.plot([], [], color=drawing.BLUE, linewidth=1.5)
         self._limit = lower.text(0, 0, "", ha="right", va="bottom", fontsize=9)
         self._start = -1
         self._canvas.moving(
             self._nonzero, self._zero, self._own, self._verdict, self._cut, self._rejected, self._kept,
-            self._here, self._limit,
+            self._right, self._here, self._limit,
         )  # fmt: skip
 
     def image(self, found: Candidates, place: int, start: int, threshold: int) -> Image.Image:
@@ -220,7 +231,9 @@ class DrawPanels:
             self._canvas.redraw()
             self._start = start
         self._rejected.set_data(numbers[~kept], zeros[~kept])
-        self._kept.set_data(numbers[kept], zeros[kept])
+        right = kept & found.right[: place + 1].numpy()
+        self._kept.set_data(numbers[kept & ~right], zeros[kept & ~right])
+        self._right.set_data(numbers[right], zeros[right])
         self._cut.set_data([start, end], [threshold, threshold])
         self._limit.set_text(f"kept from {threshold} zeros on")
         self._limit.set_position((end - 1, threshold))

@@ -8,7 +8,7 @@ from spear_widgets.sampling.candidate import candidates
 from spear_widgets.sampling.collecting import KINDS, CollectExplorer, batch_of_kind, collect, search_draws
 from spear_widgets.sampling.draws import DrawExplorer
 from spear_widgets.sampling.stages import StageExplorer
-from spear_widgets.sampling.threshold import ThresholdExplorer, fresh_shares
+from spear_widgets.sampling.threshold import ThresholdExplorer, fresh_shares, rejections
 
 
 def title_picture() -> Picture:

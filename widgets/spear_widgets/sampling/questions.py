@@ -4,7 +4,8 @@ from spear_core.study import theory
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import scene
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
-from spear_widgets.sampling.collecting import KINDS, collect
+from spear_widgets.sampling.collecting import ASKED, FACTORS, KINDS, collect
+from spear_widgets.sampling.threshold import ASKED_TAU, SHARES
 
 
 def chance_of_a_hit() -> Prediction:
@@ -23,7 +24,7 @@ def chance_of_a_hit() -> Prediction:
 
 def zeros_of_a_mixture() -> Prediction:
     """How many zeros has a mixture of two samples?"""
-    choices = ["hardly any", "about one quarter", "about one half"]
+    choices = list(SHARES)
 
     def measured() -> float:
         found = candidates(scene("photos", 6), CANDIDATES)
@@ -44,10 +45,10 @@ def width_and_rejection() -> Prediction:
     choices = ["the same in both", "about four times smaller", "more than a hundred times smaller"]
 
     return Prediction(
-        "τ = 0.4. How much smaller is the risk of rejecting a right direction in a layer of 400 units than in "
-        "one of 50?",
+        f"τ = {ASKED_TAU:g}. How much smaller is the risk of rejecting a right direction in a layer of 400 units than "
+        "in one of 50?",
         choices,
-        lambda: theory.false_rejection(50, 0.4) / theory.false_rejection(400, 0.4),
+        lambda: theory.false_rejection(50, ASKED_TAU) / theory.false_rejection(400, ASKED_TAU),
         "The share of zeros scatters around one half by 1 / (2 √m). The tail below τ falls exponentially with m.",
         limits=(2, 100),
     )
@@ -58,8 +59,8 @@ def cost_of_similar_samples() -> Prediction:
     return Prediction(
         "Digits resemble each other more than random noise does. How many draws does a batch of six digits take, "
         "compared with six vectors of noise?",
-        ["fewer", "about as many", "several times as many"],
-        lambda: collect(KINDS[2], 6).mean / collect(KINDS[0], 6).mean,
+        list(FACTORS),
+        lambda: collect(KINDS[2], ASKED).mean / collect(KINDS[0], ASKED).mean,
         "Similar samples are silent in the same units. A set of rows that is zero for two samples leaves a plane of "
         "directions instead of one, and the draw is lost.",
         limits=(0.7, 2),

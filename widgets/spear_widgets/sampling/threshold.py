@@ -9,10 +9,11 @@ from torch import Tensor
 
 from spear_core.client import data
 from spear_core.spear.zeros import default_threshold
-from spear_core.study import theory
+from spear_core.study import metrics, theory
 from spear_core.study.candidates import Candidates
 from spear_widgets.kit import base, controls, drawing, words
 from spear_widgets.kit.canvas import Canvas, plain_ticks
+from spear_widgets.kit.charts import Chart, Style
 from spear_widgets.kit.scene import DATA, scene, silent_units
 from spear_widgets.sampling.candidate import CANDIDATES, candidates
 
@@ -21,6 +22,8 @@ LAYER_SAMPLES = 4
 SMALL_SIDE = 8  # pixels of the photographs that go into them: the law holds for any input
 WIDTHS = (50, 100, 200, 400)
 THRESHOLDS = tuple(round(0.01 * k, 2) for k in range(5, 61))
+SHARES = {"hardly any": 0.02, "about one quarter": 0.25, "about one half": 0.5}  # the answers to the question
+ASKED_TAU = 0.4  # of the question on width
 LEAST_COUNT = 0.5  # where the logarithmic axis of counts begins
 
 
@@ -72,6 +75,11 @@ class ThresholdExplorer(base.Explorer):
         )
         self.refresh()
 
+    def answered(self, choice: str) -> None:
+        """Draw where the reader expected the mixtures of two."""
+        self._panels.expect(SHARES[choice])
+        self.refresh()
+
     def update(self) -> None:
         """Draw the present setting."""
         values = self.values
@@ -102,6 +110,43 @@ def theory_curves(units: int) -> tuple[tuple[float, ...], tuple[float, ...], tup
         tuple(theory.false_rejection_bound(units, tau) for tau in THRESHOLDS),
         tuple(theory.false_acceptance(units, tau) for tau in THRESHOLDS),
     )
+
+
+def rejections() -> base.Picture:
+    """False rejections over the width: formula, bound, and counts in fresh layers."""
+    formula, bound, counted = (
+        f"{name}, τ = {ASKED_TAU:g}" for name in ("formula", "Chernoff's bound", "counted")
+    )
+    chart = Chart(
+        [
+            Style(formula, drawing.ORANGE, "-"),
+            Style(bound, drawing.ORANGE, ":"),
+            Style(counted, drawing.BLUE, marker="D"),
+        ],
+        xscale="log", yscale="log", xlim=(40, 500), ylim=(1e-6, 2), xlabel="width m",
+        ylabel="right directions rejected",
+    )  # fmt: skip
+    chart.ticks(WIDTHS)
+    grid = range(50, 401, 10)
+    chart.put(formula, grid, [theory.false_rejection(m, ASKED_TAU) for m in grid])
+    chart.put(bound, grid, [theory.false_rejection_bound(m, ASKED_TAU) for m in grid])
+    counts = {m: rejected_of(m) for m in WIDTHS}
+    seen = {m: pair for m, pair in counts.items() if pair[0]}  # no share of nothing on a logarithmic axis
+    ends = [metrics.share_interval(*pair) for pair in seen.values()]
+    chart.put(counted, list(seen), [found / of for found, of in seen.values()], ends)
+    with drawing.page_is_paper():
+        picture = chart.image()
+    return base.Picture(
+        picture,
+        "The share of right directions that are rejected, over the width of the layer, both axes logarithmic: a line "
+        "that falls ever more steeply, a bound above it, and counts in fresh layers on the line.",
+    )
+
+
+def rejected_of(width: int) -> tuple[int, int]:
+    """Right directions with fewer than `ASKED_TAU` m zeros in fresh layers, and of how many."""
+    zeros = (fresh_shares("photos", width) * width).round()
+    return int((zeros < theory.least_zeros(width, ASKED_TAU)).sum()), len(zeros)
 
 
 class ThresholdPanels:
@@ -145,6 +190,8 @@ class ThresholdPanels:
         plain_ticks(right.yaxis, (0.0001, 0.001, 0.01, 0.1, 1))
         (self._cut,) = left.plot([], [], color=drawing.INK, linewidth=2)
         (self._at,) = right.plot([], [], color=drawing.INK, linewidth=2)
+        (self._expected,) = left.plot([], [], ":", color=drawing.PURPLE, linewidth=2.5)
+        self._said = left.text(0, CANDIDATES, "", color=drawing.PURPLE, fontsize=10, ha="left", va="bottom")
         self._title = left.text(0, 1.02, "", transform=left.transAxes, fontsize=11, va="bottom")
         for axes, at in ((left, 0.06), (right, 0.42)):
             self._canvas.figure.legend(
@@ -152,7 +199,14 @@ class ThresholdPanels:
                 bbox_to_anchor=(at, 0.19), columnspacing=0.8,
             )  # fmt: skip
         self._canvas.moving(
-            *self._stairs, *self._curves, self._cut, self._at, self._title, left.spines["bottom"]
+            *self._stairs,
+            *self._curves,
+            self._cut,
+            self._at,
+            self._title,
+            self._expected,
+            self._said,
+            left.spines["bottom"],
         )
 
     def put(self, found: Candidates, shares: Tensor) -> None:
@@ -178,6 +232,11 @@ class ThresholdPanels:
             curve.set_data(THRESHOLDS, list(heights))
         self._title.set_text(f"{len(found):,} draws")
         self._drawn = found
+
+    def expect(self, share: float) -> None:
+        """A share of zeros that the reader expected of mixtures of two."""
+        self._expected.set_data([share, share], [LEAST_COUNT, 2 * CANDIDATES])
+        self._said.set(x=share + 0.008, text="you said")
 
     def image(self, threshold: float) -> Image.Image:
         """Both panels with the threshold as a vertical line."""

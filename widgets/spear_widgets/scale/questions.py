@@ -9,7 +9,7 @@ from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.scene import of_batch
 from spear_widgets.kit.stored import results
 from spear_widgets.scale.races import SEED, race
-from spear_widgets.scale.reach import exact_share, measured
+from spear_widgets.scale.reach import ASKED, EXPECTED, exact_share, measured
 
 
 def size_of_a_picture() -> Prediction:
@@ -61,15 +61,15 @@ def equal_to_the_eye() -> Prediction:
 
 def where_it_ends() -> Prediction:
     """Where does consistency end?"""
-    choices = ["at about b = 24", "between b = 160 and b = 260", "it does not end"]
+    choices = list(EXPECTED)
 
     def answer() -> str:
-        whole = [b for b, runs in measured("consistency", 400).items() if len(set(exact_share(runs))) == 1]
-        largest = max(row["b"] for row in results("success_map", "map") if row["m"] == 400)
+        whole = [b for b, runs in measured("consistency", ASKED).items() if len(set(exact_share(runs))) == 1]
+        largest = max(row["b"] for row in results("success_map", "map") if row["m"] == ASKED)
         return choices[0] if max(whole) < 60 else choices[2] if max(whole) == largest else choices[1]
 
     return Prediction(
-        "m = 400. Up to which batch size do all photographs come back exactly, without draws?",
+        f"m = {ASKED}. Up to which batch size do all photographs come back exactly, without draws?",
         choices,
         answer,
         "Counting equations gives b = m/2 for one pair of layers; several coupled ones go on from there.",

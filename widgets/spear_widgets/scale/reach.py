@@ -12,6 +12,12 @@ from spear_widgets.kit.ribbon import NOT_IN_PAPER
 from spear_widgets.kit.stored import results
 
 WIDTHS = (50, 100, 200, 400)
+ASKED = 400  # the width that the question speaks of
+EXPECTED = {  # its answers, as a line over the batch size: whole up to somewhere, and how it falls
+    "at about b = 24": ([24, 24, 2], [0.05, 0.9, 0.9]),
+    "between b = 160 and b = 260": ([260, 160, 2], [0.05, 0.9, 0.9]),
+    "it does not end": ([290, 2], [0.8, 0.8]),
+}
 METHODS = {"sampling": (drawing.ORANGE, "o"), "consistency": (drawing.BLUE, "s")}
 LABELS = {"sampling": "sampling (SPEAR)", "consistency": f"consistency {NOT_IN_PAPER}"}
 
@@ -52,7 +58,12 @@ class ReachExplorer(base.Explorer):
     )
 
     def __init__(self) -> None:
-        styles = [Style(LABELS[name], colour, "-", marker) for name, (colour, marker) in METHODS.items()]
+        self._answer = ""
+        # where both are whole, the small circle lies on the large square
+        styles = [
+            Style(LABELS[name], colour, "-", marker, size=size)
+            for (name, (colour, marker)), size in zip(reversed(METHODS.items()), (9, 5))
+        ]
         shared = {"xscale": "log", "xlim": (1.8, 300), "xlabel": "batch size b"}
         self._success = Chart(
             styles, height=300, ylim=(-0.03, 1.05), ylabel="share of samples exact", **shared
@@ -64,6 +75,11 @@ class ReachExplorer(base.Explorer):
             chart.ticks((2, 4, 8, 16, 32, 64, 128, 256))
         super().__init__({"width": controls.stops("width m", WIDTHS, 100)}, ("success", "time"))
         self.refresh()
+
+    def answered(self, choice: str) -> None:
+        """Draw where the reader expected the end, beside what was measured at that width."""
+        self._answer = choice
+        self.set(width=ASKED)
 
     def update(self) -> None:
         """Draw the present setting."""
@@ -82,6 +98,7 @@ class ReachExplorer(base.Explorer):
             words.append(f"b = <b>{whole_up_to(counts)}</b> with {method}, of {max(counts)} tried")
         for chart in (self._success, self._time):
             chart.mark(m / 2, "b = m/2")
+        self._success.expect(*(EXPECTED[self._answer] if self._answer and m == ASKED else ((), ())))
         self.show("success", self._success.image())
         self.show("time", self._time.image())
         self.say(

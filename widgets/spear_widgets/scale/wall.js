@@ -174,7 +174,7 @@ function drawLine(pen, state, { x, y, width, height: tall }) {
     for (const t of [state.split, last]) pen.line([[across(t), y + 4], [across(t), y + tall + 6]], pen.faint);
     const parts = [[0, state.split, "split G = L R"], [state.split, last, wide(pen.width) ? "search, round by round" : "search"], [last, state.end, "proof"]];
     for (const [from, to, words] of parts) {
-        pen.text(words, mix(across(from), across(to), 0.5), y + tall + 20, { size: 12, colour: pen.soft, align: "center" });
+        pen.text(words, mix(across(from), across(to), 0.5), y + tall + 18, { size: 12, colour: pen.soft, align: "center" });
     }
     pen.line([[head, y - 2], [head, y + tall]], pen.ink, 1.5);
     pen.disc(head, y + tall, 7, { fill: pen.ink, stroke: pen.paper, line: 2 });

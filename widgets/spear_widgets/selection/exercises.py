@@ -306,7 +306,8 @@ def _the_others(factor: Tensor, directions: Tensor) -> list[int]:
 
 
 def _clients() -> Cases:
-    for b, width, seed, kind in ((4, 200, 3, "same"), (5, 100, 1, "none"), (6, 200, 2, "same")):
+    # twins far enough apart that their rounding stays below a twentieth of the tolerance
+    for b, width, seed, kind in ((4, 200, 7, "same"), (5, 100, 1, "none"), (6, 200, 1, "same")):
         stage = client_with("photos", b, width, seed, kind)
         order = torch.arange(b).roll(seed)
         words = "two of them with one activation pattern" if kind == "same" else "all different"

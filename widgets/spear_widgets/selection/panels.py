@@ -25,9 +25,9 @@ class PlotPanels:
         """
         self._first = first
         self._limits: tuple[float, ...] = ()
-        self._canvas = Canvas(drawing.WIDTH, 200)
-        self._pool = self._canvas.axes(0.07, 0.2, 0.45, 0.66)
-        self._trace = self._canvas.axes(0.62, 0.2, 0.36, 0.66)
+        self._canvas = Canvas(drawing.WIDTH, 210)
+        self._pool = self._canvas.axes(0.07, 0.24, 0.45, 0.63)
+        self._trace = self._canvas.axes(0.62, 0.24, 0.36, 0.63)
         looks = (
             ("mixture?", "x", drawing.FAINT, 5),
             ("unique", "o", drawing.BLUE, 6),

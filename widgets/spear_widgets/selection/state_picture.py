@@ -18,6 +18,9 @@ from spear_widgets.kit.scene import Scene
 from spear_widgets.selection.panels import PlotPanels
 
 WORST, BEST = 0.0, -7.0  # powers of ten of the error map, black and white
+ERRORS = (
+    "error, the largest below each: white is rounding, black one standard deviation of the pixels or more"
+)
 
 
 # ---------------------------------------------------------------- what a state shows
@@ -99,18 +102,24 @@ def state_picture(stage: Scene, states: list[State], plot: PlotPanels) -> Image.
     private, made = sample_pictures(batch, batch.inputs), in_places(batch, seen.inputs, seen.places)
     wrong, there = np.full(private.shape, 235, dtype=np.uint8), seen.places >= 0
     wrong[there.numpy()] = error_pictures(batch, seen.inputs[seen.places[there]] - batch.inputs[there])
-    labels = ["none yet" if not np.isfinite(e) else f"off by {_power(e)}" for e in seen.errors.tolist()]
+    labels = ["none yet" if not np.isfinite(e) else _short(e) for e in seen.errors.tolist()]
     side = min(64, (drawing.WIDTH - 8) // b - 8)
     pictures = [
         drawing.headline("the private batch, for comparison", 13, drawing.WIDTH),
         drawing.picture_grid(private, side=side),
         drawing.headline(seen.title, 13, drawing.WIDTH),
         drawing.picture_grid(made, side=side),
-        drawing.headline("error: white is rounding, black is an error of one standard deviation or more", 13),
+        drawing.headline(ERRORS, 13),
         drawing.picture_grid(wrong, side=side, labels=labels, frames=[drawing.FAINT] * b),
     ]
     return drawing.below([drawing.below(pictures, gap=0), plot.image(states)], gap=4)
 
 
-def _power(error: float) -> str:
-    return "1e-7" if error < 1e-7 else f"{error:.0e}".replace("e-0", "e-").replace("e+00", "")
+def _short(error: float) -> str:
+    return (
+        "1e-7"
+        if error < 1e-7
+        else f"{error:.1g}".replace("e-0", "e-")
+        if error < 10
+        else f"{min(error, 9999):.0f}"
+    )

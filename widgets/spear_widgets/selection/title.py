@@ -2,7 +2,7 @@
 
 from spear_widgets.kit import base, drawing
 from spear_widgets.kit.machine.recorded import recorded
-from spear_widgets.kit.samples import in_places
+from spear_widgets.kit.samples import in_places, on_any_ground
 from spear_widgets.kit.twins import client_with
 from spear_widgets.selection.state_picture import look
 
@@ -16,6 +16,6 @@ def title_picture() -> base.Picture:
     side = 2 * (drawing.WIDTH - 8) // len(seen.inputs) - 8
     mixtures = in_places(run.stage.batch, seen.inputs, seen.places)
     return base.Picture(
-        drawing.picture_grid(mixtures, columns=6, side=side),
+        on_any_ground(mixtures, columns=6, side=side),
         "Twelve mixtures of twelve photographs: what the server has before it has chosen its directions.",
     )

@@ -8,6 +8,7 @@ import { counted, drawEntries, look } from "./entries.js";
 
 const SNAP = 0.5; // degrees within which the needle snaps
 const DEGREE = Math.PI / 180;
+const ROUND = 26; // around the dial, where its needle's q goes
 
 const apart = (a, b) => { const d = Math.abs(a - b) % 180; return Math.min(d, 180 - d); };
 
@@ -45,20 +46,20 @@ const height = width => (wide(width) ? clamp(width * 0.46, 400, 500) : 540);
 function places({ width, height: tall }) {
     const curve = 96, top = 30;
     if (!wide(width)) {
-        const radius = Math.min(width * 0.27, 110);
+        const radius = Math.min(width * 0.25, 110);
         return {
-            dial: { x: radius + 14, y: radius + 16, radius },
-            ghost: { x: 2 * radius + 40, y: 44, side: Math.min(width - 2 * radius - 50, 130) },
-            bars: { x: 10, y: 2 * radius + 66, width: width - 20, height: tall - 2 * radius - 66 - curve - 20 },
-            curve: { x: 34, y: tall - curve + 8, width: width - 48, height: curve - 36 },
+            dial: { x: radius + ROUND, y: radius + ROUND, radius },
+            ghost: { x: 2 * radius + 2 * ROUND + 6, y: 44, side: Math.min(width - 2 * radius - 2 * ROUND - 12, 130) },
+            bars: { x: 10, y: 2 * radius + 80, width: width - 20, height: tall - 2 * radius - 80 - curve - 20 },
+            curve: { x: 36, y: tall - curve + 8, width: width - 54, height: curve - 36 },
         };
     }
-    const radius = Math.min(width * 0.17, (tall - curve - 30) / 2), side = Math.min(150, width * 0.16);
+    const radius = Math.min(width * 0.17, (tall - curve) / 2 - ROUND), side = Math.min(150, width * 0.16);
     return {
-        dial: { x: radius + 16, y: radius + 14, radius },
+        dial: { x: radius + ROUND, y: radius + ROUND, radius },
         ghost: { x: width - side - 6, y: top + 16, side },
-        bars: { x: 2 * radius + 52, y: top, width: width - 2 * radius - side - 88, height: tall - curve - top - 20 },
-        curve: { x: 44, y: tall - curve + 10, width: width - 56, height: curve - 38 },
+        bars: { x: 2 * radius + 2 * ROUND + 10, y: top, width: width - 2 * radius - side - 2 * ROUND - 46, height: tall - curve - top - 20 },
+        curve: { x: 44, y: tall - curve + 10, width: width - 62, height: curve - 38 },
     };
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spear_core.linalg import least_squares
 from spear_core.spear.sampling import live_rows
 from spear_widgets.kit import base, controls
 from spear_widgets.kit.samples import developing
@@ -72,7 +73,7 @@ class DialExplorer(base.Explorer):
             peaks=[int(counts[angles.index(angle)]) for angle in exact],
             positions=torch.tensor(angles, dtype=torch.float64),
             counts=counts,
-            combined=torch.linalg.lstsq(low_rank.factor, bias_grad[:, None]).solution[:, 0],
+            combined=least_squares(low_rank.factor, bias_grad[:, None])[:, 0],
             R=low_rank.rows.to(torch.float32),
             photo=developing(self.stage.batch),
         )

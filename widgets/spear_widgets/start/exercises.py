@@ -97,6 +97,28 @@ def _yes_or_no(
     return [_near(result.inputs[result.certified_rows], one, 1e-3) for one in candidates]
 
 
+def _every_row(
+    model: nn.Module, gradients: dict[str, Tensor], batch_size: int, candidates: Tensor
+) -> list[bool]:
+    result = _attacked(model, gradients, batch_size)
+    return [_near(result.inputs, one, 1e-3) for one in candidates]
+
+
+def _all_or_nothing(
+    model: nn.Module, gradients: dict[str, Tensor], batch_size: int, candidates: Tensor
+) -> list[bool | None]:
+    result = _attacked(model, gradients, batch_size)
+    return [_near(result.inputs, one, 1e-3) if result.certified else None for one in candidates]
+
+
+def _never_no(
+    model: nn.Module, gradients: dict[str, Tensor], batch_size: int, candidates: Tensor
+) -> list[bool | None]:
+    result = _attacked(model, gradients, batch_size)
+    proven = result.inputs[result.certified_rows]
+    return [_near(proven, one, 1e-3) or None for one in candidates]
+
+
 def _to_the_last_bit(
     model: nn.Module, gradients: dict[str, Tensor], batch_size: int, candidates: Tensor
 ) -> list[bool | None]:
@@ -142,6 +164,20 @@ MEMBERS = Exercise(
             _whoever_came_back,
             "A row that came back and is not certified proves nothing, however well it matches. "
             "Look at `certified_rows` first.",
+        ),
+        Mistake(
+            _every_row,
+            "You look at all rows, certified or not, and say no where the attack does not know. `certified_rows` "
+            "supports a yes, `certified` a no; else the answer is `None`.",
+        ),
+        Mistake(
+            _all_or_nothing,
+            "A single row may be certified where the whole batch is not. For a yes, `certified_rows` is enough.",
+        ),
+        Mistake(
+            _never_no,
+            "Where the whole batch is certified, all of its samples are known, and whoever is not among them was not "
+            "there: `False`.",
         ),
         Mistake(
             _yes_or_no,

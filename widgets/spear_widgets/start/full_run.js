@@ -150,7 +150,7 @@ function drawPair(pen, state, { x, y, width, height: tall }, claim) {
     show("recovered", back && bitmap(state.recovered, chosen), right, y, back && colourOf(pen, claim));
     if (!back) return;
     const often = state.magnified[chosen];
-    show(wide(pen.width) ? "difference" : often ? `diff. × ${often}` : "no difference", bitmap(state.differences, chosen), last.x, last.y);
+    show(wide(pen.width) ? "difference" : often ? `× ${often}` : "no difference", bitmap(state.differences, chosen), last.x, last.y);
     if (!wide(pen.width)) return;
     const lines = [...(often ? ["magnified", `${often} times`] : ["none: equal", "in every bit"]), "", ...MARKS[claim][2].split(", ")];
     lines.forEach((line, i) => pen.text(line, right, last.y + 22 + 17 * i, { size: 12 }));

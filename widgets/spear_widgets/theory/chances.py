@@ -15,6 +15,12 @@ from spear_widgets.theory.rejection import KINDS
 
 RUNS = 60  # repetitions of one collection
 POINTS = 9  # measured points on a curve
+FACTORS = {  # of draws, for one sample more: the answers to the question
+    "about as many draws": 1,
+    "about twice as many draws": 2,
+    "about a hundred times as many": 100,
+}
+ASKED = 6  # the batch that gets one sample more
 
 
 @lru_cache(maxsize=64)
@@ -57,6 +63,7 @@ class OddsExplorer(base.Explorer):
     COINS, OWN, MEASURED = "wide layer, fair coins", "zeros of this batch", f"measured, {RUNS} runs, 95 %"
 
     def __init__(self) -> None:
+        self._factor = 0
         self._chart = Chart(
             [
                 Style(self.COINS, drawing.INK, "--"),
@@ -72,7 +79,7 @@ class OddsExplorer(base.Explorer):
         super().__init__(
             {
                 "kind": controls.dropdown("data", KINDS),
-                "batch_size": controls.slider("batch size b", 6, 2, 10),
+                "batch_size": controls.slider("batch size b", ASKED, 2, 10),
                 "width": controls.slider("width m", 200, 50, 400, step=50),
                 "seed": controls.slider("seed", 0, 0, 9),
             }
@@ -92,10 +99,29 @@ class OddsExplorer(base.Explorer):
         reached = [int((self.state.draws <= n).sum()) for n in at]
         ends = [metrics.share_interval(count, RUNS) for count in reached]
         self._chart.put(self.MEASURED, at, [count / RUNS for count in reached], ends)
+        expected = self._factor > 0 and b == ASKED + 1
+        self._expect(grid if expected else [])
         self.show("picture", self._chart.image())
         low, high = collecting.predicted_range(b, values["width"])
         self.say(
             f"Expected draws: H<sub>b</sub>·2<sup>b−1</sup> = {theory.expected_draws(b):,.0f} in the limit; "
             f"{low:,.0f} to {high:,.0f} for fair coins at this width; {self.state.expected:,.0f} from the zeros of "
             f"this batch. <b>Measured: {self.state.mean:,.0f} ± {2 * self.state.error:,.0f}</b>."
+            + (
+                f" Dotted: the line of b = {ASKED} at {self._factor} times the draws, as you said."
+                if expected
+                else ""
+            )
         )
+
+    def answered(self, choice: str) -> None:
+        """One sample more, and beside it the line of the batch before, moved as far as the reader expected."""
+        self._factor = FACTORS[choice]
+        self.set(batch_size=ASKED + 1)
+
+    def _expect(self, grid: list[float]) -> None:
+        values = self.values
+        before = odds(values["kind"], ASKED, values["width"], values["seed"]).hits
+        shares = [collecting.completed(n / self._factor, before) for n in grid]
+        rising = [(n, share) for n, share in zip(grid, shares) if 0.3 < share < 0.999]
+        self._chart.expect([n for n, _ in rising], [share for _, share in rising], right=self._factor > 1)

@@ -3,12 +3,13 @@
 from spear_core.study import collecting, theory
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.kit.stored import results
-from spear_widgets.theory.wall import YEAR, mean_by_batch_size
+from spear_widgets.theory.chances import FACTORS
+from spear_widgets.theory.wall import REACHES, YEAR, mean_by_batch_size
 
 
 def one_sample_more() -> Prediction:
     """What does one sample more cost?"""
-    choices = ["about as many draws", "about twice as many draws", "about a hundred times as many"]
+    choices = list(FACTORS)
 
     def measured() -> float:
         found = mean_by_batch_size("draws", "mean", lambda row: row["kind"] == "gaussian")
@@ -64,7 +65,7 @@ def width_and_failure() -> Prediction:
 
 def larger_computer() -> Prediction:
     """How far does a thousandfold computer get?"""
-    choices = ["about 10 samples more", "twice as many samples", "a thousand times as many samples"]
+    choices = list(REACHES)
 
     def measured() -> str:
         seconds = YEAR / 365.25

@@ -10,6 +10,12 @@ from spear_widgets.kit.charts import Chart, Style
 from spear_widgets.kit.stored import results
 
 YEAR = 365.25 * 86400
+REACHES = {  # of a computer a thousand times as fast, where this one reaches 35: the answers to the question
+    "about 10 samples more": 45,
+    "twice as many samples": 70,
+    "a thousand times as many samples": 35_000,
+}
+FASTER = 9  # power of ten of its draws a second
 SPANS = (("second", 1.0), ("day", 86400.0), ("year", YEAR), ("age of the universe", 13.8e9 * YEAR))
 
 
@@ -48,6 +54,7 @@ class WallExplorer(base.Explorer):
     THEORY, NOISE, PHOTOS = "draws: H_b · 2^(b−1)", "measured: gaussian noise", "measured: photographs"
 
     def __init__(self) -> None:
+        self._reach = 0
         self._chart = wall_chart(self.THEORY, self.NOISE, self.PHOTOS)
         super().__init__(
             {
@@ -57,6 +64,11 @@ class WallExplorer(base.Explorer):
         )
         self.refresh()
 
+    def answered(self, choice: str) -> None:
+        """Draw how far the faster computer gets in a day by the reader's answer, and its line."""
+        self._reach = REACHES[choice]
+        self.set(speed=FASTER, batch_size=45)
+
     def update(self) -> None:
         """Draw the present setting."""
         b, speed = self.values["batch_size"], 10.0 ** self.values["speed"]
@@ -64,6 +76,12 @@ class WallExplorer(base.Explorer):
         self._chart.put(self.THEORY, grid, [theory.expected_draws(k) / speed for k in grid])
         put_measured(self._chart, speed, self.NOISE, self.PHOTOS)
         self._chart.mark(b, f"b = {b}")
+        if self._reach and self.values["speed"] == FASTER:
+            at, day = min(self._reach, 128), SPANS[1][1]
+            words = f"you said {self._reach:,}" + (", further to the right" if at < self._reach else "")
+            self._chart.expect([at, at], [1e-6, day], words)
+        else:
+            self._chart.expect([], [])
         self.show("picture", self._chart.image())
         self.draws = theory.expected_draws(b)
         self.seconds = self.draws / speed
@@ -90,7 +108,7 @@ def wall_chart(theory_line: str, noise: str, photos: str) -> Chart:
     )
     for name, span in SPANS:
         chart.axes.axhline(span, color=drawing.FAINT, linewidth=0.8)
-        chart.axes.text(112, span * 3, name, ha="right", va="bottom", fontsize=9)
+        chart.axes.text(129, span * 3, name, ha="right", va="bottom", fontsize=9)
     return chart
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from spear_core.linalg import least_squares
 from spear_core.study.landscape import Landscape, landscape
 from spear_widgets.kit import base, controls
 from spear_widgets.kit.samples import developing
@@ -67,7 +68,7 @@ def _ground(batch_size: int, activation: str, seen: int, width: int, seed: int) 
     stage = scene("photos", batch_size, width, seed, DEPTH, activation)
     everything = landscape(stage.problem, stage.low_rank)
     inputs = stage.batch.inputs.to(torch.float64)
-    samples = everything.directions(torch.linalg.lstsq(stage.low_rank.rows.T, inputs.T).solution.T)
+    samples = everything.directions(least_squares(stage.low_rank.rows.T, inputs.T).T)
     return Ground(stage.batch, stage.model, everything, samples, _home(samples))
 
 

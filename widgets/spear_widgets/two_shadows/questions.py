@@ -2,6 +2,7 @@
 
 import torch
 
+from spear_core.linalg import least_squares
 from spear_core.spear import low_rank
 from spear_widgets.kit.predict import Prediction
 from spear_widgets.two_shadows.circle import profile
@@ -24,7 +25,7 @@ def rows_of_the_next_gradient() -> Prediction:
         R2 = low_rank.split(stage.gradients["2.weight"]).rows
         with torch.no_grad():
             y = torch.relu(stage.model[0](stage.batch.inputs)).T.double()
-        left = y - R2.T @ torch.linalg.lstsq(R2.T, y).solution
+        left = y - R2.T @ least_squares(R2.T, y)
         return choices[1] if float(left.norm()) < 1e-4 * float(y.norm()) else choices[2]
 
     return Prediction(

@@ -76,6 +76,9 @@ export const FATES = [
     "a new direction for the pool",
 ];
 
+// The verdict on a candidate, and what follows from it where there is room.
+export const verdictOn = (pen, fate) => `${fate >= KNOWN ? "✓" : "✗"} ${pen.width < 620 ? FATES[fate].split(",")[0] : FATES[fate]}`;
+
 // How much of a draw has happened: all of it in a rush, and for readers who want nothing to move; a film sets it itself.
 export const shareOf = (pen, state) => (state.film === undefined && (pen.calm || state.rush) ? 1 : state.share);
 

@@ -1,6 +1,6 @@
 // Scene 2, sampling: b − 1 rows of L are drawn, and the one direction on which all of them vanish is the candidate q.
 import { clamp, mix, smooth, times, whole } from "../stage.js";
-import { FATES, NEW, drawAt, drawPool, drawTimeline, largest, placeOf, poolAt, shareOf, POOL, TIMELINE, tint } from "./common.js";
+import { FATES, NEW, drawAt, drawPool, drawTimeline, largest, placeOf, poolAt, shareOf, POOL, TIMELINE, tint, verdictOn } from "./common.js";
 
 const LIT = 0.22, FLOWN = 0.42, SOLVED = 0.62, SHOWN = 0.85; // shares of one draw: rows, block, null vector, bars
 
@@ -110,7 +110,7 @@ function drawBars(pen, state, { bars, narrow }, { q, zeros, fate, number }, shar
     values.forEach((value, i) => { if (Math.abs(value) < state.nearZero) pen.disc(bars.x + (i + 0.36) * step, bars.y + bars.height / 2, radius, { fill: pen.hot }); });
     if (share > SHOWN) {
         const y = narrow ? bars.y + bars.height + 10 : bars.y + bars.height + 26;
-        pen.text(`${hit ? "✓" : "✗"} ${FATES[fate]}`, bars.x, y, { bold: true, size: narrow ? 12 : 14, colour: hit ? pen.good : pen.soft });
+        pen.text(verdictOn(pen, fate), bars.x, y, { bold: true, size: narrow ? 12 : 14, colour: hit ? pen.good : pen.soft });
     }
 }
 

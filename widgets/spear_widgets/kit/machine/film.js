@@ -25,6 +25,13 @@ export function filmAt(state, seconds) {
     }
 }
 
+// What is said, on one line or, where that is too long, on two.
+export function drawCaption(pen, said, y) {
+    if (said.length * 9.6 < pen.width) return pen.text(said, pen.width / 2, y, { size: 17, bold: true, align: "center" });
+    const half = said.indexOf(" ", said.length / 2 - 3), lines = [said.slice(0, half), said.slice(half + 1)];
+    return lines.forEach((line, i) => pen.text(line, pen.width / 2, y - 10 + 18 * i, { size: 13, bold: true, align: "center" }));
+}
+
 const ending = ({ b, result }) => `Leave out another one each time: all ${b} are back${result.certified ? ", exactly, with a proof" : ""}.`;
 
 // Draws in a rush, faster and faster.

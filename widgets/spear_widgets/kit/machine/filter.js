@@ -1,6 +1,6 @@
 // Scene 3, the filter: L q of a candidate as bars. A wrong one has hardly a zero beyond its own rows; a right one, half.
 import { check, clamp, smooth, times, whole } from "../stage.js";
-import { FATES, FIRST_STAGE, KNOWN, NEW, drawAt, drawPool, drawTimeline, largest, placeOf, poolAt, shareOf, POOL, TIMELINE } from "./common.js";
+import { FATES, FIRST_STAGE, KNOWN, NEW, drawAt, drawPool, drawTimeline, largest, placeOf, poolAt, shareOf, POOL, TIMELINE, verdictOn } from "./common.js";
 
 const GROWN = 0.5, JUDGED = 0.75; // shares of one draw: bars, verdict
 
@@ -9,7 +9,7 @@ function drawFilter(pen, state, t) {
     const bottom = POOL + TIMELINE + 14, narrow = pen.width < 620, side = narrow ? 0 : Math.min(240, pen.width * 0.27);
     const tall = pen.height - bottom - 50;
     const bars = { x: 8, y: 44, width: pen.width - side - 40, height: narrow ? tall * 0.5 : tall - 26 };
-    const counts = narrow ? { x: 30, y: 66 + tall * 0.6, width: pen.width - 40, height: tall * 0.3 } : { x: pen.width - side, y: 60, width: side - 8, height: tall - 60 };
+    const counts = narrow ? { x: 30, y: 66 + tall * 0.6, width: pen.width - 40, height: tall * 0.26 } : { x: pen.width - side, y: 60, width: side - 8, height: tall - 60 };
     drawEntries(pen, state, bars, found, share);
     drawCounts(pen, state, counts, t, found, share > JUDGED);
     const fresh = found.fate === NEW && share > JUDGED ? poolAt(state, t).length - 1 : -1;
@@ -36,7 +36,7 @@ function drawEntries(pen, state, box, { q, set, zeros, fate, number }, share) {
     });
     pen.context.globalAlpha = 1;
     if (judged) {
-        pen.text(`${passes ? "✓" : "✗"} ${FATES[fate]}`, box.x, 35, { bold: true, colour: passes ? pen.good : pen.soft, halo: true });
+        pen.text(verdictOn(pen, fate), box.x, 35, { bold: true, colour: passes ? pen.good : pen.soft, halo: true });
     }
 }
 
@@ -60,7 +60,9 @@ function drawCounts(pen, state, { x, y, width, height }, t, found, counted) {
     pen.text(`needed: ${Math.ceil(state.least)}`, across(state.least) - 14, y - 8, { size: 12 });
     pen.text("zeros of all candidates so far (log scale)", x, y - 26, { size: 12, colour: pen.soft });
     for (const count of [0, Math.round(m / 4), Math.round(m / 2)]) pen.text(String(count), across(count), y + height + 14, { size: 11, colour: pen.soft, align: "center" });
-    if (seen) pen.text(`dropped after ${state.first} of ${m} rows: ${whole(spared)}`, x, y + height + 32, { size: 12, colour: pen.soft });
+    if (!seen) return;
+    pen.text(`dropped: ${whole(spared)} of ${whole(seen)}, after a look`, x, y + height + 31, { size: 12, colour: pen.soft });
+    pen.text(`at ${state.first} of the ${m} entries of L q`, x, y + height + 46, { size: 12, colour: pen.soft });
 }
 
 export const filter = {

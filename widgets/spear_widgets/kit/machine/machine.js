@@ -5,7 +5,7 @@
 import { button, choice, clamp, slider, stage, tabs, whole } from "../stage.js";
 import { tiled } from "./common.js";
 import { draw } from "./draw.js";
-import { filmAt, FILM_SECONDS } from "./film.js";
+import { drawCaption, filmAt, FILM_SECONDS } from "./film.js";
 import { filter } from "./filter.js";
 import { reconstruct } from "./reconstruct.js";
 import { split } from "./split.js";
@@ -101,7 +101,7 @@ function paint(pen, state, time) {
     else if (state.playing) advance(state, seconds);
     pen.height -= state.film === undefined ? 0 : CAPTION;
     scene(state).draw(pen, state, now(state));
-    if (state.film !== undefined) pen.text(state.said, pen.width / 2, pen.height + CAPTION - 14, { size: 17, bold: true, align: "center" });
+    if (state.film !== undefined) drawCaption(pen, state.said, pen.height + CAPTION - 14);
     return state.playing;
 }
 

@@ -29,7 +29,7 @@ function photograph(state, k, share) {
 
 function drawReconstruct(pen, state, t) {
     const b = state.b, narrow = pen.width < 620, columns = narrow ? Math.ceil(b / 2) : Math.min(b, 12), bands = Math.ceil(b / columns);
-    const side = Math.min((pen.width - 100) / columns - 6, 76), left = 92, line = side + 8;
+    const side = Math.min((pen.width - 100) / columns - 6, narrow ? (pen.height - 210) / (3 * bands) - 12 : 76), left = 92, line = side + 8;
     const scaled = smooth(t / SCALED), compared = smooth((t - SCALED) / (COMPARED - SCALED));
     const words = 14; // below an error map
     const at = (s, band) => [
@@ -81,16 +81,17 @@ function drawCertificate(pen, state, t, top) {
     });
     if (t >= ASKED + 4 * 0.07) {
         const y = top + Math.ceil(parts.length / columns) * step + 8;
-        const [claim, draws] = verdict(state), colour = state.result.certified ? pen.good : pen.bad;
+        const [claim, draws] = verdict(state, narrow), colour = state.result.certified ? pen.good : pen.bad;
         const wide = pen.text(claim, 8, y, { bold: true, size: 16, colour });
         pen.text(draws, narrow ? 8 : 20 + wide, y + (narrow ? 20 : 0), { colour: pen.soft });
     }
 }
 
 // The claim, and what it took.
-export function verdict({ result, b, expected, found }) {
+export function verdict({ result, b, expected, found }, narrow = false) {
     const last = Math.max(...found.filter(({ chosen }) => chosen).map(({ number }) => number)) + 1;
-    const draws = `the last one met after ${whole(last)} of ${whole(result.draws)} draws; theory expected ${whole(Math.round(expected))}`;
+    const draws = narrow ? `the last one met after ${whole(last)} draws`
+        : `the last one met after ${whole(last)} of ${whole(result.draws)} draws; theory expected ${whole(Math.round(expected))}`;
     const exact = result.rows.filter(Boolean).length;
     if (result.certified) return [`✓ ${exact} of ${b} proven exact`, draws];
     return [exact ? `${exact} of ${b} proven exact, the others are not` : "not certified", `${whole(result.draws)} draws`];

@@ -9,7 +9,7 @@ export function splitPlaces({ width, height }, state) {
     const tall = height - spectrum - top - 30, across = narrow ? width * 0.26 : Math.min(width * 0.26, 250);
     const thin = clamp(state.b * 6, 20, narrow ? 40 : 76);
     const columns = narrow ? 3 : Math.ceil(Math.sqrt(state.b * 1.6)), rows = Math.ceil(state.b / columns);
-    const left = 8, L = left + across + 30, R = L + thin + 30;
+    const left = 8, L = left + across + 30, R = L + Math.max(thin + 30, narrow ? 0 : 100); // L's name is wider than a small L
     const side = Math.min((width - R - 4) / columns - 6, (tall - 34) / rows - 6, 96);
     return {
         G: { x: left, y: top, width: across, height: tall }, L: { x: L, y: top, width: thin, height: tall },
@@ -35,13 +35,14 @@ function drawSplit(pen, state, t) {
 function drawFactors(pen, state, at, apart, x) {
     const { L, R, G } = at, m = state.L.shape[0], b = state.b;
     const from = x + G.width - L.width, left = mix(from, L.x, apart), top = mix(G.y, R.y, apart);
-    pen.context.globalAlpha = apart;
+    pen.context.globalAlpha = smooth((apart - 0.85) / 0.15); // their names, once they stand apart
     pen.text("=", G.x + G.width + 15, G.y + G.height / 2, { size: 20, align: "center" });
-    pen.text("·", L.x + L.width + 15, G.y + G.height / 2, { size: 26, align: "center" });
+    pen.text("·", (L.x + L.width + R.x) / 2, G.y + G.height / 2, { size: 26, align: "center" });
     pen.text(at.narrow ? "L" : `L, ${m} × ${b}`, left, G.y - 22, { bold: true });
     pen.text("shares", left, G.y - 7, { size: 12, colour: pen.soft });
     pen.text(at.narrow ? "R" : `R, ${b} × ${whole(state.columns)}`, R.x, R.y - 22, { bold: true });
     pen.text("its rows are mixtures", R.x, R.y - 7, { size: 12, colour: pen.soft });
+    pen.context.globalAlpha = apart;
     pen.picture(state.tilesOfL(pen), left, L.y, L.width, L.height, { alpha: apart, frame: pen.faint, line: 1 });
     pen.picture(state.tilesOfR(pen), R.x, top, R.width, R.height, { alpha: apart, frame: pen.faint, line: 1 });
     state.mixtures ??= Array.from({ length: b }, (_, j) => mixture(state, unit(b, j)));
@@ -70,7 +71,7 @@ function drawSpectrum(pen, state, { x, y, width, height }, t) {
     if (shown > state.b) {
         const cliff = x + state.b * step;
         pen.line([[cliff - step * 0.15, y - 4], [cliff - step * 0.15, y + height]], pen.hot, 1.5);
-        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} are no rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
+        pen.text(width < 400 ? `b = ${state.b}` : `${state.b} stand above rounding: b = ${state.b}`, cliff + 6, y + 8, { size: 13, bold: true, colour: pen.hot });
     }
 }
 

@@ -53,7 +53,7 @@ function drawWipe(pen, state, t) {
     const count = state.wiping[0].rows.length, narrow = pen.width < 620, columns = narrow ? 3 : count;
     const gap = 12, side = Math.min((pen.width - 16) / columns - gap, narrow ? 104 : 170), wide = columns * (side + gap) - gap;
     const left = (pen.width - wide) / 2, top = 34, bars = narrow ? 26 : 54;
-    pen.text(heading(state, fade > 0.5 ? next : k), left, 18, { bold: true });
+    pen.text(heading(state, fade > 0.5 ? next : k, narrow), left, 18, { bold: true });
     const before = pictures(state, k), after = fade > 0 ? pictures(state, next) : before;
     for (let i = 0; i < count; i++) {
         const x = left + (i % columns) * (side + gap), y = top + Math.floor(i / columns) * (side + bars + 18);
@@ -99,11 +99,12 @@ function drawPhotographs(pen, state, y, k, left, wide) {
     }
 }
 
-function heading(state, k) {
+function heading(state, k, narrow) {
     const step = state.wiping[k], done = state.wiping.slice(1, k + 1).filter(({ stray }) => !stray).length;
     if (!k) return `${state.wiping[0].rows.length} mixtures of all ${state.b} photographs`;
-    if (step.stray) return `q${subscript(step.member + 1)} is a mixture that slipped in: it wipes nobody out`;
+    if (step.stray) return `q${subscript(step.member + 1)} is a mixture${narrow ? "" : " that slipped in"}: it wipes out nothing`;
     const left = state.b - done;
+    if (narrow) return `${done} wiped out, ${left} left${left === 1 ? ", alone" : ""}`;
     return `orthogonal to ${done === 1 ? "one found direction" : `${done} found directions`}: ${done} wiped out, ${left} ${left === 1 ? "is" : "are"} left${left === 1 ? ", alone" : ""}`;
 }
 
