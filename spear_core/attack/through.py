@@ -97,9 +97,12 @@ def _proven(
     good = [at in proofs and not proofs[at].missing for at in range(rows)]
     proven = torch.tensor(good, device=inversion.certified_rows.device) & inversion.certified_rows
     reasons = Counter(proof.missing for proof in proofs.values() if proof.missing)
-    if lost := rows - len(proofs):
-        reasons["no input was found that gives the features"] = lost
-    notes = [f"{count} of {rows} network inputs are not proven: {why}" for why, count in reasons.items()]
+    lost = int((pictures.rest > rounding_limit(inversion.inputs.dtype)).sum())
+    reasons["no input was found that gives the features"] = lost
+    reasons["there was no time left for it"] = rows - lost - len(proofs)
+    notes = [
+        f"{count} of {rows} network inputs are not proven: {why}" for why, count in reasons.items() if count
+    ]
     if not proven.any():
         return proven, notes
     if not (inversion.certified and all(good)):
