@@ -14,7 +14,7 @@ CLOSURES = {
     "spear_core.spear.search": (16, 2400),  # the paper's loop, certificate included
     "spear_core.search": (6, 900),  # the record `State`, the protocol
 }
-MOST_LINES = {CORE: 13_400, WIDGETS: 11_900}
+MOST_LINES = {CORE: 14_250, WIDGETS: 11_900}
 LONGEST = {"states": 35}  # lines of a function, docstring included; others:
 LONGEST_FUNCTION = 60
 
@@ -71,7 +71,7 @@ def test_closures_do_not_grow(module: str):
 
 
 def test_the_certificate_knows_no_search():
-    rooms = ("attack", "fedavg", "coupled", "consistency", "halfspace")
+    rooms = ("attack", "fedavg", "coupled", "front", "consistency", "halfspace")
     searches = tuple(f"spear_core.{room}." for room in rooms)
     for path in (CORE / "certificate").glob("*.py"):
         reached = closure(f"spear_core.certificate.{path.stem}")

@@ -11,7 +11,7 @@ diag(γ/s) Σ δᵢ xᵢᵀ follows: what the client would have sent with μ and
 has inverted the client; and with the batch that it finds, C, μ and s are known better than the statistics tell them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -268,6 +268,7 @@ def frozen(
     layer: str | None = None,
     batch_size: int | None = None,
     training: LocalTraining | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> Frozen:
     """Read a client's gradients as if the BatchNorms in training mode had had their statistics fixed.
 
@@ -277,10 +278,13 @@ def frozen(
         layer: name of the attacked layer; by default the first.
         batch_size: b; by default one more than the rank of ∂L/∂W.
         training: what the client did; several local steps are refused.
+        input_shape: of the network's inputs; the way on to them is refused, since errors flow back otherwise there.
 
     Raises:
         InputError: buffers that are none of the model's, or not of one step; a BatchNorm without γ and β.
     """
+    if input_shape is not None:
+        raise InputError("input_shape must be None with buffers: only rows of the layer are sought then")
     if training is not None:
         raise InputError("local_steps must be None with buffers: those of several steps tell no single batch")
     root = reading.traced.root

@@ -23,7 +23,9 @@ from spear_core.errors import InputError
 from spear_core.model.layers import read_problem
 
 REPORT = "report.txt"
-WRITTEN = re.compile(r"(inputs|certified_rows|labels)\.npy|report\.txt|sample_\d+\.png")  # by `save`
+WRITTEN = re.compile(  # by `save`
+    r"((network_)?inputs|network_inputs_certified|certified_rows|labels)\.npy|report\.txt|sample_\d+\.png"
+)
 
 
 def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -45,6 +47,9 @@ def add_commands(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser
     add("--time-limit", type=float, metavar="SECONDS")
     add("--seed", type=int, default=0)
     add("--shape", type=_shape, metavar="C,H,W", help="also write pictures: C,H,W or H,W,C or H,W")
+    add(
+        "--input-shape", type=_shape, metavar="C,H,W", help="of one input of the network, to be found as well"
+    )
     looked_at.set_defaults(run=main_diagnose)
     inverted.set_defaults(run=main_invert)
 
@@ -72,6 +77,7 @@ def main_invert(args: argparse.Namespace) -> str:
         time_limit=args.time_limit,
         generator=torch.Generator().manual_seed(args.seed),
         progress=True,
+        input_shape=args.input_shape,
     )
     written = save(inversion, args.out, args.shape)
     return "\n".join([repr(inversion), *(f"  {'written':18} {path}" for path in written)])
@@ -104,6 +110,9 @@ def save(inversion: Inversion, folder: Path, shape: tuple[int, ...] | None = Non
     arrays = {"inputs.npy": inputs, "certified_rows.npy": inversion.certified_rows.cpu().numpy()}
     if inversion.labels is not None:
         arrays["labels.npy"] = inversion.labels.cpu().numpy()
+    if inversion.network_inputs is not None and inversion.network_inputs_certified is not None:
+        arrays["network_inputs.npy"] = inversion.network_inputs.cpu().numpy()
+        arrays["network_inputs_certified.npy"] = inversion.network_inputs_certified.cpu().numpy()
     for name, array in arrays.items():
         np.save(folder / name, array)
     (folder / REPORT).write_text(repr(inversion) + "\n", encoding="utf-8")

@@ -34,6 +34,10 @@ class Inversion:
         seconds: time by step.
         method: what found the samples: "sampling", "halfspace", "consistency" or several joined by "+".
         notes: what the reader of the result must know, in words: why it is not certified, what is missing.
+        network_inputs: with `input_shape`, inputs of the network that give `inputs`, shape (k, *input_shape), in the
+            same order; NaN where none was sought. None without `input_shape`, or where a note says why.
+        network_inputs_certified: which of these are proven, shape (k,); docs/certificate.md says what of them.
+        network_inputs_found: how many of them give the rows of `inputs` to rounding.
     """
 
     inputs: Tensor
@@ -49,6 +53,9 @@ class Inversion:
     method: str
     notes: tuple[str, ...] = ()
     claims: tuple[Claim, ...] = ()
+    network_inputs: Tensor | None = None
+    network_inputs_certified: Tensor | None = None
+    network_inputs_found: int = 0
 
     def _lines(self) -> list[tuple[str, str]]:
         count, rows = int(self.certified_rows.sum()), len(self.certified_rows)
@@ -64,12 +71,21 @@ class Inversion:
         seconds = sum(self.seconds.values())
         return [
             ("recovered", f"{len(self.inputs)} of {self.batch_size} samples, {state}"),
+            *self._network_lines(),
             ("labels", labels if len(labels) <= 80 else labels[:77] + "…"),
             ("sparsity match λ", f"{self.sparsity_match:.6f}"),
             ("gradient residual", f"{self.gradient_residual:.1e}"),
             ("method", f"{self.method}, {self.samples_drawn:,} {counted}, {seconds:.3f} s"),
             *(("note", note) for note in self.notes),
         ]
+
+    def _network_lines(self) -> list[tuple[str, str]]:
+        if self.network_inputs is None or self.network_inputs_certified is None:
+            return []
+        shape, proven = tuple(self.network_inputs.shape[1:]), int(self.network_inputs_certified.sum())
+        found, what = self.network_inputs_found, "pictures" if len(shape) > 1 else "inputs"
+        state = "certified" if proven == found > 0 else f"{proven} certified"
+        return [("network inputs", f"{found} of {self.batch_size} {what} {shape}, {state}")]
 
     def __repr__(self) -> str:
         return "Inversion\n" + "\n".join(f"  {name:18} {text}" for name, text in self._lines())

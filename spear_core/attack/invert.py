@@ -5,7 +5,7 @@ through the attack, a widget for example, steps through this code.
 """
 
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -20,6 +20,7 @@ from spear_core.attack.options import check_options
 from spear_core.attack.plan import prepared
 from spear_core.attack.progress import reporter
 from spear_core.attack.scale import other_scale
+from spear_core.attack.through import onwards
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
 from spear_core.model.reading import Reading, read
@@ -49,28 +50,27 @@ def invert(
     local_batch_size: int | None = None,
     example_input: Example = None,
     buffers: Mapping[str, Any] | None = None,
+    input_shape: Sequence[int] | None = None,
 ) -> Inversion:
     """Recover the batch behind the gradients of a model, exactly where it can be proven.
 
-    Called in every process of an initialised `torch.distributed` group, with the same arguments, the processes
-    search together and return the same result (`spear_core.attack.distributed`).
+    In every process of a `torch.distributed` group: one result, searched for together (`attack.distributed`).
 
     Args:
         model: any module with an `nn.Linear` followed by an activation; it is left as it is.
         gradients: by parameter name, or in the order of `model.parameters()`.
         layer: dotted name of the `nn.Linear` whose inputs are wanted; by default the first.
         batch_size: b; by default the numerical rank of the gradient.
-        method: "sampling" is SPEAR; "halfspace" does the same in polynomial time; "consistency" uses the next layer as
-            well, and needs no ReLU; "auto" takes the fastest that applies, and what one leaves, the next finishes.
-        generator: on the CPU, source of all randomness; by default a new one, so that the same call gives the same.
-        max_samples: candidates to test before giving up, in each process.
-        time_limit: seconds after which to return the best so far.
+        method: "sampling" is SPEAR; "halfspace" is polynomial; "consistency" uses the next layer, too, and needs no
+            ReLU; "auto" takes the fastest that applies, and what one leaves, the next one finishes.
+        generator: on the CPU, source of all randomness; by default one with seed 0, so that a call repeats itself.
+        max_samples, time_limit: candidates (in each process) and seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
-        local_steps: how many steps the client took, for a FedAvg update (weights before minus after).
-        lr: its learning rate, for an update.
-        local_batch_size: samples per step, for an update; by default all.
+        local_steps: for a FedAvg update in place of gradients (see `spear_core.client.update`): how many it took.
+        lr, local_batch_size: its learning rate and samples per step (by default all), for an update.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
         buffers: the client's after its step, by name, where BatchNorm was in training mode (`attack.batch_norm`).
+        input_shape: of one input of the network, as (1, 28, 28): `Inversion.network_inputs` is then sought as well.
 
     Returns:
         The batch, with what could be proven about it. Stopped by a limit or Ctrl-C, the best so far: flagged.
@@ -84,15 +84,16 @@ def invert(
     >>> invert(model, gradients(model, batch.inputs, batch.labels)).certified
     True
     """
-    check_options(method, batch_size, max_samples, time_limit, generator)
+    check_options(method, batch_size, max_samples, time_limit, generator, input_shape)
     training = local_training(local_steps, lr, local_batch_size)
     reading = read(model, gradients, example_input)
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
     if buffers is not None:
-        client = frozen(reading, buffers, layer, batch_size, training)
+        client = frozen(reading, buffers, layer, batch_size, training, input_shape)
         return _normalised(client, layer, time_limit, progress, **options)
     problem = attackable(reading, layer, method if training is None else "auto")
-    return _drained(problem, time_limit, progress, training=training, **options)
+    onward = onwards(reading, layer, problem, input_shape, training, generator, time_limit)
+    return onward(_drained(problem, time_limit, progress, training=training, **options))
 
 
 @torch.inference_mode(False)

@@ -14,6 +14,7 @@ def check_options(
     max_samples: int | None = None,
     time_limit: float | None = None,
     generator: torch.Generator | None = None,
+    input_shape: object = None,
 ) -> None:
     """Refuse options of `invert` that make no sense, before any work.
 
@@ -34,6 +35,9 @@ def check_options(
             raise InputError(f"{name} must be a whole number from 1 on, or None, got {count!r}")
     if time_limit is not None and not _is_seconds(time_limit):
         raise InputError(f"time_limit must be a number of seconds from 0 on, or None, got {time_limit!r}")
+    if input_shape is not None and not _is_shape(input_shape):
+        must = "the sizes of one input, as (1, 28, 28), or None"
+        raise InputError(f"input_shape must be {must}, got {input_shape!r}")
     check_generator(generator)
     if generator is not None and generator.device.type != "cpu":
         raise InputError(f"generator must be on the CPU, got one on {generator.device}")
@@ -41,6 +45,10 @@ def check_options(
 
 def _is_seconds(value: object) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(value >= 0)
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, tuple | list) and bool(value) and all(_is_whole(v) and v > 0 for v in value)
 
 
 def _is_whole(value: object) -> bool:

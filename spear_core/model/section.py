@@ -1,6 +1,7 @@
 """A section of a model, between two values of its graph, as a module that leaves the model alone."""
 
 import operator
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -17,17 +18,26 @@ class Section(nn.Module):
         super().__init__()
         self.root, self.nodes, self.start, self.end = root, nodes, start, end
 
-    def forward(self, value: Tensor, dtype: torch.dtype) -> Any:
+    def forward(self, value: Tensor, dtype: torch.dtype, given: Mapping[str, Tensor]) -> Any:
         """Run the calls one after another; what the model holds takes part in `dtype`."""
         values: dict[fx.Node, Any] = {self.start: value}
         for node in self.nodes:
-            values[node] = self._run(node, values, value, dtype)
+            values[node] = self._run(node, values, value, dtype, given)
         return values[self.end]
 
-    def _run(self, node: fx.Node, values: dict[fx.Node, Any], value: Tensor, dtype: torch.dtype) -> Any:
+    def _run(
+        self,
+        node: fx.Node,
+        values: dict[fx.Node, Any],
+        value: Tensor,
+        dtype: torch.dtype,
+        given: Mapping[str, Tensor],
+    ) -> Any:
         if is_batch_size(node) and node.all_input_nodes[0] not in values:
             return len(value)
         if node.op == "get_attr":
+            if str(node.target) in given:
+                return given[str(node.target)]
             found = operator.attrgetter(str(node.target))(self.root)
             return _in(dtype, found) if isinstance(found, Tensor) else found
         args = fx.node.map_arg(node.args, values.__getitem__)
@@ -39,16 +49,22 @@ class Section(nn.Module):
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         return node.target(*args, **kwargs)  # type: ignore[operator]
 
-    def run(self, value: Tensor, dtype: torch.dtype) -> Any:
-        """Run it on a value in `dtype`, without touching the model's buffers or the global random state."""
+    def run(self, value: Tensor, dtype: torch.dtype, given: Mapping[str, Tensor] | None = None) -> Any:
+        """Run it on a value in `dtype`, without touching the model's buffers or the global random state.
+
+        Parameters that are `given` by name take the place of the model's own, so that they can have gradients.
+        """
+        given = given or {}
         state: dict[str, Tensor] = {}
         for name in {str(node.target) for node in self.nodes if node.op == "call_module"}:
             module = self.root.get_submodule(name)
             state |= {f"root.{name}.{key}": tensor for key, tensor in module.named_parameters()}
             state |= {f"root.{name}.{key}": buffer for key, buffer in module.named_buffers()}
-        state = {name: _in(dtype, tensor) for name, tensor in state.items()}
+        state = {
+            name: given.get(name.removeprefix("root."), _in(dtype, tensor)) for name, tensor in state.items()
+        }
         with torch.random.fork_rng(devices=random_devices(value)):
-            return functional_call(self, state, (value, dtype))
+            return functional_call(self, state, (value, dtype, given))
 
 
 def section_between(traced: Traced, start: fx.Node, end: fx.Node) -> Section | None:

@@ -171,6 +171,7 @@ REFUSED = {
         InputError,
         "local_steps must be None",
     ),
+    "pictures": (lambda c: c.buffers, {"input_shape": (64,)}, InputError, "input_shape must be None"),
     "b = 1": (lambda c: c.buffers, {"batch_size": 1}, InputError, "batch_size must be 2 at least"),
 }
 

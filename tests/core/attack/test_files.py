@@ -315,3 +315,19 @@ def test_prefixes_in_a_state_dict(folder, own_networks):
 def test_a_plain_network_trip(tmp_path):
     torch.save(mlp(), tmp_path / "model.pt")
     assert loading.load_model(tmp_path / "model.pt", train=True).training
+
+
+def test_pictures_behind_convolutions_are_written(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    front = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    model = nn.Sequential(*front, nn.Linear(256, 64), nn.ReLU(), nn.Linear(64, 5))
+    inputs = torch.randn(3, 1, 8, 8, generator=generator)
+    torch.save(model, tmp_path / "model.pt")
+    torch.save(client.gradients(model, inputs, torch.arange(3)), tmp_path / "gradients.pt")
+    out = tmp_path / "out"
+    arguments = ["invert", tmp_path / "model.pt", tmp_path / "gradients.pt", "--out", out, "--batch-size", 3]
+    assert "pictures (1, 8, 8)" in run(*arguments, "--input-shape", "1,8,8")
+    assert np.load(out / "network_inputs.npy").shape == (3, 1, 8, 8)
+    assert len(np.load(out / "network_inputs_certified.npy")) == 3
+    run(*arguments)
+    assert not (out / "network_inputs.npy").exists(), "what an earlier result left goes"

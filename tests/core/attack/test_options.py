@@ -15,7 +15,8 @@ from spear_core.errors import InputError
         *({"method": method} for method in METHODS),
         {"batch_size": 1, "max_samples": 10**12, "time_limit": 0},
         {"batch_size": np.int64(3), "time_limit": np.float32(0.5), "generator": torch.Generator()},
-        {"time_limit": float("inf")},
+        {"time_limit": float("inf"), "input_shape": (1, 28, 28)},
+        {"input_shape": torch.Size([3])},
     ],
 )
 def test_good_options_pass(options):
@@ -39,6 +40,13 @@ def test_good_options_pass(options):
                 f"time_limit must be a number of seconds from 0 on, or None, got {value!r}",
             )
             for value in (-1, -0.5, float("nan"), True, "1")
+        ),
+        *(
+            (
+                {"input_shape": value},
+                "input_shape must be the sizes of one input, as \\(1, 28, 28\\), or None, got",
+            )
+            for value in (28, "28", (), (1, 0), (1.0, 2), torch.ones(2))
         ),
         ({"generator": 7}, "generator must be a torch.Generator or None, got int"),
     ],
