@@ -64,10 +64,12 @@ def invert(
         method: "sampling" is SPEAR; "halfspace" is polynomial; "consistency" uses the next layer, too, and needs no
             ReLU; "auto" takes the fastest that applies, and what one leaves, the next one finishes.
         generator: on the CPU, source of all randomness; by default one with seed 0, so that a call repeats itself.
-        max_samples, time_limit: candidates (in each process) and seconds after which to return the best so far.
+        max_samples: candidates to test before giving up, in each process.
+        time_limit: seconds after which to return the best so far.
         progress: True for a progress bar, or a function that is called with every `State`.
         local_steps: for a FedAvg update in place of gradients (see `spear_core.client.update`): how many it took.
-        lr, local_batch_size: its learning rate and samples per step (by default all), for an update.
+        lr: its learning rate, for an update.
+        local_batch_size: samples per step, for an update; by default all.
         example_input: for the model's forward, a tensor, tuple or dict, where the model cannot be traced.
         buffers: the client's after its step, by name, where BatchNorm was in training mode (`attack.batch_norm`).
         input_shape: of one input of the network, as (1, 28, 28): `Inversion.network_inputs` is then sought as well.
