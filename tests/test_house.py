@@ -15,7 +15,10 @@ CLOSURES = {
     "spear_core.search": (6, 900),  # the record `State`, the protocol
 }
 MOST_LINES = {CORE: 14_250, WIDGETS: 11_900}
-LONGEST = {"states": 35, "invert": 62}  # lines, docstring included, which in `invert` has one for each option; others:
+LONGEST = {
+    "states": 35,
+    "invert": 62,
+}  # lines, docstring included, which in `invert` has one for each option; others:
 LONGEST_FUNCTION = 60
 
 
