@@ -1,5 +1,6 @@
 """Every row of the table "what I have, what to pass" in docs/gradients.md, executed."""
 
+import copy
 import importlib.util
 import re
 from pathlib import Path
@@ -216,6 +217,32 @@ def files(tmp_path):
         assert float(compare(torch.from_numpy(np.load(out / "inputs.npy")), INPUTS).psnr.min()) > 150
 
 
+def pictures(tmp_path):
+    x, y = torch.rand(2, 1, 6, 6, generator=seeded(0)), torch.arange(2)
+    torch.manual_seed(0)
+    front = nn.Sequential(nn.Conv2d(1, 12, 3, padding=1), nn.BatchNorm2d(12).eval(), nn.ReLU())
+    model = nn.Sequential(front, nn.Flatten(), nn.Linear(12 * 36, 80), nn.ReLU(), nn.Linear(80, 5))
+    gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+    found = spear_core.invert(model, gradients, input_shape=(1, 6, 6))
+    assert found.network_inputs_certified.all()
+    assert compare(found.network_inputs.flatten(1), x.flatten(1)).exact.all()
+
+
+def buffers(tmp_path):
+    x, y = torch.rand(6, 20, generator=seeded(0)), torch.arange(6) % 4
+    for width in (60, 15):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(20, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 40))
+        model = nn.Sequential(*model, nn.ReLU(), nn.Linear(40, 4)).train()
+        after = copy.deepcopy(model)
+        gradients = torch.autograd.grad(F.cross_entropy(after(x), y), list(after.parameters()))
+        found = spear_core.invert(model, gradients, buffers=after.state_dict(), time_limit=10)
+        if width == 60:
+            assert found.certified and compare(found.inputs, x).exact.all()
+        else:
+            assert not found.certified_rows.any() and found.notes
+
+
 def otherwise(tmp_path):
     model = mlp()
     gradients = sent(model)
@@ -235,9 +262,11 @@ CHECKS = {
     "the sum of several local steps, or of several clients": sums,
     "gradients with noise on them": noisy,
     "one sample, whatever follows the layer": one_sample,
+    "a network with convolutions, pools, BatchNorm in eval mode before its first linear layer": pictures,
     "one linear layer only": one_layer,
     "a model that cannot be traced": untraceable,
     "a model with BatchNorm or Dropout": batch_norm,
+    "BatchNorm in training mode right after the layer, and the running statistics after the client's step": buffers,
     "dropout switched on, or FedAvg in minibatches": zeros_alone,
     "files": files,
     "something else, or an error": otherwise,

@@ -13,6 +13,7 @@ from spear_core.spear.sampling import expected_draws
 from spear_core.study.trace import Fate
 from spear_widgets.kit.machine.machine import SCENES, Machine
 from tests.browser.stages import FRAME, StagePage, on_page
+from tests.thorough import thorough
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -155,7 +156,7 @@ def test_a_refused_gradient_is_told_in_words(browser: Browser, machine: Machine,
 
 # ---------------------------------------------------------------- words
 @pytest.mark.parametrize("of", [{}, {"batch_size": 4, "twins": "same"}], ids=["12", "twins"])
-@pytest.mark.parametrize("width", [336, 934])
+@pytest.mark.parametrize("width", [336, *thorough(934)])
 def test_no_words_are_cut_or_lie_on_others(browser: Browser, width: int, of: dict):
     with on_page(browser, Machine(**of).live, width=width) as page:
         ends = {"draw": page.js("state.draws.count - 1"), "wipe": page.js("state.b - 1")}
