@@ -117,11 +117,10 @@ class Normalised:
 
     def mean_input(self) -> tuple[Tensor, int]:
         """x̄ as far as W sees it, shape (n,), and how many of its directions W does not see."""
-        rank = int(torch.linalg.matrix_rank(self.weight, rtol=SEEN))
-        wanted = (self.statistics.mean - self.bias)[:, None]
-        # the hermitian square is small, and well enough conditioned for what is above SEEN
-        inverse = torch.linalg.pinv(self.weight, rtol=SEEN)
-        return (inverse @ wanted)[:, 0], self.weight.shape[1] - rank
+        left, values, right = torch.linalg.svd(self.weight, full_matrices=False)
+        seen = values > SEEN * values[0]
+        along = left[:, seen].T @ (self.statistics.mean - self.bias) / values[seen]
+        return right[seen].T @ along, self.weight.shape[1] - int(seen.sum())
 
     def spread_of_inputs(self) -> tuple[Tensor, Tensor, bool]:
         """W C, shape (m, n), by the variances of the units, and whether they determine it, else zero.
