@@ -1,0 +1,126 @@
+"""Clients whose BatchNorm was in training mode: how many samples come back, and how many are certified.
+
+    python benchmarks/batch_norm.py --seeds 10
+
+A client takes one step with cross-entropy on unseen photographs, and sends float32 gradients and running statistics.
+*Exact* counts rows of 90 dB or more, *certified* those that `invert` calls one sample, or one sample but for a vector
+that all rows share where the layer has fewer units than inputs: that vector, a part of the mean, is left out of the
+comparison then. *False* are those that are certified below 90 dB, of which there must be none. CPU seconds of one thread.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from _common import machine, seeded, table
+from torch import Tensor, nn
+
+import spear_core
+from spear_core.certificate.record import Claim
+from spear_core.client import data
+
+EXACT = 90.0  # dB
+FIRST_SEED = 100
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network, a batch size, and what the caller says."""
+
+    name: str
+    b: int
+    m: int
+    size: int
+    norms: int = 1
+    activation: Callable[[], nn.Module] = nn.ReLU
+    told: bool = False  # b
+
+    def network(self) -> nn.Sequential:
+        """Two hidden layers of m units."""
+        second = [nn.BatchNorm1d(self.m)] if self.norms > 1 else []
+        first = [nn.Linear(3 * self.size**2, self.m), nn.BatchNorm1d(self.m), self.activation()]
+        model = nn.Sequential(
+            *first, nn.Linear(self.m, self.m), *second, self.activation(), nn.Linear(self.m, 10)
+        )
+        for module in model:
+            if isinstance(module, nn.BatchNorm1d):  # as after some training
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.normal_(module.bias, 0, 0.3)
+        return model.train()
+
+
+CASES = (
+    Case("one BatchNorm, 200 units, n = 192", 8, 200, 8),
+    Case("the same with 400 units", 24, 400, 8),
+    Case("the same with GELU", 8, 200, 8, activation=nn.GELU),
+    Case("two BatchNorms, 200 units, n = 192, b told", 8, 200, 8, norms=2, told=True),
+    Case("the same with 400 units", 24, 400, 8, norms=2, told=True),
+    Case("one BatchNorm, 200 units, n = 768, up to a vector", 8, 200, 16),
+    Case("the same with 400 units, n = 3,072", 24, 400, 32),
+)
+
+
+def run(case: Case, seed: int) -> tuple[int, int, int, float, float]:
+    """Rows that are exact, certified and false; the worst of them in dB; seconds."""
+    batch = data.load("photos", case.b, size=case.size, generator=seeded(seed))
+    torch.manual_seed(seed)
+    model = case.network()
+    after = copy.deepcopy(model)
+    loss = nn.functional.cross_entropy(after(batch.inputs), batch.labels % 10)
+    gradients = torch.autograd.grad(loss, list(after.parameters()))
+    began = time.process_time()
+    options = {"batch_size": case.b} if case.told else {}
+    found = spear_core.invert(model, gradients, buffers=after.state_dict(), time_limit=60, **options)
+    seconds = time.process_time() - began
+    claim = Claim.SHIFTED if batch.inputs.shape[1] > case.m else Claim.SAMPLE
+    certified = torch.tensor([given is claim for given in found.claims])
+    psnr = best_psnr(found.inputs, batch.inputs, centred=claim is Claim.SHIFTED)
+    exact = psnr >= EXACT
+    return int(exact.sum()), int(certified.sum()), int((certified & ~exact).sum()), float(psnr.min()), seconds
+
+
+def best_psnr(found: Tensor, truth: Tensor, *, centred: bool) -> Tensor:
+    """PSNR of each row against its nearest sample, in dB, shape (k,)."""
+    found, truth = found.double(), truth.double()
+    peak = truth.max() - truth.min()
+    if centred:
+        found, truth = found - found.mean(dim=0), truth - truth.mean(dim=0)
+    rms = torch.cdist(found, truth).amin(dim=1) / truth.shape[1] ** 0.5
+    return -20 * torch.log10(rms / peak)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=10)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for case in CASES:
+        runs = [run(case, FIRST_SEED + seed) for seed in range(options.seeds)]
+        exact, certified, false = (sum(column) for column in list(zip(*runs))[:3])
+        worst, seconds = min(r[3] for r in runs), statistics.median(r[4] for r in runs)
+        whole = options.seeds * case.b
+        rows.append(
+            (
+                case.name,
+                case.b,
+                f"{exact} of {whole}",
+                certified,
+                false,
+                f"{worst:.0f} dB",
+                f"{seconds:.2f} s",
+            )
+        )
+    print(table(("network", "b", "exact", "certified", "false", "worst", "median time"), rows))
+    print(machine())
+
+
+if __name__ == "__main__":
+    main()
