@@ -5,7 +5,7 @@
 A client takes one step with cross-entropy on unseen photographs, and sends float32 gradients and running statistics.
 *Exact* counts rows of 90 dB or more, *certified* those that `invert` calls one sample, or one sample but for a vector
 that all rows share where the layer has fewer units than inputs: that vector, a part of the mean, is left out of the
-comparison then. *False* are those that are certified below 90 dB, of which there must be none. CPU seconds of one thread.
+comparison then. *False* are those that are certified below 90 dB, of which there must be none. CPU seconds, one thread.
 """
 
 import argparse
