@@ -145,9 +145,12 @@ def _clipped_one_by_one(me: Client) -> Grads:
     if len(me.batch[0]) != len(me.batch[1]):
         return grads
     norm = log_uniform(me.rng, 1e-2, 1)
-    return client.clipped(
-        me.model, *me.batch, me.loss, norm=norm, noise_multiplier=me.rng.choice((0, 0, 1e-4))
-    )
+    noise = me.rng.choice((0, 0, 1e-4))
+
+    def loss(output: Tensor, targets: Tensor) -> Tensor:  # of tokens, too, of which a sample may have one
+        return me.loss(output.flatten(0, -2), targets)
+
+    return client.clipped(me.model, *me.batch, loss, norm=norm, noise_multiplier=noise)
 
 
 def _sum(grads: Grads, others: Grads, weight: float = 1.0) -> Grads:
