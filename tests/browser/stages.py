@@ -115,9 +115,14 @@ class StagePage:
         self.page.get_by_role("button", name=button).click()
 
     def slide(self, label: str, value: float) -> None:
-        """A slider of the page to a value, as a reader's input does."""
+        """A slider of the page to a value, as a reader's input does, who sees its range first."""
         self.page.get_by_role("slider", name=label, exact=True).evaluate(
-            """(input, value) => { input.value = value; input.dispatchEvent(new Event('input')); }""", value
+            """async (input, value) => {
+                for (let frame = 0; frame < 2; frame++) await new Promise(requestAnimationFrame);
+                input.value = value;
+                input.dispatchEvent(new Event('input'));
+            }""",
+            value,
         )
 
     @property
