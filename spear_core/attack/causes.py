@@ -153,7 +153,10 @@ def _part_of(G: Tensor, W: Tensor, low_rank: LowRank) -> tuple[float, int] | Non
     solved, failed = torch.linalg.solve_ex(block_W, block_G)
     if failed or not solved.isfinite().all():
         return None
-    factor = float(torch.linalg.eigvals(solved).real.median())
+    try:
+        factor = float(torch.linalg.eigvals(solved).real.median())
+    except torch.linalg.LinAlgError:  # which may fail to converge
+        return None
     # what is left without the weights, of as many columns as it takes to see its rank
     columns = torch.linspace(0, G.shape[1] - 1, min(G.shape[1], COLUMNS)).long().to(G.device)
     G, W = G[:, columns].to(torch.float64), W[:, columns].to(torch.float64)

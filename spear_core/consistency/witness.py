@@ -26,6 +26,7 @@ AT_ONCE = 64  # samples whose equations are factorised together
 MOST_MEASURED = 96  # unknowns whose directions are all measured; of more that takes as long as the search
 WEAKEST_ALONE = 8.0  # times what the weakest direction suffers is more than all do
 LUCK = 2.0  # times the expected error is allowed for, since noise may lie in the direction that suffers most
+SPARED = 1 - 1e-6  # of a unit's equation, the most that the others may leave to it alone; less is rounding
 MORE = 2.0  # equations than unknowns, at least, in every set of directions that are excluded least
 WEAKEST = 16  # directions of many that are looked at
 KINKED = 0.01  # slopes on both sides that differ by more make a kink
@@ -55,8 +56,9 @@ def well_counted(relation: Relation, c: Tensor) -> Tensor:
 
     Samples that activate nearly the same units are told apart by the few units that differ, and as many of these as
     there are samples leave isolated mixtures. So the units that exclude the d least excluded directions are counted, by
-    their leverages h, as (Σ h)² / Σ h², for every d. Units at a kink may be on either side, or on one side for one
-    direction and on the other for another: they say nothing.
+    their leverages h, as (Σ h)² / Σ h², for every d; and without any one unit, however firmly it holds, z must not be
+    able to move. Units at a kink may be on either side, or on one side for one direction and on the other for another:
+    they say nothing.
     """
     z = relation.hidden(c)
     if relation.inner.shape[1] > DENSE_SIZE:  # where a matrix for each sample takes too long
@@ -99,17 +101,21 @@ def _enough(
         ray = units(moves.T @ z).T
         grams = grams + m * ray[:, :, None] * ray[:, None, :]
     lower, failed = torch.linalg.cholesky_ex(grams)
-    largest = torch.linalg.solve_triangular(lower, A.mT, upper=False).square().sum(dim=1).amax(dim=1)
+    leverages = torch.linalg.solve_triangular(lower, A.mT, upper=False).square().sum(dim=1)
+    largest, own = leverages.amax(dim=1), 1 - outer.square().sum(dim=1)
+    # mixtures that are held by as many units as they have dimensions, however firmly: z moves without one of those
+    spared = (leverages <= SPARED * own.clamp_min(0) + ARITHMETIC).all(dim=1)
     # no leverage of fewer directions is larger: d / largest is a bound for all of them
     enough = (failed == 0) & (share > (1 + MORE) * largest)
     if bool(enough.all()) and not always:
-        return enough, z, largest
+        return enough & spared, z, largest
     rest = torch.arange(k, device=z.device) if always else (~enough).nonzero().flatten()
     values, vectors = _weakest(grams[rest], lower[rest], r - homogeneous)
     h = ((A[rest] @ vectors).square() / values.clamp_min(torch.finfo(z.dtype).tiny)[:, None]).cumsum(dim=2)
     told = share * h.sum(dim=1).square() / h.square().sum(dim=1)
     d = torch.arange(1, told.shape[1] + 1, dtype=z.dtype, device=z.device)
     enough[rest] = (told >= d + MORE).all(dim=1)
+    enough &= spared
     if not told.shape[1]:
         return enough, z, largest
     return enough, moves @ vectors[:, :, 0].T, values[:, 0].clamp_min(0).sqrt()

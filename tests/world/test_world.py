@@ -31,6 +31,13 @@ def test_samples_that_resemble_each_other_are_certified_only_if_exact():
     check(range(25), alike=True)
 
 
+@pytest.mark.parametrize("seed", [4001556, 4005586, 4008892, 5000192, 5000953, 5009274])
+def test_worlds_that_were_once_wrong(seed: int):
+    """Signs for one sample; dependent directions; mixtures that as many units hold as there are; no eigenvalues."""
+    row = trial.run(seed, limit=0.3)
+    assert not row["false"] and not row["violations"], row
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("block", range(20))
 def test_much_more_of_the_same(block: int):
