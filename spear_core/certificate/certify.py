@@ -73,6 +73,9 @@ def certify(
     limit, residual = _limit(target), torch.inf
     if output_grads.isfinite().all():
         residual = gradient_residual(found, problem.attacked, None if found.separated else output_grads)
+    if k == target.batch_size and residual > limit and later is not None and independent is not None:
+        # judged as parts of the whole batch, which these rows are not
+        independent = independent & later.witness(target.holding(k + 1), found.coefficients, generator)[0]
     certificate = Certificate(
         batch_size=target.batch_size,
         output_grads=output_grads,

@@ -204,7 +204,10 @@ def conclude(target: Target, state: State, budget: Budget) -> Iterator[State]:
         not target.problem.attacked.has_relu
         or bool(stands_alone(batch.preactivations.T, target.low_rank.batch_size).all())
     )
-    alone = alone and bool(well_counted(relation, relation.to_sources(batch.coefficients)).all())
+    complete = len(batch.coefficients) == target.batch_size
+    alone = alone and bool(
+        well_counted(relation, relation.to_sources(batch.coefficients), whole=complete).all()
+    )
     yield certified(target, state, budget, judged=alone)
 
 

@@ -51,14 +51,14 @@ def overdetermined(relation: Relation) -> bool:
     return m - b >= relation.basis.shape[1] + SPARE_EQUATIONS
 
 
-def well_counted(relation: Relation, c: Tensor) -> Tensor:
+def well_counted(relation: Relation, c: Tensor, *, whole: bool = False) -> Tensor:
     """Whether samples, c as rows, have more equations than unknowns wherever they are excluded weakly, shape (k,).
 
     Samples that activate nearly the same units are told apart by the few units that differ, and as many of these as
     there are samples leave isolated mixtures. So the units that exclude the d least excluded directions are counted, by
     their leverages h, as (Σ h)² / Σ h², for every d; and without any one unit, however firmly it holds, z must not be
-    able to move. Units at a kink may be on either side, or on one side for one direction and on the other for another:
-    they say nothing.
+    able to move, unless the `whole` batch is there, which a mixture would not complete. Units at a kink may be on
+    either side, or on one side for one direction and on the other for another: they say nothing.
     """
     z = relation.hidden(c)
     if relation.inner.shape[1] > DENSE_SIZE:  # where a matrix for each sample takes too long
@@ -70,14 +70,14 @@ def well_counted(relation: Relation, c: Tensor) -> Tensor:
     counted, apart = torch.zeros_like(size, dtype=torch.bool), kinks.any(dim=0)
     free = (~apart).nonzero().flatten()
     for part in free.split(AT_ONCE):
-        counted[part] = _enough(relation, relation.outer, z[:, part], slope[:, part])[0]
+        counted[part] = _enough(relation, relation.outer, z[:, part], slope[:, part], whole)[0]
     for k in apart.nonzero().flatten().tolist():
         own = kinks[:, k].nonzero().flatten()
         beyond = torch.zeros(len(z), len(own), dtype=z.dtype, device=z.device)
         beyond[own, torch.arange(len(own), device=z.device)] = 1.0
         outer = torch.linalg.qr(torch.cat([beyond, relation.outer], dim=1))[0]
         weights = slope[:, k, None].masked_fill(kinks[:, k, None], 0)
-        enough, weak, excluded = _enough(relation, outer, z[:, [k]], weights, always=True)
+        enough, weak, excluded = _enough(relation, outer, z[:, [k]], weights, whole, always=True)
         change = weights * weak
         feigned = relation.expected_misfit(relation.changes(weak), change) * change.norm(dim=0)
         counted[k] = (enough & (excluded > EXCLUSION_MARGIN * (feigned + ARITHMETIC / SMALL_CHANGE)))[0]
@@ -85,7 +85,7 @@ def well_counted(relation: Relation, c: Tensor) -> Tensor:
 
 
 def _enough(
-    relation: Relation, outer: Tensor, z: Tensor, weights: Tensor, *, always: bool = False
+    relation: Relation, outer: Tensor, z: Tensor, weights: Tensor, whole: bool, *, always: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`well_counted` of z as columns; `always` with the weakest directions, (m, k), and how they are excluded, (k,)."""
     homogeneous, (m, k) = relation.layers[0].has_relu, z.shape
@@ -104,7 +104,9 @@ def _enough(
     leverages = torch.linalg.solve_triangular(lower, A.mT, upper=False).square().sum(dim=1)
     largest, own = leverages.amax(dim=1), 1 - outer.square().sum(dim=1)
     # mixtures that are held by as many units as they have dimensions, however firmly: z moves without one of those
-    spared = (leverages <= SPARED * own.clamp_min(0) + ARITHMETIC).all(dim=1)
+    spared = torch.full_like(failed, whole, dtype=torch.bool) | (
+        leverages <= SPARED * own.clamp_min(0) + ARITHMETIC
+    ).all(dim=1)
     # no leverage of fewer directions is larger: d / largest is a bound for all of them
     enough = (failed == 0) & (share > (1 + MORE) * largest)
     if bool(enough.all()) and not always:
@@ -151,7 +153,7 @@ def witness(
     if not overdetermined(relation):
         proven = torch.zeros_like(proven)
     if bool(proven.any()):
-        proven[proven.clone()] = well_counted(relation, c[proven])
+        proven[proven.clone()] = well_counted(relation, c[proven], whole=len(c) == target.batch_size)
     return proven, blur(target, coefficients, generator)
 
 
