@@ -17,13 +17,13 @@ from dataclasses import dataclass
 
 import torch
 from _common import machine, seeded, table
-from torch import Tensor, nn
+from torch import nn
 
 import spear_core
 from spear_core.certificate.record import Claim
 from spear_core.client import data
+from spear_core.study.metrics import compare
 
-EXACT = 90.0  # dB
 FIRST_SEED = 100
 
 
@@ -78,19 +78,12 @@ def run(case: Case, seed: int) -> tuple[int, int, int, float, float]:
     seconds = time.process_time() - began
     claim = Claim.SHIFTED if batch.inputs.shape[1] > case.m else Claim.SAMPLE
     certified = torch.tensor([given is claim for given in found.claims])
-    psnr = best_psnr(found.inputs, batch.inputs, centred=claim is Claim.SHIFTED)
-    exact = psnr >= EXACT
-    return int(exact.sum()), int(certified.sum()), int((certified & ~exact).sum()), float(psnr.min()), seconds
-
-
-def best_psnr(found: Tensor, truth: Tensor, *, centred: bool) -> Tensor:
-    """PSNR of each row against its nearest sample, in dB, shape (k,)."""
-    found, truth = found.double(), truth.double()
-    peak = truth.max() - truth.min()
-    if centred:
-        found, truth = found - found.mean(dim=0), truth - truth.mean(dim=0)
-    rms = torch.cdist(found, truth).amin(dim=1) / truth.shape[1] ** 0.5
-    return -20 * torch.log10(rms / peak)
+    rows, truth = found.inputs, batch.inputs
+    if claim is Claim.SHIFTED:
+        rows, truth = rows - rows.mean(dim=0), truth - truth.mean(dim=0)
+    score = compare(rows, truth)
+    false = int(certified.sum()) - int(certified[score.order[score.exact]].sum())
+    return int(score.exact.sum()), int(certified.sum()), false, float(score.psnr.min()), seconds
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ has inverted the client; and with the batch that it finds, C, μ and s are known
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +22,10 @@ from spear_core.attack.inversion import Inversion
 from spear_core.certificate.record import Claim
 from spear_core.errors import InputError, InputTypeError, MissingGradient, NotLowRank
 from spear_core.fedavg.training import LocalTraining
+from spear_core.linalg import beside, orthonormal
 from spear_core.model.calls import LinearCall
 from spear_core.model.checks import as_real, check_finite, check_shape
 from spear_core.model.following import follow
-from spear_core.model.layers import problem_of
 from spear_core.model.parameters import strip
 from spear_core.model.reading import Reading, choose
 from spear_core.model.section import section_between
@@ -115,6 +116,7 @@ class Normalised:
         """Of the batch, divided by b."""
         return self.statistics.var * (self.batch_size - 1) / self.batch_size
 
+    @cached_property
     def mean_input(self) -> tuple[Tensor, int]:
         """x̄ as far as W sees it, shape (n,), and how many of its directions W does not see."""
         left, values, right = torch.linalg.svd(self.weight, full_matrices=False)
@@ -128,8 +130,7 @@ class Normalised:
         And those variances as C has them: each unit's own is off by its rounding, C by what all leave together.
         """
         d = self.batch_size - 1
-        rows = split(self.grad, d, generator=torch.Generator().manual_seed(0)).rows
-        rows = torch.linalg.qr(rows.T)[0].T
+        rows = orthonormal(split(self.grad, d, generator=torch.Generator().manual_seed(0)).rows.T).T
         seen = self.weight @ rows.T
         i, j = torch.triu_indices(d, d, device=seen.device)
         if len(i) + SPARE > len(seen):
@@ -164,15 +165,16 @@ class Normalised:
         var = (centred @ self.weight.T).square().mean(dim=0)
         certain = told.blur.clamp_min(precision(torch.float64)) ** -2 * (told.var > 0) * (var > 0)
         ratio = self.variance / torch.where(var > 0, var, 1.0)
-        return float((certain * ratio).sum() / certain.sum()) ** 0.5 * centred + self.mean_input()[0]
+        return float((certain * ratio).sum() / certain.sum()) ** 0.5 * centred + self.mean_input[0]
 
     def held_fixed_by(self, inputs: Tensor, norm: nn.Module) -> tuple[Tensor, Tensor]:
         """`held_fixed` for a batch of inputs that is known, shape (b, n); its statistics go to the BatchNorm."""
         mean = inputs.mean(dim=0)
         z = inputs @ self.weight.T + self.bias
         deviations = z - z.mean(dim=0)
-        _hold(norm, z.mean(dim=0), deviations.square().mean(dim=0))
-        return self.held_fixed(deviations.T @ (inputs - mean), mean, deviations.square().mean(dim=0))
+        variance = deviations.square().mean(dim=0)
+        _hold(norm, z.mean(dim=0), variance)
+        return self.held_fixed(deviations.T @ (inputs - mean), mean, variance)
 
     def agrees(self, inputs: Tensor) -> bool:
         """Whether a batch of inputs, shape (b, n), has the statistics that were sent, to rounding."""
@@ -208,12 +210,6 @@ class Frozen:
     def problem(self, problem: Problem) -> Problem:
         """The problem with what is known of the way back."""
         return replace(problem, branches=problem.branches or self.mixed)
-
-    def needs_row_space_only(self, layer: str | None) -> bool:
-        """Whether zeros of the attacked layer are not known yet, and a layer behind it tells samples without them."""
-        return (
-            not self.determined and len(problem_of(self.reading, choose(self.reading, layer)[0]).layers) > 1
-        )
 
     def refined(self, inputs: Tensor) -> Reading:
         """The same with C, x̄ and s of a whole batch that was found, shape (b, n), and the layers behind it as well."""
@@ -306,7 +302,7 @@ def frozen(
                 result = replace(result, reading=read, behind=(*result.behind, normalised))
             continue
         normalised = _normalised(reading, call, own[0], statistics[own[0]], batch_size)
-        mean, hidden = normalised.mean_input()
+        mean, hidden = normalised.mean_input
         spread, variance, determined = normalised.spread_of_inputs()
         _hold(root.get_submodule(own[0]), normalised.statistics.mean, variance)
         read = _with(result.reading, normalised, *normalised.held_fixed(spread, mean, variance))
@@ -415,8 +411,8 @@ def _is_rounding_of_mean(low_rank: LowRank, weight: Tensor, seen_mean: Tensor) -
     values, b = low_rank.singular_values, low_rank.batch_size
     if b < 2 or float(values[b - 1]) > CANCELLED * precision(torch.float32) * float(values[0]):
         return False
-    rest = torch.linalg.qr(weight @ low_rank.rows[:-1].T)[0]
-    last, mean = (v - rest @ (rest.T @ v) for v in (weight @ low_rank.rows[-1], seen_mean))
+    rest = orthonormal(weight @ low_rank.rows[:-1].T)
+    last, mean = beside(rest, torch.stack([weight @ low_rank.rows[-1], seen_mean], dim=1)).T
     return bool((last @ mean).abs() > ALONG_MEAN * last.norm() * mean.norm())
 
 

@@ -23,7 +23,7 @@ from spear_core.attack.scale import other_scale
 from spear_core.attack.through import onwards
 from spear_core.fedavg.training import LocalTraining, local_training
 from spear_core.model.checks import check_layer
-from spear_core.model.reading import Reading, read
+from spear_core.model.reading import read
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
 from spear_core.spear.records import Pool
@@ -164,18 +164,18 @@ def _normalised(
     """The result for a client whose BatchNorms were in training mode: once more with what the first batch tells."""
     deadline = None if time_limit is None else time.monotonic() + time_limit
 
-    def attempt(reading: Reading, method: str) -> Inversion:
-        problem = client.problem(attackable(reading, layer, method))
+    def attempt(problem: Problem, method: str) -> Inversion:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
         return _drained(problem, left, progress, **options | {"method": method})
 
-    # until the spread of the inputs is known, only their row space is: what needs no more comes first
     method = options["method"]
-    first = "consistency" if client.needs_row_space_only(layer) and method == "auto" else method
-    found = attempt(client.reading, first)
+    problem = client.problem(attackable(client.reading, layer, method))
+    # until the spread of the inputs is known, only their row space is: what needs no more comes first
+    row_space_only = method == "auto" and not client.determined and len(problem.layers) > 1
+    found = attempt(problem, "consistency" if row_space_only else method)
     late = deadline is not None and time.monotonic() >= deadline
     if client.attacked is not None and len(found.inputs) == client.attacked.batch_size and not late:
-        again = attempt(client.refined(found.inputs), method)
+        again = attempt(client.problem(attackable(client.refined(found.inputs), layer, method)), method)
         found = again if len(again.inputs) == len(found.inputs) else found
     return client.concluded(found)
 

@@ -61,7 +61,8 @@ class Section(nn.Module):
             state |= {f"root.{name}.{key}": tensor for key, tensor in module.named_parameters()}
             state |= {f"root.{name}.{key}": buffer for key, buffer in module.named_buffers()}
         state = {
-            name: given.get(name.removeprefix("root."), _in(dtype, tensor)) for name, tensor in state.items()
+            name: given[short] if (short := name.removeprefix("root.")) in given else _in(dtype, tensor)
+            for name, tensor in state.items()
         }
         with torch.random.fork_rng(devices=random_devices(value)):
             return functional_call(self, state, (value, dtype, given))

@@ -188,6 +188,13 @@ def shown_stage(page: Page, figure: Locator) -> tuple[Any, Frame]:
     return handle, frame
 
 
+def figures(page: Page, kind: str) -> Iterator[tuple[Locator, dict[str, Any]]]:
+    """The stages or players of a page, nothing covered, each with what it says of itself."""
+    uncover(page)
+    for figure in page.locator(kind).all():
+        yield figure, json.loads(figure.locator("script").text_content() or "")
+
+
 def frames(frame: Frame) -> int:
     return frame.evaluate("document.querySelector('.spear-stage').stage.frames")
 
@@ -199,9 +206,7 @@ def moved(frame: Frame, before: int) -> None:
 @pytest.mark.parametrize("name", MOVING)
 def test_every_stage_draws_and_hears_keyboard_and_mouse(browser: Browser, address: str, name: str):
     with opened(browser, address, name) as (page, _):
-        uncover(page)
-        for figure in page.locator(".spear-live").all():
-            about = json.loads(figure.locator("script").text_content() or "")
+        for figure, about in figures(page, ".spear-live"):
             for option in dict.fromkeys([about["first"], *range(len(about["choices"]))]):
                 if about["choice"] is not None:
                     figure.locator("select").select_option(str(option))
@@ -260,9 +265,7 @@ def check_position(figure: Locator, about: dict[str, Any], row: int, position: i
 @pytest.mark.parametrize("name", MOVING)
 def test_every_player_goes_through_all_positions_by_keyboard(browser: Browser, address: str, name: str):
     with opened(browser, address, name) as (page, _):
-        uncover(page)
-        for figure in page.locator(".spear-player").all():
-            about = json.loads(figure.locator("script").text_content() or "")
+        for figure, about in figures(page, ".spear-player"):
             slider = figure.locator("input[type=range]")
             for number, row in enumerate(about["rows"]):
                 if about["choice"] is not None:
@@ -278,9 +281,7 @@ def test_every_player_goes_through_all_positions_by_keyboard(browser: Browser, a
 @pytest.mark.parametrize("name", MOVING)
 def test_every_player_hears_the_mouse_and_links(browser: Browser, address: str, name: str):
     with opened(browser, address, name) as (page, _):
-        uncover(page)
-        for figure in page.locator(".spear-player").all():
-            about = json.loads(figure.locator("script").text_content() or "")
+        for figure, about in figures(page, ".spear-player"):
             row, last = about["first"], len(about["rows"][about["first"]]["names"]) - 1
             slider = figure.locator("input[type=range]")
             slider.scroll_into_view_if_needed()

@@ -86,3 +86,8 @@ class Chart:
     def image(self) -> Image.Image:
         """The chart as it is now."""
         return self._canvas.image()
+
+    def on_paper(self) -> Image.Image:
+        """The same on white paper, whatever the page is like."""
+        with drawing.page_is_paper():
+            return self.image()

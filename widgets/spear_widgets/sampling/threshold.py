@@ -134,10 +134,8 @@ def rejections() -> base.Picture:
     seen = {m: pair for m, pair in counts.items() if pair[0]}  # no share of nothing on a logarithmic axis
     ends = [metrics.share_interval(*pair) for pair in seen.values()]
     chart.put(counted, list(seen), [found / of for found, of in seen.values()], ends)
-    with drawing.page_is_paper():
-        picture = chart.image()
     return base.Picture(
-        picture,
+        chart.on_paper(),
         "The share of right directions that are rejected, over the width of the layer, both axes logarithmic: a line "
         "that falls ever more steeply, a bound above it, and counts in fresh layers on the line.",
     )

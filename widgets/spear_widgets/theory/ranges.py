@@ -38,10 +38,8 @@ def ranges() -> base.Picture:
     for shift, (kind, style) in enumerate(KINDS.items(), start=1):
         found = means(kind)
         chart.put(style.label, [b + 0.25 * shift for b in SIZES], [found[b] / limit[b] for b in SIZES])
-    with drawing.page_is_paper():
-        picture = chart.image()
     return base.Picture(
-        picture,
+        chart.on_paper(),
         "Draws over their limit, for batches of 4, 8, 12 and 16, on a logarithmic scale. A bar shows the range for "
         "fair "
         "coins, which lies above the limit for larger batches. Noise lies inside it; photographs are above it for "

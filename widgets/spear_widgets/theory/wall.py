@@ -123,10 +123,8 @@ def title_picture() -> base.Picture:
     """The measured dots at a million draws a second, and not the line that they lie on."""
     chart = wall_chart("?", WallExplorer.NOISE, WallExplorer.PHOTOS)
     put_measured(chart, 1e6, WallExplorer.NOISE, WallExplorer.PHOTOS)
-    with drawing.page_is_paper():
-        picture = chart.image()
     return base.Picture(
-        picture,
+        chart.on_paper(),
         "Time against batch size on a logarithmic scale: dots measured for batches of 2 to 16, at the lower left. "
         "The rest of the picture, up to batches of 128 and the age of the universe, is empty.",
     )

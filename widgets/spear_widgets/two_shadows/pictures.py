@@ -48,10 +48,8 @@ def profiles() -> base.Picture:
     for name in ACTIVATIONS:
         angles, misfit = profile(ground(2, name))
         chart.put(name, angles.tolist(), misfit.clamp_min(1e-8).tolist())
-    with drawing.page_is_paper():
-        picture = chart.image()
     return base.Picture(
-        picture,
+        chart.on_paper(),
         "The misfit on a logarithmic scale over all directions of two photographs, a curve each for ReLU, GELU and "
         "tanh. "
         "All three fall at two directions, sharply, by five powers of ten and more.",
