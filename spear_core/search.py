@@ -48,6 +48,7 @@ class State:
         method: how the directions were found, in words; several are joined by "+".
         notes: why the search stopped early, in words.
         batch_size: b; the rank of the split, unless a later layer tells of more samples than inputs.
+        ended: by the time limit or an interruption, after which nothing more is begun.
     """
 
     step: Step
@@ -61,6 +62,7 @@ class State:
     method: str = "sampling"
     notes: tuple[str, ...] = ()
     batch_size: int = 0
+    ended: bool = False
 
     def __post_init__(self) -> None:
         """b is the rank of the split unless said otherwise."""

@@ -12,7 +12,7 @@ CORE, WIDGETS = ROOT / "spear_core", ROOT / "widgets"
 # what the import statements of a module lead to, in the end: files and lines at most
 CLOSURES = {
     "spear_core.spear.search": (16, 2400),  # the paper's loop, certificate included
-    "spear_core.search": (6, 900),  # the record `State`, the protocol
+    "spear_core.search": (6, 910),  # the record `State`, the protocol
 }
 MOST_LINES = {CORE: 14_250, WIDGETS: 11_900}
 LONGEST = {

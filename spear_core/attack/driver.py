@@ -16,7 +16,7 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Generator[
     has found, and the best of all is the last state, flagged. So it is for whoever steps through the generator.
     """
     best = state = before
-    team = Team.gather(budget.generator) if plan.shared else None
+    ended, team = False, Team.gather(budget.generator) if plan.shared else None
     method, aim = plan.methods[0][0], target
     try:
         for chosen, b in plan.methods:
@@ -25,15 +25,18 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Generator[
             for state in method.search(aim, replace(best, batch_size=b), budget):
                 yield state
                 best = max(state, best, key=worth) if plan.believes(state, best) else best
-            late = budget.late if team is None or team.alone else team.stopped
-            if late or plan.is_settled(state, best):
+            ended = budget.late if team is None or team.alone else team.stopped
+            if ended or plan.is_settled(state, best):
                 break
     except KeyboardInterrupt:
         if state.step is not Step.CERTIFICATE:
             *_, state = method.conclude(aim, state, budget)
         best = max(state, best, key=worth).noted("interrupted")  # an earlier method may have proven more
+        ended = True
     if not best.solved and (notes := [*filter(None, [plan.count.note]), *suspects(target, best)]):
         best = best.noted(*notes)
+    if ended:
+        best = replace(best, ended=True)
     if best is not state:
         yield best
     return best

@@ -7,6 +7,7 @@ through the attack, a widget for example, steps through this code.
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -127,7 +128,7 @@ def invert_layer(
     check_options(method, batch_size, max_samples, time_limit, generator)
     problem = Problem((check_layer(weight_grad, bias_grad, weight, bias),))
     options = {"batch_size": batch_size, "method": method, "generator": generator, "max_samples": max_samples}
-    return _drained(problem, time_limit, progress, **options)
+    return as_inversion(_drained(problem, time_limit, progress, **options), problem)
 
 
 def states(
@@ -151,11 +152,11 @@ def states(
     target, state, plan = prepared(problem, method, batch_size, training, budget)
     yield state
     last = yield from run(plan, target, state, budget)
-    if training is None and not budget.late and (other := other_scale(target, last, budget)):
+    if training is None and not last.ended and (other := other_scale(target, last, budget)):
         rescaled, note = other
         target, state, plan = prepared(rescaled, method, batch_size, training, budget)
         again = yield from run(plan, target, state, budget)
-        yield again.noted(note) if again.solved else last
+        yield again.noted(note) if again.solved else replace(last, ended=again.ended)
 
 
 def _normalised(
@@ -164,24 +165,24 @@ def _normalised(
     """The result for a client whose BatchNorms were in training mode: once more with what the first batch tells."""
     deadline = None if time_limit is None else time.monotonic() + time_limit
 
-    def attempt(problem: Problem, method: str) -> Inversion:
+    def attempt(problem: Problem, method: str) -> tuple[Inversion, bool]:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        return _drained(problem, left, progress, **options | {"method": method})
+        state = _drained(problem, left, progress, **options | {"method": method})
+        return as_inversion(state, problem), state.ended
 
     method = options["method"]
     problem = client.problem(attackable(client.reading, layer, method))
     # until the spread of the inputs is known, only their row space is: what needs no more comes first
     row_space_only = method == "auto" and not client.determined and len(problem.layers) > 1
-    found = attempt(problem, "consistency" if row_space_only else method)
-    late = deadline is not None and time.monotonic() >= deadline
-    if client.attacked is not None and len(found.inputs) == client.attacked.batch_size and not late:
-        again = attempt(client.problem(attackable(client.refined(found.inputs), layer, method)), method)
+    found, ended = attempt(problem, "consistency" if row_space_only else method)
+    if client.attacked is not None and len(found.inputs) == client.attacked.batch_size and not ended:
+        again, _ = attempt(client.problem(attackable(client.refined(found.inputs), layer, method)), method)
         found = again if len(again.inputs) == len(found.inputs) else found
     return client.concluded(found)
 
 
-def _drained(problem: Problem, time_limit: float | None, progress: Progress, **options: Any) -> Inversion:
-    """The result of the last state."""
+def _drained(problem: Problem, time_limit: float | None, progress: Progress, **options: Any) -> State:
+    """The last state, which is the result."""
     deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
     steps = states(problem, deadline=deadline, **options)
     state = next(steps)  # the split: an interruption before it has nothing to hand back
@@ -192,4 +193,4 @@ def _drained(problem: Problem, time_limit: float | None, progress: Progress, **o
         except KeyboardInterrupt as interruption:  # while reporting; the driver knows what to do with it
             with suppress(KeyboardInterrupt):  # thrown back where there is nothing left to stop
                 state = [steps.throw(interruption), *steps][-1]
-    return as_inversion(state, problem)
+    return state

@@ -8,16 +8,17 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from spear_core.attack.inversion import Inversion
+from spear_core.attack.inversion import Inversion, as_inversion
 from spear_core.fedavg.training import LocalTraining
 from spear_core.front.gradients import misfit
 from spear_core.front.part import Front, front_of
 from spear_core.front.search import Pictures, rounding_limit, search
 from spear_core.model.reading import Reading, choose
 from spear_core.problem import Problem
-from spear_core.search import Budget
+from spear_core.search import Budget, State
 from spear_core.tolerances import LARGEST_ROUNDING
 
+ENDED = "network inputs are not sought: the attack was stopped before"
 MOVED = "the front part moved in several local steps: network inputs are not sought"
 
 
@@ -29,8 +30,8 @@ def onwards(
     training: LocalTraining | None,
     generator: torch.Generator | None,
     time_limit: float | None,
-) -> Callable[[Inversion], Inversion]:
-    """What makes of the attacked layer's result that of the network's inputs; nothing without their shape.
+) -> Callable[[State], Inversion]:
+    """What makes of the attack's last state the result, with the network's inputs where their shape is given.
 
     Takes the options of `invert`, and refuses before the search what does not fit.
 
@@ -38,7 +39,7 @@ def onwards(
         InputError: a shape that does not fit the model.
     """
     if input_shape is None:
-        return lambda inversion: inversion
+        return lambda state: as_inversion(state, problem)
     shape = tuple(map(int, input_shape))
     front = front_of(reading, choose(reading, layer)[0], shape, problem.attacked.weight_grad)
     if training is not None and not training.is_gradient:
@@ -47,15 +48,20 @@ def onwards(
     seed = 0 if generator is None else generator.initial_seed()
     deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
     budget = Budget(torch.Generator().manual_seed(seed), deadline=deadline)
-    return lambda inversion: _through(inversion, front, problem, reading.gradients, budget)
+
+    def onward(state: State) -> Inversion:
+        inversion = as_inversion(state, problem)
+        if obstacle := ENDED if state.ended else front.obstacle:
+            return replace(inversion, notes=(*inversion.notes, obstacle))
+        return _through(inversion, front, problem, reading.gradients, budget)
+
+    return onward
 
 
 def _through(
     inversion: Inversion, front: Front, problem: Problem, sent: Mapping[str, Tensor | None], budget: Budget
 ) -> Inversion:
     """The result with the network's inputs, each of them proven or not; stopped, as far as it came."""
-    if front.obstacle:
-        return replace(inversion, notes=(*inversion.notes, front.obstacle))
     if not len(inversion.inputs):
         return inversion
     began, target = time.perf_counter(), inversion.inputs.to(torch.float64)

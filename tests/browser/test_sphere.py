@@ -139,10 +139,19 @@ def test_it_snaps_within_a_degree_and_not_farther(calm: StagePage, sphere: Spher
 
 
 def throw(page: StagePage, x: float, y: float) -> None:
-    page.page.mouse.move(*page.at(x, y))
-    page.page.mouse.down()
-    page.page.mouse.move(*page.at(x + 90, y + 30), steps=3)
-    page.page.mouse.up()
+    """Let go in motion: all in one task of the page, so that no wait on a busy machine lets the hand come to rest."""
+    x, y = page.at(x, y)
+    page.page.evaluate(
+        """([x, y]) => {
+            const canvas = document.querySelector('canvas');
+            canvas.setPointerCapture = () => {}; // no real pointer is down
+            for (const [type, step] of [["pointerdown", 0], ["pointermove", 1], ["pointermove", 2], ["pointerup", 2]]) {
+                const init = { clientX: x + 45 * step, clientY: y + 15 * step, button: 0, bubbles: true };
+                canvas.dispatchEvent(new PointerEvent(type, init));
+            }
+        }""",
+        [x, y],
+    )
 
 
 def test_a_thrown_ball_spins_on_and_comes_to_rest(page: StagePage, sphere: SphereExplorer):

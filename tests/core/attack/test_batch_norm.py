@@ -154,6 +154,17 @@ def test_a_time_limit_hands_back_the_best_so_far():
     assert not client.invert(time_limit=0).certified
 
 
+def test_an_interruption_begins_no_second_search():
+    steps = []
+
+    def press(state):
+        steps.append(state.step)
+        raise KeyboardInterrupt
+
+    found = Client(*mlp(64, 100)).invert(progress=press)
+    assert len(steps) == 1 and "interrupted" in found.notes and not found.certified
+
+
 REFUSED = {
     "no mapping": (lambda c: [1], {}, InputTypeError, "buffers must be a mapping"),
     "unknown name": (

@@ -271,7 +271,7 @@ def test_methods_run_one_after_the_other_until_none_is_left():
 
 def test_the_running_method_concludes_and_no_other_one_does():
     *_, last = driven(method("first", pressed=True), method("second"), batch_sizes=[4, 5])
-    assert last.notes == ("first searched", "first concluded for b = 4", "interrupted")
+    assert last.notes == ("first searched", "first concluded for b = 4", "interrupted") and last.ended
     steps = driven(method("first"), method("second", pressed=True), method("third"), batch_sizes=[4, 5, 6])
     said = [note for state in steps for note in state.notes]
     assert not any("third" in note or note.startswith("first concluded") for note in said)
@@ -280,7 +280,8 @@ def test_the_running_method_concludes_and_no_other_one_does():
 
 def test_the_clock_lets_the_running_method_end_and_starts_no_other():
     steps = driven(method("first"), method("second"), budget=Budget(deadline=0.0))
-    assert [state.notes[-1] for state in steps] == ["first searched", "first ended"]
+    assert [state.notes[-1] for state in steps] == ["first searched", "first ended", "first ended"]
+    assert steps[-1].ended
 
 
 def test_what_the_ranks_leave_open_is_said_once():
