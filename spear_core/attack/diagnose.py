@@ -1,6 +1,6 @@
 """What every linear layer of a model would give away, without a search."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,9 +9,11 @@ from torch import nn
 
 from spear_core.attack.counting import count_samples
 from spear_core.attack.inversion import table
-from spear_core.attack.options import METHODS
+from spear_core.attack.options import METHODS, check_options
 from spear_core.attack.plan import check_method, first_split, in_words, obstacles, prepared
 from spear_core.errors import InputError
+from spear_core.front.bound import Bound, bound
+from spear_core.front.part import front_of
 from spear_core.model.calls import LinearCall
 from spear_core.model.following import follow
 from spear_core.model.layers import problem_of
@@ -48,11 +50,13 @@ class Diagnosis:
         layers: linear layers in forward order.
         attacked: name of the layer that `invert` takes by default; None if it would refuse.
         verdict: what to do, in a sentence.
+        bound: with `input_shape`, whether the network's own inputs can be exact; None where it cannot be told.
     """
 
     layers: tuple[LayerDiagnosis, ...]
     attacked: str | None
     verdict: str
+    bound: Bound | None = None
 
     def __getitem__(self, name: str) -> LayerDiagnosis:
         return next(layer for layer in self.layers if layer.name == strip(name))
@@ -78,22 +82,31 @@ class Diagnosis:
         *widths, _ = (max(map(len, column)) for column in zip(*rows))
         widths.append(0)  # the remarks, which end the line, are not padded
         lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths)) for row in rows]
-        return "\n".join(["Diagnosis", *("  " + line for line in lines), f"  {self.verdict}"])
+        said = [self.verdict] if self.bound is None else [self.verdict, str(self.bound)]
+        return "\n".join(["Diagnosis", *("  " + line for line in [*lines, *said])])
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows()
         kinds = [("h", head), *(("d", row) for row in rows)]
-        return table(self.verdict, ([(kind, text) for text in row] for kind, row in kinds))
+        said = self.verdict if self.bound is None else f"{self.verdict}; {self.bound}"
+        return table(said, ([(kind, text) for text in row] for kind, row in kinds))
 
 
 @torch.inference_mode(False)
-def diagnose(model: nn.Module, gradients: Gradients, *, example_input: object = None) -> Diagnosis:
+def diagnose(
+    model: nn.Module,
+    gradients: Gradients,
+    *,
+    example_input: object = None,
+    input_shape: Sequence[int] | None = None,
+) -> Diagnosis:
     """What each linear layer would give, what stands in the way, and what to do. No search.
 
-    Takes the model, the gradients and the example that `invert` takes.
+    Takes the model, the gradients, the example and the shape of one input that `invert` takes. With a shape, says
+    whether the network's own inputs can be exact, cannot, whoever attacks, or whether that is not known.
 
     Raises:
-        InputError: gradients that do not belong to the model, or a model without linear layers.
+        InputError: gradients that do not belong to the model, a shape that does not, or a model without linear layers.
 
     >>> model = nn.Sequential(nn.Linear(12, 40), nn.ReLU(), nn.Linear(40, 5))
     >>> loss = nn.functional.cross_entropy(model(torch.eye(12)[:3]), torch.tensor([0, 1, 2]))
@@ -101,6 +114,7 @@ def diagnose(model: nn.Module, gradients: Gradients, *, example_input: object = 
     >>> found.attacked, found["0"].rank, found["0"].follows, found["2"].follows
     ('0', 3, 'ReLU', 'output')
     """
+    check_options(input_shape=input_shape)
     reading = read(model, gradients, example_input)
     layers = tuple(_diagnose_layer(reading, call) for call in reading.calls)
     try:
@@ -112,9 +126,20 @@ def diagnose(model: nn.Module, gradients: Gradients, *, example_input: object = 
         ways = " or ".join(chosen.methods)
         skipped = f" ({notes[0]})" if notes else ""
         verdict = f"invert(model, gradients) attacks layer {call.name!r} by {ways}{skipped}"
-        return Diagnosis(layers, call.name, verdict)
+        return Diagnosis(layers, call.name, verdict, _bound(reading, call, chosen, input_shape))
     verdict = f"layer {call.name!r} cannot be attacked: {chosen.obstacle}{_instead(layers)}"
-    return Diagnosis(layers, None, verdict)
+    return Diagnosis(layers, None, verdict, _bound(reading, call, chosen, input_shape))
+
+
+def _bound(
+    reading: Reading, call: LinearCall, layer: LayerDiagnosis, input_shape: Sequence[int] | None
+) -> Bound | None:
+    if input_shape is None or layer.rank is None or layer.rank >= min(layer.shape):
+        return None  # a rank that is no larger tells no batch size
+    G = reading.gradient(call.weight)
+    assert G is not None
+    front = front_of(reading, call, tuple(map(int, input_shape)), G)
+    return bound(reading.traced, front, reading.gradients, layer.rank, look=bool(layer.methods))
 
 
 def attackable(reading: Reading, layer: str | None, method: str) -> Problem:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from spear_core.attack.inversion import Inversion, as_inversion
 from spear_core.fedavg.training import LocalTraining
+from spear_core.front.bound import Exactness, bound
 from spear_core.front.gradients import misfit
 from spear_core.front.part import Front, front_of
 from spear_core.front.search import Pictures, rounding_limit, search
@@ -51,11 +52,24 @@ def onwards(
 
     def onward(state: State) -> Inversion:
         inversion = as_inversion(state, problem)
-        if obstacle := ENDED if state.ended else front.obstacle:
+        obstacle = ENDED if state.ended else front.obstacle or _too_few(reading, front, inversion.batch_size)
+        if obstacle:
             return replace(inversion, notes=(*inversion.notes, obstacle))
         return _through(inversion, front, problem, reading.gradients, budget)
 
     return onward
+
+
+def _too_few(reading: Reading, front: Front, batch_size: int) -> str:
+    """Why no search is begun: fewer numbers pass than an input has; empty if enough do."""
+    found = bound(reading.traced, front, reading.gradients, batch_size, look=False)
+    if found is None or found.passed >= found.unknowns:
+        return ""
+    if found.exactness is Exactness.CANNOT:
+        return str(found)
+    return (
+        f"network inputs are not sought: {found.passed:,} numbers pass for the {found.unknowns:,} of an input"
+    )
 
 
 def _through(

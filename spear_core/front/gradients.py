@@ -40,7 +40,7 @@ def misfit(
     Returns:
         None where it cannot be asked: no gradient of the front part was sent, or other parts use its values.
     """
-    taken = front.parameters()
+    taken = front.section.taken()
     names = [name for name in taken if sent.get(strip(name)) is not None]
     if not names or not front.alone:
         return None

@@ -46,17 +46,6 @@ class Front:
         found: Tensor = self.section.run(inputs.clone(), inputs.dtype)  # a copy: calls may work in place
         return found
 
-    def parameters(self) -> dict[str, Tensor]:
-        """What the calls take that has gradients, by its name in the model."""
-        root, found = self.section.root, dict[str, Tensor]()
-        everything = dict(root.named_parameters(remove_duplicate=False))
-        for node in self.section.nodes:
-            prefix = str(node.target) + "." if node.op == "call_module" else None
-            for name, parameter in everything.items():
-                if (prefix and name.startswith(prefix)) or (node.op == "get_attr" and name == node.target):
-                    found[name] = parameter
-        return found
-
 
 def linearised(features: Map, x: Tensor) -> tuple[Map, Map]:
     """v ↦ J v and w ↦ Jᵀ w of all samples at once, J the derivative of F at x.
@@ -98,20 +87,21 @@ def front_of(reading: Reading, call: LinearCall, shape: tuple[int, ...], like: T
         raise InputError(f"{must} {shape}: {str(error).splitlines()[0][:200]}") from error
     if not isinstance(found, Tensor) or found.shape != (3, n):
         raise InputError(f"{must} {shape}, which becomes {tuple(getattr(found, 'shape', ()))[1:]}")
-    parts = [part for part in _bottlenecks(front) if isinstance(part.features(trial), Tensor)]
+    parts = [Front(part, shape, call.name, False) for part in bottlenecks(section).values()]
+    parts = [part for part in parts if isinstance(part.features(trial), Tensor)]
     parts = [replace(part, affine=_is_affine(part, trial)) for part in parts]
     affine, obstacle = _is_affine(front, trial), _obstacle(front, trial, found)
     return replace(front, affine=affine, bottlenecks=tuple(parts), obstacle=obstacle)
 
 
-def _bottlenecks(front: Front) -> list[Front]:
-    section, nodes, found = front.section, front.section.nodes, []
-    reached = _reached(section)
+def bottlenecks(section: Section) -> dict[fx.Node, Section]:
+    """The parts of a section up to each value that everything from its start on passes through."""
+    nodes, reached = section.nodes, _reached(section)
+    found = {}
     for place, node in enumerate(nodes[:-1], start=1):
         before = {section.start, *nodes[:place]}
         if {taken for user in nodes[place:] for taken in _values(user)} & before & reached == {node}:
-            part = Section(section.root, nodes[:place], section.start, node)
-            found.append(Front(part, front.shape, front.layer, False))
+            found[node] = section.up_to(node)
     return found
 
 

@@ -12,9 +12,14 @@ from spear_core.model.graph import Traced, is_batch_size
 
 
 class Section(nn.Module):
-    """The calls between two nodes of a graph, in order: the value of `start` is given, that of `end` returned."""
+    """The calls between two nodes of a graph, in order: the value of `start` is given, that of `end` returned.
 
-    def __init__(self, root: nn.Module, nodes: list[fx.Node], start: fx.Node, end: fx.Node) -> None:
+    Of several ends, all values, in a tuple.
+    """
+
+    def __init__(
+        self, root: nn.Module, nodes: list[fx.Node], start: fx.Node, end: fx.Node | tuple[fx.Node, ...]
+    ) -> None:
         super().__init__()
         self.root, self.nodes, self.start, self.end = root, nodes, start, end
 
@@ -23,7 +28,22 @@ class Section(nn.Module):
         values: dict[fx.Node, Any] = {self.start: value}
         for node in self.nodes:
             values[node] = self._run(node, values, value, dtype, given)
-        return values[self.end]
+        return fx.node.map_arg(self.end, values.__getitem__)
+
+    def up_to(self, node: fx.Node) -> "Section":
+        """The part that computes one of the values on the way."""
+        needed = {node}
+        for earlier in reversed(self.nodes):
+            if earlier in needed:
+                needed.update(earlier.all_input_nodes)
+        return Section(self.root, [each for each in self.nodes if each in needed], self.start, node)
+
+    def taken(self) -> dict[str, Tensor]:
+        """Parameters that the calls take, by their names in the model."""
+        modules = [f"{node.target}." for node in self.nodes if node.op == "call_module"]
+        names = {str(node.target) for node in self.nodes if node.op == "get_attr"}
+        everything = self.root.named_parameters(remove_duplicate=False)
+        return {name: p for name, p in everything if name in names or name.startswith(tuple(modules))}
 
     def _run(
         self,

@@ -147,8 +147,11 @@ ALL = [(name, seed) for name in POOR for seed in range(1, 7)]
 def test_nothing_is_certified_where_information_is_lost(name, seed):
     inversion = inverted(network(*POOR[name](), seed=seed), batch(seed=seed))
     assert inversion.certified or name == "position lost", "the features come back, unless they are alike"
-    assert not inversion.network_inputs_certified.any()
-    assert any("network inputs are not proven" in note for note in inversion.notes)
+    if inversion.network_inputs is None:  # too few numbers pass, which counting says before the search
+        assert any("network inputs" in note and "numbers" in note for note in inversion.notes)
+    else:
+        assert not inversion.network_inputs_certified.any()
+        assert any("network inputs are not proven" in note for note in inversion.notes)
 
 
 @pytest.mark.parametrize("name", POOR)
@@ -203,7 +206,8 @@ def test_what_is_certified_is_exact(seed):
     inputs = batch(seed=seed)
     inputs[0] = (inputs[0] * 3).round().clamp(0, 1)  # flat areas, and so ties of pools
     inversion = inverted(network(*front, seed=seed), inputs)
-    assert exact(inversion, inputs)[inversion.network_inputs_certified].all()
+    if inversion.network_inputs is not None:
+        assert exact(inversion, inputs)[inversion.network_inputs_certified].all()
 
 
 def test_a_front_part_in_another_mode_is_named():
