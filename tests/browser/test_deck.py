@@ -9,9 +9,8 @@ from playwright.sync_api import Browser, Page
 
 from teaching import answers, deck, exam
 from tests.browser.stages import SERIOUS
-from tests.thorough import thorough
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(300)]
 
 
 def serious(page: Page) -> list[str]:
@@ -74,7 +73,7 @@ def test_the_speaker_has_a_window(page: Page, folder: Path):
     assert notes.locator("h2").inner_text().startswith("2 · ")
 
 
-@pytest.mark.parametrize("theme", ["light", *thorough("dark")])
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("name", ["deck", "exam", "answers"])
 def test_machines_can_read_it(page: Page, folder: Path, name: str, theme: str):
     page.emulate_media(color_scheme=theme)

@@ -13,7 +13,7 @@ from spear_widgets.sparsity.dial import DialExplorer, at_angle
 from spear_widgets.sparsity.directions import look
 from tests.browser.stages import StagePage, on_page
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,13 @@ def agrees(page: StagePage, dial: DialExplorer) -> None:
     assert page.told["sample"] == (-1 if wanted.sample is None else wanted.sample)
 
 
-@pytest.mark.parametrize("hand", ["drag", pytest.param("swipe", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("hand", ["drag", "swipe"])
 def test_the_needle_is_grabbed(page: StagePage, dial: DialExplorer, hand: str):
     getattr(page, hand)(on_rim(page, 20), on_rim(page, 60))
     assert page.told["angle"] == pytest.approx(60, abs=0.5)
     agrees(page, dial)
 
 
-@pytest.mark.thorough
 def test_it_snaps_within_half_a_degree(page: StagePage, dial: DialExplorer):
     exact = page.js("state.angles")[0]
     page.drag(on_rim(page, 20), on_rim(page, exact + 0.3))
@@ -74,7 +73,6 @@ def test_keys_and_slider_do_the_same(page: StagePage, dial: DialExplorer):
     agrees(page, dial)
 
 
-@pytest.mark.thorough
 def test_angles_are_those_of_the_core(page: StagePage, dial: DialExplorer):
     for q, degrees in zip(dial.stage.true_directions.T, page.js("state.angles"), strict=True):
         assert abs(float(q @ at_angle(degrees))) > 1 - 1e-12
@@ -98,7 +96,6 @@ def test_the_picture_is_what_spear_core_makes_of_q(page: StagePage, dial: DialEx
             assert float((got - other).abs().max()) < 1e-4
 
 
-@pytest.mark.thorough
 def test_arrow_keys_on_the_slider_come_to_a_sample_and_leave_it(page: StagePage, dial: DialExplorer):
     exact = page.js("state.angles")[0]
     page.slide("turn q", round(exact - 2))

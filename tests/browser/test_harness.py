@@ -6,7 +6,7 @@ import pytest
 
 from tests.browser.lab import Gone, Lab
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -19,9 +19,6 @@ def scratch(request: pytest.FixtureRequest, window: Lab) -> Iterator[Lab]:
 
 def on(name: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("scratch", [name], indirect=True)
-
-
-thorough = pytest.mark.thorough  # each starts a kernel
 
 
 @on("sound")
@@ -42,7 +39,6 @@ def test_sees_pictures_change(scratch: Lab):
     assert widget.overflow() <= 1
 
 
-@thorough
 @on("sound")
 def test_lets_a_control_go_that_goes_while_it_is_reached_for(scratch: Lab):
     scratch.run_all()
@@ -69,14 +65,12 @@ def test_finds_errors_of_a_callback(scratch: Lab):
         scratch.check("one step")
 
 
-@thorough
 @on("wide")
 def test_finds_what_does_not_fit(scratch: Lab):
     scratch.run_all()
     assert scratch.widget("spear-scratch").overflow() > 1000
 
 
-@thorough
 @on("raises")
 def test_finds_a_cell_that_raises(scratch: Lab):
     with pytest.raises(AssertionError, match="KeyError"):

@@ -13,9 +13,8 @@ from spear_core.spear.sampling import expected_draws
 from spear_core.study.trace import Fate
 from spear_widgets.kit.machine.machine import SCENES, Machine
 from tests.browser.stages import FRAME, StagePage, on_page
-from tests.thorough import thorough
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.thorough, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +100,6 @@ def test_a_photograph_is_wiped_and_no_other(page: StagePage, machine: Machine):
     assert "3 found directions, and photographs with weight zero in all of them: 3 of 12" in page.said
 
 
-@pytest.mark.thorough
 def test_any_photograph_can_be_kept(page: StagePage, machine: Machine):
     """Clicked, or by its slider: all others are wiped, and the mixtures are that one, up to length."""
     show(page, "wipe", 0)
@@ -117,7 +115,6 @@ def test_any_photograph_can_be_kept(page: StagePage, machine: Machine):
         assert abs(float(torch.cosine_similarity(x, wanted, dim=0))) > 1 - 1e-9
 
 
-@pytest.mark.thorough
 def test_twins_leave_a_part_open(browser: Browser):
     machine = Machine(batch_size=4, twins="same")
     with on_page(browser, machine.live) as page:
@@ -156,7 +153,7 @@ def test_a_refused_gradient_is_told_in_words(browser: Browser, machine: Machine,
 
 # ---------------------------------------------------------------- words
 @pytest.mark.parametrize("of", [{}, {"batch_size": 4, "twins": "same"}], ids=["12", "twins"])
-@pytest.mark.parametrize("width", [336, *thorough(934)])
+@pytest.mark.parametrize("width", [336, 934])
 def test_no_words_are_cut_or_lie_on_others(browser: Browser, width: int, of: dict):
     with on_page(browser, Machine(**of).live, width=width) as page:
         ends = {"draw": page.js("state.draws.count - 1"), "wipe": page.js("state.b - 1")}
@@ -169,7 +166,6 @@ def test_no_words_are_cut_or_lie_on_others(browser: Browser, width: int, of: dic
 
 
 # ---------------------------------------------------------------- hands
-@pytest.mark.thorough
 def test_tabs_keys_and_timeline(page: StagePage, machine: Machine):
     count = machine.run.draws.count
     show(page, "draw")
@@ -194,7 +190,6 @@ def test_tabs_keys_and_timeline(page: StagePage, machine: Machine):
     assert page.told == {"scene": "filter", "at": first}, "two looks at one draw"
 
 
-@pytest.mark.thorough
 def test_a_row_is_pointed_at(page: StagePage, machine: Machine):
     show(page, "split", 1)
     G = page.js("state.places.G")
@@ -204,7 +199,6 @@ def test_a_row_is_pointed_at(page: StagePage, machine: Machine):
     assert page.js("state.row") == 56
 
 
-@pytest.mark.thorough
 def test_space_plays_and_each_phase_of_a_draw_is_seen(page: StagePage):
     show(page, "draw", 0)
     page.press("Space")
@@ -233,7 +227,6 @@ def test_it_opens_within_a_second():
     assert time.process_time() - began < 1.0
 
 
-@pytest.mark.thorough
 def test_it_moves_at_fifty_frames_a_second(page: StagePage):
     for scene, speed in (("draw", "1×"), ("filter", "10×"), ("filter", "1,000×")):
         show(page, scene, 0)
@@ -243,7 +236,6 @@ def test_it_moves_at_fifty_frames_a_second(page: StagePage):
         page.click("Pause")
 
 
-@pytest.mark.thorough
 def test_a_whole_run_takes_twenty_seconds_at_most(page: StagePage):
     show(page, "filter", 0)
     page.page.get_by_label("speed").select_option(label="1,000×")
@@ -255,7 +247,6 @@ def test_a_whole_run_takes_twenty_seconds_at_most(page: StagePage):
     assert time.monotonic() - began <= 20.0
 
 
-@pytest.mark.thorough
 def test_scrubbing_anywhere_takes_fifty_milliseconds(page: StagePage, machine: Machine):
     for scene in ("draw", "filter", "wipe"):
         show(page, scene, 0)
@@ -278,7 +269,6 @@ def test_scrubbing_anywhere_takes_fifty_milliseconds(page: StagePage, machine: M
         assert max(times) <= 50, (scene, times)
 
 
-@pytest.mark.thorough
 def test_the_film_is_fifteen_seconds_and_shows_every_scene(browser: Browser):
     with on_page(browser, Machine(film=True).live) as page:
         assert page.told == {"scene": "split", "at": 0}, "it poses the riddle, and waits to be played"
