@@ -80,6 +80,8 @@ def processed(G: Tensor) -> str:
     """What was done to the entries of a gradient, one by one; empty if nothing shows."""
     entries = _sample(G).abs()
     present = entries[entries > 0]
+    if not len(present):  # a few entries among so many zeros that none was looked at
+        return ""
     low, high = present.quantile(0.1), present.quantile(0.9)  # a few odd ones do not count
     if high - low <= EVEN * high:
         return "all entries have the same magnitude: signs, or an optimiser's step (Adam)? Pass gradients"

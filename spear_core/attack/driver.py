@@ -3,6 +3,8 @@
 from collections.abc import Generator
 from dataclasses import replace
 
+from torch.linalg import LinAlgError  # type: ignore[attr-defined]
+
 from spear_core.attack.distributed import Team, shared
 from spear_core.attack.plan import Plan
 from spear_core.attack.suspects import suspects
@@ -22,9 +24,13 @@ def run(plan: Plan, target: Target, before: State, budget: Budget) -> Generator[
         for chosen, b in plan.methods:
             method = chosen if team is None else shared(chosen, team)
             aim = target.holding(b)
-            for state in method.search(aim, replace(best, batch_size=b), budget):
-                yield state
-                best = max(state, best, key=worth) if plan.believes(state, best) else best
+            try:
+                for state in method.search(aim, replace(best, batch_size=b), budget):
+                    yield state
+                    best = max(state, best, key=worth) if plan.believes(state, best) else best
+            except LinAlgError as error:  # numbers that no factorisation can take: what is found stays
+                best = replace(best, step=Step.CERTIFICATE)
+                best = best.noted(f"{method.name} ended early: {str(error).splitlines()[0]}")
             ended = budget.late if team is None or team.alone else team.stopped
             if ended or plan.is_settled(state, best):
                 break

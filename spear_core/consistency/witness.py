@@ -180,7 +180,9 @@ def _amplified(relation: Relation, z: Tensor, slope: Tensor) -> Tensor:
     moves, m = orthonormal(relation.basis), len(z)
     of_length = None
     if relation.layers[0].has_relu and not relation.overfull:
-        of_length = torch.linalg.solve(relation.basis.T @ moves, relation.means[0][:, None])
+        of_length, failed = torch.linalg.solve_ex(relation.basis.T @ moves, relation.means[0][:, None])
+        if failed:  # a direction that rounding leaves nothing of
+            return z.new_full((z.shape[1],), torch.inf)
     sizes = []
     for z_part, slope_part in zip(z.split(AT_ONCE, dim=1), slope.split(AT_ONCE, dim=1), strict=True):
         ray = None if of_length is None else units(moves.T @ z_part)

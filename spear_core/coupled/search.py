@@ -26,7 +26,7 @@ from spear_core.consistency.masked_least_squares import solved
 from spear_core.coupled.chain import Chain
 from spear_core.coupled.finish import Sample, sample_of, settle
 from spear_core.coupled.walk import random_starts, walk
-from spear_core.linalg import first_apart, masked_products
+from spear_core.linalg import first_apart, inverse, masked_products
 from spear_core.problem import Problem
 from spear_core.search import Budget, Method, State, Step, Target, stopped_late
 from spear_core.spear.reconstruction import from_coefficients
@@ -183,8 +183,8 @@ def coefficients(chain: Chain, forward: Forward, found: Found) -> tuple[Tensor, 
         return empty.new_empty(0, chain.batch_size), torch.zeros(0, dtype=torch.bool, device=empty.device)
     Q, mean = found.directions(0), chain.means[0]
     if Q.shape[0] == Q.shape[1]:
-        lengths = torch.linalg.solve(Q, mean)
-        return torch.linalg.inv(Q * lengths), torch.ones_like(mean, dtype=torch.bool)
+        back = inverse(Q)
+        return back / (back @ mean)[:, None], torch.ones_like(mean, dtype=torch.bool)
     y = torch.stack([sample.activation for sample in found.samples], dim=1)
     active = (y > 0).to(y.dtype)
     M, beta = forward.weights.T, forward.layer.bias.to(y.dtype)[:, None]

@@ -236,13 +236,15 @@ def test_who_steps_through_the_generator_may_throw_the_interruption_in(name):
 
 
 # ---------------------------------------------------------------- the loop, with methods that only talk
-def method(name, certified=False, pressed=False):
-    """Yields one state and a last one; Ctrl-C may come between the two. Everything is noted."""
+def method(name, certified=False, pressed=False, singular=False):
+    """Yields one state and a last one; Ctrl-C, or an error, may come between the two. Everything is noted."""
 
     def search(target, before, budget):
         yield replace(before, step=Step.SAMPLING, certificate=None, samples_drawn=1).noted(f"{name} searched")
         if pressed:
             raise KeyboardInterrupt
+        if singular:
+            torch.linalg.inv(torch.zeros(2, 2))
         yield replace(before, step=Step.CERTIFICATE).noted(f"{name} ended")
 
     def conclude(target, state, budget):
@@ -276,6 +278,14 @@ def test_the_running_method_concludes_and_no_other_one_does():
     said = [note for state in steps for note in state.notes]
     assert not any("third" in note or note.startswith("first concluded") for note in said)
     assert steps[-1].step is Step.CERTIFICATE and steps[-1].notes[-1] == "interrupted"
+
+
+def test_a_method_whose_numbers_break_down_leaves_the_rest_to_the_next():
+    steps = driven(method("first", singular=True), method("second"))
+    assert [state.notes[-1] for state in steps] == ["first searched", "second searched", "second ended"]
+    assert steps[-1].notes[0].startswith("first ended early: linalg.inv")
+    *_, last = driven(method("first"), method("second", singular=True))
+    assert last.step is Step.CERTIFICATE and last.notes[-1].startswith("second ended early: ")
 
 
 def test_the_clock_lets_the_running_method_end_and_starts_no_other():
