@@ -31,7 +31,9 @@ def test_samples_that_resemble_each_other_are_certified_only_if_exact():
     check(range(25), alike=True)
 
 
-@pytest.mark.parametrize("seed", [4001556, 4005586, 4008892, 5000192, 5000953, 5006753, 5009274, 6002692, 6004793])
+@pytest.mark.parametrize(
+    "seed", [4001556, 4005586, 4008892, 5000192, 5000953, 5006753, 5009274, 6002692, 6004793]
+)
 def test_worlds_that_were_once_wrong(seed: int):
     """One sample of either sign; dependent directions; mixtures with many units; a stop not heeded; no numbers."""
     row = trial.run(seed, limit=0.3)
