@@ -41,12 +41,13 @@ env: $(DEV)  ## make the environment in .venv, with all that tests need
 define install
 	@$(PYTHON) -c "import sys; v = sys.version.split()[0]; sys.exit(0 if sys.version_info >= (3, 11) else 'Python must be 3.11 or newer, got ' + v + ': make PYTHON=/path/to/python3.11')"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --progress-bar off -e "$(1)" -c $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet --progress-bar off $(2) -e "$(1)" -c $(CONSTRAINTS)
 	@$(BIN)/python -c "from pathlib import Path; Path('$@').touch()"
 endef
 
+# compiling is half of pip's time, for modules of which a reader imports few
 $(READY): pyproject.toml $(CONSTRAINTS)
-	$(call install,.)
+	$(call install,.,--no-compile)
 
 $(DEV): pyproject.toml $(CONSTRAINTS)
 	$(call install,.[dev])
