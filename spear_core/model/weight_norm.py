@@ -1,6 +1,6 @@
 """Weight norm undone: W = g v/‖v‖ in the place of g and v, and the gradient of W from theirs.
 
-∂L/∂g is the part of ∂L/∂W along v/‖v‖, and ‖v‖/g ∂L/∂v is the rest of it: nothing is lost.
+∂L/∂g is the part of ∂L/∂W along v/‖v‖, and ‖v‖/g ∂L/∂v is the rest of it: nothing is lost, unless g is zero.
 """
 
 from torch import Tensor, nn
@@ -14,10 +14,7 @@ Named = dict[str, Tensor | None]
 
 
 def without_weight_norm(model: nn.Module, gradients: Named) -> tuple[nn.Module, Named]:
-    """A replica of the model with plain weights, and their gradients in the place of those of g and v, by name.
-
-    A module stays as it is where one of its gradients is missing or some g is zero: no gradient reaches that v.
-    """
+    """A replica with plain weights, and their gradients; where one is missing or some g is zero, all as it was."""
     root, result = replicate(unwrap(model)), dict(gradients)
     for name, module in root.named_modules():
         lists = dict(module.parametrizations) if is_parametrized(module) else {}
