@@ -219,12 +219,16 @@ def test_pictures_behind_spectral_norm_are_proven_with_its_own_buffers_only():
 
 
 NO_BUFFERS = {
-    "with a bias": (lambda: nn.Linear(N, WIDTH), nn.BatchNorm1d(WIDTH), "buffers=; no way without them"),
+    "with a bias": (
+        lambda: nn.Linear(N, WIDTH),
+        nn.BatchNorm1d(WIDTH),
+        "buffers=; without them it is not attacked",
+    ),
     "without a bias": (lambda: nn.Linear(N, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), "else pass buffers="),
     "without statistics": (
         lambda: nn.Linear(N, WIDTH),
         nn.BatchNorm1d(WIDTH, track_running_stats=False),
-        "no way without them",
+        "without them it is not attacked",
     ),
 }
 
