@@ -222,13 +222,13 @@ NO_BUFFERS = {
     "with a bias": (
         lambda: nn.Linear(N, WIDTH),
         nn.BatchNorm1d(WIDTH),
-        "buffers=; without them it is not attacked",
+        "buffers=; without, it is not attacked",
     ),
     "without a bias": (lambda: nn.Linear(N, WIDTH, bias=False), nn.BatchNorm1d(WIDTH), "else pass buffers="),
     "without statistics": (
         lambda: nn.Linear(N, WIDTH),
         nn.BatchNorm1d(WIDTH, track_running_stats=False),
-        "without them it is not attacked",
+        "without, it is not attacked",
     ),
 }
 
