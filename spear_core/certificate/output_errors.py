@@ -188,6 +188,22 @@ def cross_entropy_misses(passed: Pass) -> float:
     return min(sent.misses(sent.factor(e) * e) for e in errors)
 
 
+def loss_misses(passed: Pass) -> float:
+    """By how much the output layer's gradients are missed by the cross-entropy that suits them best, relative.
+
+    Of those that `output_errors` names; infinite where none does.
+    """
+    sent = _Sent.of(passed.layers[-1], passed.activations[-1])
+    fitted = least_squares(sent.inputs.T, sent.grads.T)
+    rounding = precision(passed.layers[-1].weight_grad.dtype)
+    told = (
+        _alike(passed.output, fitted, rounding),
+        _weighted(passed.output, fitted),
+        _most(passed.output, fitted, sent),
+    )
+    return min((sent.misses(each.values) for each in told if each is not None), default=float("inf"))
+
+
 def errors_by_gradient(passed: Pass, output_grads: Tensor) -> OutputErrors | None:
     """δ and labels of samples that are not the whole batch, from their own ∂L/∂z, shape (k, m).
 

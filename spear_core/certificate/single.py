@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.backprop import forward
-from spear_core.certificate.output_errors import errors_by_gradient
+from spear_core.certificate.output_errors import errors_by_gradient, loss_misses
 from spear_core.certificate.record import OutputErrors, Replay
 from spear_core.linalg import misfit
 from spear_core.search import Target
@@ -32,6 +32,7 @@ SATURATED = 2.0**10
 FEWEST_ALIKE = 3
 CLOSE = 8.0  # times the fourth root of the rounding: rows that may stand for more of their kind
 OTHER_SCALE = 1.01  # to which somebody must object
+OBJECTS = 4.0  # times that cross-entropy misses the gradients by at this scale, at least, it must do at the other one
 # times the limit of a gradient's residual: similar samples blur the columns that g lies in
 BIAS_OUTSIDE = 16.0
 
@@ -86,9 +87,15 @@ def scale_confirmed(
     if not misfit(telling.factor, g[:, None]) <= BIAS_OUTSIDE * limit:
         return False
     fewest = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
-    if played is not None and played.loss.values.shape[1] >= fewest and bool(played.loss.named.all()):
-        return True
     other = rescaled(target, 1 / OTHER_SCALE)
+    if played is not None and played.loss.values.shape[1] >= fewest and bool(played.loss.named.all()):
+        here, there = (
+            loss_misses(forward(at.problem.layers, target.forward.preactivations(t * c)))
+            for at, t in ((target, 1.0), (other, OTHER_SCALE))
+        )
+        floor = precision(target.problem.layers[-1].weight_grad.dtype)
+        if there > OBJECTS * max(here, floor):
+            return True
     if played is None:
         here = target.later.witness(target, c, generator)[0]
         return bool((here & ~target.later.witness(other, OTHER_SCALE * c, generator)[0]).any())

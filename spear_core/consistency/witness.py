@@ -120,7 +120,9 @@ def _enough(
     enough &= spared
     if not told.shape[1]:
         return enough, z, largest
-    return enough, moves @ vectors[:, :, 0].T, values[:, 0].clamp_min(0).sqrt()
+    weak = moves @ vectors[:, :, 0].T
+    # not the root of an eigenvalue, of which rounding leaves 1e-8
+    return enough, weak, beside(outer, weights[:, rest] * weak).norm(dim=0)
 
 
 def _weakest(grams: Tensor, lower: Tensor, most: int) -> tuple[Tensor, Tensor]:
