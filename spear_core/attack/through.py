@@ -13,7 +13,7 @@ from spear_core.fedavg.training import LocalTraining
 from spear_core.front.bound import Exactness, bound
 from spear_core.front.gradients import misfit
 from spear_core.front.part import Front, front_of
-from spear_core.front.search import Pictures, rounding_limit, search
+from spear_core.front.search import Pictures, Watch, rounding_limit, search, unwatched
 from spear_core.model.reading import Reading, choose
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
@@ -31,10 +31,11 @@ def onwards(
     training: LocalTraining | None,
     generator: torch.Generator | None,
     time_limit: float | None,
+    watch: Watch = unwatched,
 ) -> Callable[[State], Inversion]:
     """What makes of the attack's last state the result, with the network's inputs where their shape is given.
 
-    Takes the options of `invert`, and refuses before the search what does not fit.
+    Takes the options of `invert`, and refuses before the search what does not fit; `watch` sees the pictures form.
 
     Raises:
         InputError: a shape that does not fit the model.
@@ -55,7 +56,7 @@ def onwards(
         obstacle = ENDED if state.ended else front.obstacle or _too_few(reading, front, inversion.batch_size)
         if obstacle:
             return replace(inversion, notes=(*inversion.notes, obstacle))
-        return _through(inversion, front, problem, reading.gradients, budget)
+        return _through(inversion, front, problem, reading.gradients, budget, watch)
 
     return onward
 
@@ -73,7 +74,12 @@ def _too_few(reading: Reading, front: Front, batch_size: int) -> str:
 
 
 def _through(
-    inversion: Inversion, front: Front, problem: Problem, sent: Mapping[str, Tensor | None], budget: Budget
+    inversion: Inversion,
+    front: Front,
+    problem: Problem,
+    sent: Mapping[str, Tensor | None],
+    budget: Budget,
+    watch: Watch,
 ) -> Inversion:
     """The result with the network's inputs, each of them proven or not; stopped, as far as it came."""
     if not len(inversion.inputs):
@@ -84,7 +90,7 @@ def _through(
     pictures = Pictures(inputs, target.new_full((rows,), float("inf")))
     notes: list[str] = []
     try:
-        search(front, target, limit, budget, pictures)
+        search(front, target, limit, budget, pictures, watch)
         proven, told = _proven(inversion, front, problem, sent, budget, pictures)
         notes += told
     except KeyboardInterrupt:
