@@ -36,6 +36,7 @@ class Event(StrEnum):
     DESCENT = "descent"
     KICK = "kick"
     FINISH = "Gauss–Newton steps"
+    BEST = "the best of all rounds"
 
 
 Watch = Callable[[Event, Tensor, Tensor], None]  # told what happened, to which samples, and where they are now
@@ -77,6 +78,7 @@ def search(
             if not len(open_) or budget.late:
                 break
             _round(front, target, open_, place, budget, pictures, watch)
+        watch(Event.BEST, at, pictures.inputs[at])
     for at in range(len(target)):
         if budget.late:
             break

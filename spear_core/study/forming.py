@@ -1,5 +1,6 @@
 """How pictures form on the way from an attacked layer back to the network's inputs: what the search did, recorded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,7 @@ from spear_core.front.search import Event
 from spear_core.model.parameters import Gradients
 from spear_core.model.reading import choose, read
 
+KICKS = 8  # random ones that are averaged
 EARLY, EVERY = (1, 2, 4, 7, 10, 15), 20  # steps of a descent after which it is looked at
 
 
@@ -47,6 +49,7 @@ class Forming:
         moments: in their order.
         inversion: the result; None until it is there.
         step: of the descent that goes on.
+        told: called with every moment; a KeyboardInterrupt from it ends the search with what there is.
     """
 
     front: Front
@@ -54,6 +57,7 @@ class Forming:
     moments: list[Moment] = field(default_factory=list)
     inversion: Inversion | None = None
     step: int = 0
+    told: Callable[[Moment], None] | None = None
 
     def watch(self, event: Event, at: Tensor, x: Tensor) -> None:
         """Note where some samples are, now and then; the others are where they were."""
@@ -66,17 +70,29 @@ class Forming:
         with torch.no_grad():
             rest = relative(self.front.features(inputs) - self.target, self.target)
         self.moments.append(Moment(event, self.step, at, inputs, rest))
+        if self.told is not None:
+            self.told(self.moments[-1])
 
     def contradictions(self, inputs: Tensor) -> Tensor:
-        """|Jᵀ (F(x) − y)|, how much the features still pull at each number of the pictures; shape as `inputs`."""
-        x = inputs.clone().requires_grad_(True)
-        errors = self.front.features(x) - self.target
-        (slope,) = torch.autograd.grad(errors, x, errors.detach())
-        return slope.abs()
+        """How much the equations contradict each other at each number of the pictures; shape as `inputs`.
+
+        The root mean square of Jᵀ(ξ ∘ errors) over random ξ, the direction of a kick: Jᵀ errors itself is zero where
+        they balance.
+        """
+        x = inputs.to(torch.float32).requires_grad_(True)
+        errors = self.front.features(x) - self.target.to(x.dtype)
+        random = torch.randn(KICKS, *errors.shape, generator=torch.Generator().manual_seed(0)) * errors.detach()
+        (slopes,) = torch.autograd.grad(errors, x, random, is_grads_batched=True)
+        return slopes.square().mean(dim=0).sqrt()
 
 
-def form(model: nn.Module, gradients: Gradients, input_shape: tuple[int, ...]) -> Forming:
-    """Attack a client as `invert(…, input_shape=…)` does, and record how its pictures form.
+def form(
+    model: nn.Module,
+    gradients: Gradients,
+    input_shape: tuple[int, ...],
+    told: Callable[[Moment], None] | None = None,
+) -> Forming:
+    """Attack a client as `invert(…, input_shape=…)` does, and record how its pictures form; `told` hears of it.
 
     >>> from spear_core import client
     >>> front = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2, padding=1), nn.Flatten())
@@ -92,7 +108,7 @@ def form(model: nn.Module, gradients: Gradients, input_shape: tuple[int, ...]) -
     reading = read(model, gradients)
     problem = attackable(reading, None, "auto")
     grad = problem.attacked.weight_grad
-    forming = Forming(front_of(reading, choose(reading, None)[0], input_shape, grad))
+    forming = Forming(front_of(reading, choose(reading, None)[0], input_shape, grad), told=told)
     onward = onwards(reading, None, problem, input_shape, None, None, None, forming.watch)
     *_, last = states(problem)
     found = last.reconstruction
