@@ -3,6 +3,7 @@
 docs/certificate.md states what follows. J, all n columns of it, is written down for one sample at a time.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -90,7 +91,9 @@ def jacobian(front: Front, x: Tensor) -> Tensor:
     def along(v: Tensor) -> Tensor:  # forward mode, half as long as what back-propagation needs for it
         return jvp(lambda u: front.features(u[None])[0], (x,), (v,))[1]
 
-    return torch.cat([vmap(along)(block) for block in units.split(COLUMNS)])
+    with warnings.catch_warnings():  # forward mode imports what torch itself calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.cat([vmap(along)(block) for block in units.split(COLUMNS)])
 
 
 def _determined(J: Tensor, kinks: Tensor | None = None) -> tuple[float, float]:

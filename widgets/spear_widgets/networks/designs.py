@@ -86,11 +86,11 @@ def network(design: Design, seed: int = 0, classes: int = 10) -> nn.Sequential:
 
 @dataclass(frozen=True, eq=False)
 class Client:
-    """A network, a private batch of grey photographs, and what is sent.
+    """A network, a private batch of photographs, and what is sent.
 
     Attributes:
         model: the network.
-        pictures: the private ones, shape (b, 1, side, side).
+        pictures: the private ones, shape (b, colours, side, side).
         gradients: by name.
     """
 
@@ -99,9 +99,10 @@ class Client:
     gradients: dict[str, torch.Tensor]
 
 
-def grey_client(design: Design, b: int, seed: int) -> Client:
-    """A client that trains on grey photographs."""
+def photo_client(design: Design, b: int, seed: int) -> Client:
+    """A client that trains on photographs, in colour or grey."""
     batch = data.load("photos", b, size=design.side, generator=torch.Generator().manual_seed(seed))
-    pictures = batch.inputs.reshape(b, 3, design.side, design.side).mean(dim=1, keepdim=True)
+    pictures = batch.inputs.reshape(b, 3, design.side, design.side)
+    pictures = pictures.mean(dim=1, keepdim=True) if design.colours == 1 else pictures
     model = network(design, seed)
     return Client(model, pictures, client.gradients(model, pictures, batch.labels))

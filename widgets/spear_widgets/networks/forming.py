@@ -18,13 +18,14 @@ from spear_widgets.kit.beside import Beside
 from spear_widgets.kit.canvas import Canvas
 from spear_widgets.kit.job import Job
 from spear_widgets.kit.ribbon import Ribbon
-from spear_widgets.networks.designs import FEDAVG, Client, Design, grey_client
+from spear_widgets.networks.designs import FEDAVG, Client, Design, photo_client
 
 DESIGNS = {
     "5 × 5, max-pools": FEDAVG,
     "3 × 3, max-pools": Design(kernel=3),
     "5 × 5, stride 2, no pools": Design(stride=2, pool="none"),
     "5 × 5, average pools": Design(pool="average"),
+    "5 × 5, half the channels": Design(first=16, second=32),
 }
 PICTURES = 3  # in a batch
 SEEDS = (2, 3, 5, 6)
@@ -66,7 +67,7 @@ class Course:
 def course(name: str, seed: int, told: Callable[[Moment], None] | None = None) -> Course:
     """Attack a client and watch."""
     with base.one_thread():
-        client = grey_client(DESIGNS[name], PICTURES, seed)
+        client = photo_client(DESIGNS[name], PICTURES, seed)
         forming = form(client.model, client.gradients, DESIGNS[name].shape, told)
         truth = client.pictures.flatten(1)
         with torch.no_grad():
@@ -291,7 +292,7 @@ class Curves:
 
 def title_picture() -> base.Picture:
     """What the attack on the linear layer gives of a photograph: its features, one tile for each channel."""
-    client = grey_client(FEDAVG, 1, SEEDS[0])
+    client = photo_client(FEDAVG, 1, SEEDS[0])
     with torch.no_grad():
         maps = client.model[:6](client.pictures)[0].double().numpy()  # type: ignore[index]
     tiles = drawing.signed_colours(maps, float(maps.max()))
