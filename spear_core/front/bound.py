@@ -134,7 +134,7 @@ def bound(
         look: costs the Jacobian of one input, of `MOST` numbers at most.
 
     Returns:
-        None where the output depends on several inputs.
+        None where the output depends on several inputs, or the model takes no other number of samples than it was sent.
     """
     output = next(node for node in traced.graph.nodes if node.op == "output")
     network = section_between(traced, front.section.start, output)
@@ -144,10 +144,14 @@ def bound(
     whole = Cut("the gradient as a whole", 0, sum(sizes.values()) + _statistics(network))
     device = next((p.device for p in traced.root.parameters()), None)
     trial = torch.rand(3, *front.shape, generator=torch.Generator().manual_seed(0)).to(device)
+    try:
+        cuts = _cuts(network, trial, sizes)
+    except Exception:  # calls may raise anything
+        return None
     n = prod(front.shape)
     rank = _rank(front, trial[0]) if look and n <= MOST and not front.obstacle else None
     passed = min(part.features(trial[:2]).numel() // 2 for part in (*front.bottlenecks, front))
-    return Bound(batch_size, n, (*_cuts(network, trial, sizes), whole), min(n, passed), rank)
+    return Bound(batch_size, n, (*cuts, whole), min(n, passed), rank)
 
 
 def _cuts(network: Section, trial: Tensor, sizes: Mapping[str, int]) -> list[Cut]:

@@ -160,6 +160,25 @@ def test_without_a_shape_or_a_rank_nothing_is_said_and_a_wrong_shape_is_refused(
             spear_core.diagnose(model, sent, input_shape=wrong)
 
 
+class Three(nn.Module):
+    """Behind its front part, it takes three samples and no other number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.narrow, self.head = nn.Linear(16, 30), nn.Linear(30, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.narrow(x.flatten(1))).view(3, 30))
+
+
+def test_a_model_for_one_batch_size_alone_has_no_bound():
+    torch.manual_seed(0)
+    model = Three()
+    sent = client.gradients(model, torch.rand(3, 1, 4, 4), torch.arange(3))
+    found = spear_core.diagnose(model, sent, input_shape=(1, 4, 4))
+    assert found.attacked == "narrow" and found.bound is None
+
+
 def test_a_cut_says_where_and_how_many():
     assert Cut("pool", 1176, 456).most(2) == 2808
     one = Bound(1, 100, (Cut("a", 40, 30), Cut("the gradient as a whole", 0, 1000)), 40)
