@@ -120,7 +120,9 @@ def shown() -> str:
         if row == "machine":
             continue
         name, _, b = row.partition(" | b=")
-        exact, certified, false = (sum(r[key] for r in runs.values()) for key in ("exact", "certified", "false"))
+        exact, certified, false = (
+            sum(r[key] for r in runs.values()) for key in ("exact", "certified", "false")
+        )
         worst = min(r["worst"] for r in runs.values())
         seconds = statistics.median(r["seconds"] for r in runs.values())
         of = int(b) * len(runs)

@@ -11,9 +11,10 @@ from torch import Tensor
 from spear_core.attack.inversion import Inversion, as_inversion
 from spear_core.fedavg.training import LocalTraining
 from spear_core.front.bound import Exactness, bound
+from spear_core.front.descent import Event
 from spear_core.front.gradients import misfit
 from spear_core.front.part import Front, front_of
-from spear_core.front.search import Pictures, Watch, rounding_limit, search, unwatched
+from spear_core.front.search import Pictures, rounding_limit, search
 from spear_core.model.reading import Reading, choose
 from spear_core.problem import Problem
 from spear_core.search import Budget, State
@@ -31,11 +32,11 @@ def onwards(
     training: LocalTraining | None,
     generator: torch.Generator | None,
     time_limit: float | None,
-    watch: Watch = unwatched,
+    watch: Callable[[Event, Tensor, Tensor], None] = lambda *_: None,
 ) -> Callable[[State], Inversion]:
     """What makes of the attack's last state the result, with the network's inputs where their shape is given.
 
-    Takes the options of `invert`, and refuses before the search what does not fit; `watch` sees the pictures form.
+    Takes the options of `invert`, and refuses before the search what does not fit; `watch` is told as by `Budget`.
 
     Raises:
         InputError: a shape that does not fit the model.
@@ -49,14 +50,14 @@ def onwards(
     # a seed, not the generator: its state may differ between processes that have searched together
     seed = 0 if generator is None else generator.initial_seed()
     deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
-    budget = Budget(torch.Generator().manual_seed(seed), deadline=deadline)
+    budget = Budget(torch.Generator().manual_seed(seed), deadline=deadline, watch=watch)
 
     def onward(state: State) -> Inversion:
         inversion = as_inversion(state, problem)
         obstacle = ENDED if state.ended else front.obstacle or _too_few(reading, front, inversion.batch_size)
         if obstacle:
             return replace(inversion, notes=(*inversion.notes, obstacle))
-        return _through(inversion, front, problem, reading.gradients, budget, watch)
+        return _through(inversion, front, problem, reading.gradients, budget)
 
     return onward
 
@@ -74,12 +75,7 @@ def _too_few(reading: Reading, front: Front, batch_size: int) -> str:
 
 
 def _through(
-    inversion: Inversion,
-    front: Front,
-    problem: Problem,
-    sent: Mapping[str, Tensor | None],
-    budget: Budget,
-    watch: Watch,
+    inversion: Inversion, front: Front, problem: Problem, sent: Mapping[str, Tensor | None], budget: Budget
 ) -> Inversion:
     """The result with the network's inputs, each of them proven or not; stopped, as far as it came."""
     if not len(inversion.inputs):
@@ -90,7 +86,7 @@ def _through(
     pictures = Pictures(inputs, target.new_full((rows,), float("inf")))
     notes: list[str] = []
     try:
-        search(front, target, limit, budget, pictures, watch)
+        search(front, target, limit, budget, pictures)
         proven, told = _proven(inversion, front, problem, sent, budget, pictures)
         notes += told
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ depends on how each is weighted. At a solution none has an error, so weights do 
 drawn anew in every step thus shake a sample exactly where equations contradict each other, and no other.
 """
 
-from collections.abc import Callable
+from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -21,11 +21,15 @@ CHECK_EVERY = 20  # steps
 STUCK = 5e-3  # relative residual below which kicks are smaller
 DIVERGED = 3.0  # relative residual from which on a step was too long
 
-Look = Callable[[Tensor, Tensor], None]  # told which samples, and where they are
 
+class Event(StrEnum):
+    """What has brought pictures to where they are."""
 
-def nobody(at: Tensor, x: Tensor) -> None:
-    """Looks at nothing."""
+    START = "blank start"
+    STEP = "step of a descent"
+    KICK = "kick"
+    FINISH = "Gauss–Newton steps"
+    BEST = "best of all rounds"
 
 
 def descend(
@@ -36,7 +40,6 @@ def descend(
     steps: int,
     budget: Budget,
     generator: torch.Generator,
-    look: Look = nobody,
 ) -> tuple[Tensor, Tensor]:
     """Inputs and their relative residuals ‖F(x) − y‖/‖y‖ after so many steps, or as soon as each is near.
 
@@ -46,9 +49,8 @@ def descend(
         start: x, shape (b, …).
         near: relative residual of each with which it is done, shape (b,).
         steps: at most.
-        budget: when to stop.
+        budget: when to stop, and who watches.
         generator: CPU generator of the weights.
-        look: told after every step where the samples that still move are.
     """
     found, rest, goal = start.clone(), relative(features(start) - target, target), target
     rate = 1 / steepness(features, start, generator)
@@ -60,7 +62,7 @@ def descend(
         (slope,) = torch.autograd.grad(errors, ahead, weights * errors.detach())
         speed = MOMENTUM * speed - wide(rate, x) * slope
         x = x + speed
-        look(at, x)
+        budget.watch(Event.STEP, at, x)
         if step % CHECK_EVERY and step < steps:
             continue
         size = relative(errors.detach(), goal)

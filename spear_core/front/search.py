@@ -1,14 +1,12 @@
 """Rounds of descent for all samples: from a blank start, and then from where each is stuck, after a kick."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from enum import StrEnum
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from spear_core.front.descent import descend, kicked, normal
+from spear_core.front.descent import Event, descend, kicked, normal
 from spear_core.front.finish import finished
 from spear_core.front.part import Front
 from spear_core.front.proof import ROUNDINGS, Proof, prove
@@ -29,23 +27,6 @@ TIGHT = 0.1  # share of the limit that a solution reaches, and what is close to 
 LEAST_LIMIT = 1e-10  # relative residual that is rounding, however precise the gradients
 
 
-class Event(StrEnum):
-    """What has brought samples to where they are."""
-
-    START = "blank start"
-    DESCENT = "descent"
-    KICK = "kick"
-    FINISH = "Gauss–Newton steps"
-    BEST = "the best of all rounds"
-
-
-Watch = Callable[[Event, Tensor, Tensor], None]  # told what happened, to which samples, and where they are now
-
-
-def unwatched(event: Event, at: Tensor, x: Tensor) -> None:
-    """Nobody watches."""
-
-
 @dataclass
 class Pictures:
     """What came of all samples, filled in as they are found, so that an interruption leaves what there is.
@@ -61,14 +42,7 @@ class Pictures:
     proofs: dict[int, Proof] = field(default_factory=dict)
 
 
-def search(
-    front: Front,
-    target: Tensor,
-    limit: float,
-    budget: Budget,
-    pictures: Pictures,
-    watch: Watch = unwatched,
-) -> None:
+def search(front: Front, target: Tensor, limit: float, budget: Budget, pictures: Pictures) -> None:
     """Find x with F(x) = y for every row y of `target`, shape (b, n), float64, and prove what was found."""
     assert budget.generator is not None
     chunk = max(1, MEMORY // _kept(front, target))
@@ -77,8 +51,8 @@ def search(
             open_ = at[pictures.rest[at] > TIGHT * limit]
             if not len(open_) or budget.late:
                 break
-            _round(front, target, open_, place, budget, pictures, watch)
-        watch(Event.BEST, at, pictures.inputs[at])
+            _round(front, target, open_, place, budget, pictures)
+        budget.watch(Event.BEST, at, pictures.inputs[at])
     for at in range(len(target)):
         if budget.late:
             break
@@ -91,30 +65,25 @@ def rounding_limit(dtype: torch.dtype) -> float:
     return max(LEAST_LIMIT, ROUNDINGS * precision(dtype))
 
 
-def _round(
-    front: Front, target: Tensor, at: Tensor, place: int, budget: Budget, pictures: Pictures, watch: Watch
-) -> None:
+def _round(front: Front, target: Tensor, at: Tensor, place: int, budget: Budget, pictures: Pictures) -> None:
     assert budget.generator is not None
     goal, x = target[at].to(torch.float32), pictures.inputs[at].to(torch.float32)
     if place == 0:
         start = BLANK * normal(x, budget.generator)
     else:
         start = kicked(front.features, goal, x, KICKS[place % len(KICKS)], budget.generator)
-    watch(Event.KICK if place else Event.START, at, start)
+    budget.watch(Event.KICK if place else Event.START, at, start)
+    watched = replace(budget, watch=lambda event, some, where: budget.watch(event, at[some], where))
     steps = FIRST if place == 0 else LATER
     near = (NEARER * pictures.rest[at]).clamp_max(NEAR).to(torch.float32)
-
-    def look(some: Tensor, where: Tensor) -> None:
-        watch(Event.DESCENT, at[some], where)
-
-    x, rest = descend(front.features, goal, start, near, steps, budget, budget.generator, look)
+    x, rest = descend(front.features, goal, start, near, steps, watched, budget.generator)
     close = rest < ALMOST
     keep = partial(_keep, pictures)
     keep(at, x.to(torch.float64), rest.to(torch.float64))
     if close.any():
         x, rest = finished(front.features, target[at[close]], x[close], budget)
         keep(at[close], x, rest)
-        watch(Event.FINISH, at[close], x)
+        budget.watch(Event.FINISH, at[close], x)
 
 
 def _keep(pictures: Pictures, at: Tensor, x: Tensor, rest: Tensor) -> None:

@@ -17,7 +17,13 @@ MORE_CHANNELS = (4, 8, 16, 32, 64)
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 REACH = 2.0  # unknowns that the scale shows; longer bars are cut
 ROW, LEFT, RIGHT = 34, 250, 620  # pixels: height of a row, ends of its bar
-WORDS = {"conv": "convolution", "relu": "ReLU", "pool": "pool", "hidden": "linear layer", "classes": "output layer"}
+WORDS = {
+    "conv": "convolution",
+    "relu": "ReLU",
+    "pool": "pool",
+    "hidden": "linear layer",
+    "classes": "output layer",
+}
 MARKS = {Exactness.CANNOT: "✗", Exactness.CAN: "✓", Exactness.UNKNOWN: "?"}
 
 
@@ -25,7 +31,9 @@ MARKS = {Exactness.CANNOT: "✗", Exactness.CAN: "✓", Exactness.UNKNOWN: "?"}
 def counted(design: Design, *, look: bool = False) -> Bound:
     """What `spear_core` says of a network at b = 1, with `look` also the rank at a random picture."""
     model = network(design)
-    sizes = {name: parameter.detach() for name, parameter in model.named_parameters()}  # a gradient has its shape
+    sizes = {
+        name: parameter.detach() for name, parameter in model.named_parameters()
+    }  # a gradient has its shape
     reading = read(model, sizes)
     front = front_of(reading, choose(reading, "hidden")[0], design.shape, sizes["hidden.weight"])
     found = bound(reading.traced, front, sizes, 1, look=look)
@@ -101,7 +109,9 @@ def picture(found: Bound) -> Image.Image:
     return sheet
 
 
-def _box(draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float, colour: str) -> None:
+def _box(
+    draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float, colour: str
+) -> None:
     if right > left:
         ends = [round(drawing.SCALE * end) for end in (left, top, right, bottom)]
         draw.rectangle((ends[0], ends[1], ends[2] - 1, ends[3] - 1), fill=drawing.tint(colour))
@@ -130,7 +140,9 @@ class CountExplorer(base.Explorer):
             {
                 "b": controls.stops("batch size b", BATCHES, 1),
                 "side": controls.stops("pixels a side", (16, 20, 24, 28, 32), first.side, track=6),
-                "colours": controls.dropdown("colours", [("grey", 1), ("red, green, blue", 3)], first.colours),
+                "colours": controls.dropdown(
+                    "colours", [("grey", 1), ("red, green, blue", 3)], first.colours
+                ),
                 "first": controls.stops("channels 1", CHANNELS, first.first, track=6),
                 "second": controls.stops("channels 2", MORE_CHANNELS, first.second, track=6),
                 "kernel": controls.dropdown("kernel", [("3 × 3", 3), ("5 × 5", 5)], first.kernel),

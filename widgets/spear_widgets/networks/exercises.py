@@ -94,25 +94,35 @@ def batch_statistics(mean, var, mean_after, var_after, momentum, b):  # type: ig
     return torch.stack([mu, unbiased * (b - 1) / b])
 
 
-def _mixed_up(mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int) -> Tensor:
-    return batch_statistics(mean, var, mean_after, var_after, 1 - momentum, b)  # type: ignore[no-any-return]
+def _mixed_up(
+    mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int
+) -> Tensor:
+    return batch_statistics(mean, var, mean_after, var_after, 1 - momentum, b)
 
 
-def _differences(mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int) -> Tensor:
+def _differences(
+    mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int
+) -> Tensor:
     return torch.stack([(mean_after - mean) / momentum, (var_after - var) / momentum * (b - 1) / b])
 
 
-def _unbiased(mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int) -> Tensor:
+def _unbiased(
+    mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int
+) -> Tensor:
     found = batch_statistics(mean, var, mean_after, var_after, momentum, b)
     return torch.stack([found[0], found[1] * b / (b - 1)])
 
 
-def _other_way(mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int) -> Tensor:
+def _other_way(
+    mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int
+) -> Tensor:
     found = batch_statistics(mean, var, mean_after, var_after, momentum, b)
     return torch.stack([found[0], found[1] * (b / (b - 1)) ** 2])
 
 
-def _as_sent(mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int) -> Tensor:
+def _as_sent(
+    mean: Tensor, var: Tensor, mean_after: Tensor, var_after: Tensor, momentum: float, b: int
+) -> Tensor:
     return torch.stack([mean_after, var_after])
 
 
@@ -140,7 +150,10 @@ STATISTICS = Exercise(
     cases=_steps,
     mistakes=(
         Mistake(_mixed_up, "In PyTorch the momentum is the share of the *new* batch, not of the old value."),
-        Mistake(_differences, "The old value enters with the share 1 − momentum: subtract that much of it, not all."),
+        Mistake(
+            _differences,
+            "The old value enters with the share 1 − momentum: subtract that much of it, not all.",
+        ),
         Mistake(
             _unbiased,
             "The mean is right. The running variance divides by $b - 1$, BatchNorm itself by $b$.",

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from spear_core.front.search import Event, rounding_limit
+from spear_core.front.descent import Event
+from spear_core.front.search import rounding_limit
 from spear_core.study import metrics
 from spear_core.study.forming import Forming, Moment, form
 from spear_widgets.kit import base, controls, drawing, words
@@ -64,7 +65,7 @@ class Course:
         return [bool(sure) for sure in inversion.network_inputs_certified[self.order]]
 
 
-def course(name: str, seed: int, told: Callable[[Moment], None] | None = None) -> Course:
+def course(name: str, seed: int, told: Callable[[Moment], None] = lambda moment: None) -> Course:
     """Attack a client and watch."""
     with base.one_thread():
         client = photo_client(DESIGNS[name], PICTURES, seed)
@@ -74,7 +75,9 @@ def course(name: str, seed: int, told: Callable[[Moment], None] | None = None) -
             features = forming.front.features(client.pictures.double())
         order = metrics.compare(forming.target, features).order
         span = float(truth.max() - truth.min())
-        errors = torch.stack([(m.inputs[order].flatten(1) - truth).square().mean(dim=1) for m in forming.moments])
+        errors = torch.stack(
+            [(m.inputs[order].flatten(1) - truth).square().mean(dim=1) for m in forming.moments]
+        )
     return Course(client, forming, order, 10 * torch.log10(span**2 / errors))
 
 
@@ -239,7 +242,7 @@ def said(shown: Course, at: int) -> str:
     match moment.event:
         case Event.START:
             what = f"{who}: a blank start, grey with a little noise."
-        case Event.DESCENT:
+        case Event.STEP:
             what = f"{who} on the way down, after {words.count(moment.step, 'step')}."
         case Event.KICK:
             what = f"A kick: {who} stuck, moved where the equations contradict each other."
@@ -266,18 +269,22 @@ class Curves:
         moments, b = shown.forming.moments, len(shown.order)
         self.canvas = Canvas(500, 400)
         rest = torch.stack([moment.rest for moment in moments])[:, shown.order].clamp_min(1e-9)
-        axes = self.canvas.axes(0.15, 0.13, 0.82, 0.78, yscale="log", ylim=(3e-8, 3), xlim=(-0.5, shown.last + 0.5))
+        axes = self.canvas.axes(
+            0.15, 0.13, 0.82, 0.78, yscale="log", ylim=(3e-8, 3), xlim=(-0.5, shown.last + 0.5)
+        )
         axes.set_xlabel("moment")
         axes.set_title("relative residual of the features", fontsize=10, loc="left")
         axes.yaxis.set_ticks([1, 1e-2, 1e-4, 1e-6], labels=["1", "0.01", "0.0001", "0.000001"], fontsize=8)
         axes.minorticks_off()
         kicks = [k for k, moment in enumerate(moments) if moment.event is Event.KICK]
         for number, k in enumerate(kicks):
-            axes.axvline(k, color=drawing.FAINT, linestyle=":", linewidth=1.2, label="kick" if number == 0 else None)
+            axes.axvline(
+                k, color=drawing.FAINT, linestyle=":", linewidth=1.2, label="kick" if number == 0 else None
+            )
         limit = rounding_limit(torch.float32)
         axes.axhline(limit, color=drawing.INK, linestyle="--", linewidth=1, label="below: rounding")
         for k in range(b):
-            looks = {"color": drawing.colour(k), "marker": drawing.marker(k), "markersize": 4}
+            looks: dict[str, Any] = {"color": drawing.colour(k), "marker": drawing.marker(k), "markersize": 4}
             axes.plot(range(len(moments)), rest[:, k], label=f"picture {k + 1}", linewidth=1.5, **looks)
         (self._here,) = axes.plot([], [], color=drawing.INK, linewidth=2)
         axes.legend(fontsize=8, frameon=False, loc="lower left")
