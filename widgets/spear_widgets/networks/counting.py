@@ -112,8 +112,8 @@ def picture(found: Bound) -> Image.Image:
 def _box(
     draw: ImageDraw.ImageDraw, left: float, top: float, right: float, bottom: float, colour: str
 ) -> None:
-    if right > left:
-        ends = [round(drawing.SCALE * end) for end in (left, top, right, bottom)]
+    ends = [round(drawing.SCALE * end) for end in (left, top, right, bottom)]
+    if ends[2] > ends[0]:
         draw.rectangle((ends[0], ends[1], ends[2] - 1, ends[3] - 1), fill=drawing.tint(colour))
 
 

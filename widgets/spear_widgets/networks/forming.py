@@ -33,6 +33,7 @@ SEEDS = (2, 3, 5, 6)
 LOOK = 0.03  # seconds between two looks at a run
 USUAL = 40  # moments of a run, for its progress
 DECADES = 5.0  # of contradictions, from full colour to white
+FEW = 40  # markers on a curve
 SIDE = 104  # pixels of a picture on the page
 
 
@@ -245,7 +246,7 @@ def said(shown: Course, at: int) -> str:
         case Event.STEP:
             what = f"{who} on the way down, after {words.count(moment.step, 'step')}."
         case Event.KICK:
-            what = f"A kick: {who} stuck, moved where the equations contradict each other."
+            what = f"A kick for {who}, moved where the equations contradict each other."
         case Event.FINISH:
             what = f"Gauss–Newton steps for {who}, in double precision."
         case Event.BEST:
@@ -267,7 +268,7 @@ class Curves:
 
     def __init__(self, shown: Course) -> None:
         moments, b = shown.forming.moments, len(shown.order)
-        self.canvas = Canvas(500, 400)
+        self.canvas = Canvas(482, 400)
         rest = torch.stack([moment.rest for moment in moments])[:, shown.order].clamp_min(1e-9)
         axes = self.canvas.axes(
             0.15, 0.13, 0.82, 0.78, yscale="log", ylim=(3e-8, 3), xlim=(-0.5, shown.last + 0.5)
@@ -276,6 +277,7 @@ class Curves:
         axes.set_title("relative residual of the features", fontsize=10, loc="left")
         axes.yaxis.set_ticks([1, 1e-2, 1e-4, 1e-6], labels=["1", "0.01", "0.0001", "0.000001"], fontsize=8)
         axes.minorticks_off()
+        every = max(1, len(moments) // FEW)
         kicks = [k for k, moment in enumerate(moments) if moment.event is Event.KICK]
         for number, k in enumerate(kicks):
             axes.axvline(
@@ -284,7 +286,12 @@ class Curves:
         limit = rounding_limit(torch.float32)
         axes.axhline(limit, color=drawing.INK, linestyle="--", linewidth=1, label="below: rounding")
         for k in range(b):
-            looks: dict[str, Any] = {"color": drawing.colour(k), "marker": drawing.marker(k), "markersize": 4}
+            looks: dict[str, Any] = {
+                "color": drawing.colour(k),
+                "marker": drawing.marker(k),
+                "markersize": 4,
+                "markevery": every,
+            }
             axes.plot(range(len(moments)), rest[:, k], label=f"picture {k + 1}", linewidth=1.5, **looks)
         (self._here,) = axes.plot([], [], color=drawing.INK, linewidth=2)
         axes.legend(fontsize=8, frameon=False, loc="lower left")
