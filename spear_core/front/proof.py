@@ -5,6 +5,7 @@ docs/certificate.md states what follows. J, all n columns of it, is written down
 
 import warnings
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ CHANGED = 1e-4  # relative change of J v that is a kink
 INDEPENDENT = 1e-3  # singular value of such changes, relative, that counts as one more
 ROUNDINGS = 64.0  # of the features' precision that a limit allows
 WITHIN = 2.0  # times the error of x that kinks are looked for, and that kinks may add
+FORWARD = Lock()  # torch counts the levels of forward mode for all threads together
 SAME = 10.0  # limits of the residual within which a copy of an input counts as another solution
 
 
@@ -91,7 +93,7 @@ def jacobian(front: Front, x: Tensor) -> Tensor:
     def along(v: Tensor) -> Tensor:  # forward mode, half as long as what back-propagation needs for it
         return jvp(lambda u: front.features(u[None])[0], (x,), (v,))[1]
 
-    with warnings.catch_warnings():  # forward mode imports what torch itself calls deprecated
+    with FORWARD, warnings.catch_warnings():  # forward mode imports what torch itself calls deprecated
         warnings.simplefilter("ignore", FutureWarning)
         return torch.cat([vmap(along)(block) for block in units.split(COLUMNS)])
 

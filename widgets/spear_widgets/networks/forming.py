@@ -160,7 +160,7 @@ class FormingExplorer(base.Explorer):
         if run.result is None:
             self.say("Stopped before the search began.")
             return
-        self.course, self._curves = run.result, None
+        self.course = run.result
         slider = self.control["moment"]
         with self.quietly():
             slider.value = 0
@@ -174,19 +174,21 @@ class FormingExplorer(base.Explorer):
 
     def show_moment(self) -> None:
         """Draw the moment that the slider says."""
-        at = min(self.values["moment"], self.course.last)
-        if self._curves is None:
-            self._curves = Curves(self.course)
+        shown, curves = self.course, self._curves  # another thread may end a search meanwhile
+        at = min(self.values["moment"], shown.last)
+        if curves is None or curves.shown is not shown:
+            curves = self._curves = Curves(shown)
         with drawing.on_page():
-            self.show("picture", drawing.beside([pictures(self.course, at), self._curves.image(at)], gap=10))
-        self.say(said(self.course, at))
+            self.show("picture", drawing.beside([pictures(shown, at), curves.image(at)], gap=10))
+        self.say(said(shown, at))
 
     def reset(self) -> None:
         """The run that the page opened with."""
         if self._run is not None:
             self._run.stop()
+        self._run = None  # whose result is no longer wanted
         self.job.stop()
-        self.course, self._curves = opened(), None
+        self.course = opened()
         with self.quietly():
             self.control["moment"].max = max(self.course.last, self._first["moment"])
         self._shown = self._first["network"], self._first["seed"]
@@ -267,6 +269,7 @@ class Curves:
     """Residuals of all pictures over a whole search, and where the reader is."""
 
     def __init__(self, shown: Course) -> None:
+        self.shown = shown
         moments, b = shown.forming.moments, len(shown.order)
         self.canvas = Canvas(482, 400)
         rest = torch.stack([moment.rest for moment in moments])[:, shown.order].clamp_min(1e-9)
