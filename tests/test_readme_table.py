@@ -192,12 +192,57 @@ def batch_norm(tmp_path):
     exact(spear_core.invert(model.eval(), sent(model)))
 
 
+def no_buffers(tmp_path):
+    x, y = torch.rand(6, 20, generator=seeded(0)), torch.arange(6) % 4
+    torch.manual_seed(0)
+    norm = nn.Sequential(nn.Linear(20, 60), nn.BatchNorm1d(60), nn.ReLU())
+    model = nn.Sequential(norm, nn.Linear(60, 60), nn.ReLU(), nn.Linear(60, 40), nn.ReLU(), nn.Linear(40, 4))
+    features = norm.train()(x).detach()
+    gradients = torch.autograd.grad(F.cross_entropy(model(x), y), list(model.parameters()))
+    with pytest.raises(InputError, match="BatchNorm in train mode"):
+        spear_core.invert(model, gradients)
+    found = spear_core.invert(model, gradients, layer="1")
+    assert found.certified and compare(found.inputs, features).exact.all()
+
+
+def taken_in(tmp_path):
+    """What the layer took is what comes back, and a note says what that is."""
+    for before, words in (
+        (nn.Dropout(0.2), "zeros and a factor 1/(1 − p)"),
+        (nn.LayerNorm(12), "without each one's mean and size"),
+        (nn.RMSNorm(12), "without each one's size"),
+    ):
+        model, taken = nn.Sequential(before, mlp()).double().train(), []
+        model[0].register_forward_hook(lambda *call, taken=taken: taken.append(call[2].detach()))
+        found = spear_core.invert(model, sent(model))
+        assert found.certified and any(words in note for note in found.notes)
+        assert float(compare(found.inputs, taken[0]).psnr.min()) > 150
+
+
 def zeros_alone(tmp_path):
     for defence, value in (("dropout", 0.5), ("minibatch", 2)):
         message = defended.message(defence, value)
         grads = message.gradients["0.weight"], message.gradients["0.bias"]
         inputs = sparsest_batch(*grads, 8)
         assert compare(inputs, message.batch.inputs).exact.all()
+
+
+def weight_norm(tmp_path):
+    model = mlp()
+    for layer in [module for module in model if isinstance(module, nn.Linear)]:
+        nn.utils.parametrizations.weight_norm(layer)
+    exact(spear_core.invert(model, sent(model)))
+
+
+def spectral_norm(tmp_path):
+    model = nn.Sequential(nn.Linear(12, 12), nn.ELU(), mlp()).double()
+    nn.utils.parametrizations.spectral_norm(model[0])
+    gradients = sent(model.eval())
+    with pytest.raises(InputError, match="a weight of its own, got '_SpectralNorm'"):
+        spear_core.invert(model, gradients, layer="0")
+    found = spear_core.invert(model, gradients, layer="2.0", batch_size=len(INPUTS))
+    assert found.certified
+    assert float(compare(found.inputs, model[:2](INPUTS).detach()).psnr.min()) > 150
 
 
 def files(tmp_path):
@@ -267,7 +312,11 @@ CHECKS = {
     "a model that cannot be traced": untraceable,
     "a model with BatchNorm or Dropout": batch_norm,
     "BatchNorm in training mode right after the layer, and the running statistics after the client's step": buffers,
-    "dropout switched on, or FedAvg in minibatches": zeros_alone,
+    "the same, where the client sends no running statistics": no_buffers,
+    "dropout switched on, LayerNorm or RMSNorm before the layer": taken_in,
+    "dropout switched on after the layer, or FedAvg in minibatches": zeros_alone,
+    "weight norm, `torch.nn.utils.parametrizations.weight_norm`": weight_norm,
+    "spectral norm": spectral_norm,
     "files": files,
     "something else, or an error": otherwise,
 }

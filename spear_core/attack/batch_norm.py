@@ -378,14 +378,17 @@ def _normalised(
     c, d = call.factors
     weight = c * root.get_parameter(call.weight).detach().double()
     bias = weight.new_zeros(len(weight)) if call.bias is None else d * root.get_parameter(call.bias).detach()
+    low_rank = split(G, generator=torch.Generator().manual_seed(0))
+    cancelled = low_rank.complete and _is_rounding_of_mean(low_rank, weight, statistics.mean - bias)
+    if cancelled:  # along x̄, which W sees a part of only
+        G = G - (low_rank.factor[:, -1:] @ low_rank.rows[-1:]).to(G.dtype)
     if batch_size is None:
-        low_rank = split(G, generator=torch.Generator().manual_seed(0))
         if not low_rank.complete:
             raise NotLowRank(
                 f"the gradient of {call.weight!r} must be of a rank below {min(G.shape)}, which is b − 1 "
                 f"before a BatchNorm in training mode, got {low_rank.batch_size}"
             )
-        batch_size = low_rank.batch_size + 1 - _is_rounding_of_mean(low_rank, weight, statistics.mean - bias)
+        batch_size = low_rank.batch_size + 1 - cancelled
     if batch_size < 2:
         raise InputError(
             f"batch_size must be 2 at least before a BatchNorm in training mode, got {batch_size}"

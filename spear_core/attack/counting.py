@@ -115,7 +115,7 @@ def check_rank(low_rank: LowRank, splits: Splits, batch_size: int | None = None)
     if outside.norm() > g.norm() / 2:
         raise InputError(
             "the bias gradient must lie in the column space of the weight gradient, got one mostly outside: "
-            "BatchNorm in train mode right after the layer (only rounding is left), or two different batches"
+            "BatchNorm in train mode right after the layer (only rounding is left: buffers=), or two batches"
         )
 
 

@@ -57,7 +57,12 @@ def onwards(
         obstacle = ENDED if state.ended else front.obstacle or _too_few(reading, front, inversion.batch_size)
         if obstacle:
             return replace(inversion, notes=(*inversion.notes, obstacle))
-        return _through(inversion, front, problem, reading.gradients, budget)
+        found = _through(inversion, front, problem, reading.gradients, budget)
+        if (proven := found.network_inputs_certified) is None or proven.any() or budget.late:
+            return found
+        told = bound(reading.traced, front, reading.gradients, found.batch_size)
+        vague = told is not None and told.rank is not None and told.rank < told.unknowns
+        return replace(found, notes=(*found.notes, str(told))) if vague else found
 
     return onward
 

@@ -28,6 +28,8 @@ from spear_core.tolerances import ALLOWED_ERROR, precision
 FEWEST_CLASSES = FEWEST_UNITS = 3
 # of the largest entry of δ, in rounding errors: with only two entries above, all errors of their kind are collinear
 SATURATED = 2.0**10
+# rows of a batch that is not whole by which the weight of one sample is known: two may both stand for as many
+FEWEST_ALIKE = 3
 CLOSE = 8.0  # times the fourth root of the rounding: rows that may stand for more of their kind
 OTHER_SCALE = 1.01  # to which somebody must object
 # times the limit of a gradient's residual: similar samples blur the columns that g lies in
@@ -55,7 +57,8 @@ def single_rows(
     sizes = loss.values.abs().topk(3, dim=1).values
     clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
     # samples of one label that rounding does not tell apart would show by their weight
-    told = loss.single & (k > 1) if noise**0.5 > ALLOWED_ERROR else loss.explained
+    alike = int(loss.single.sum()) >= (FEWEST_ALIKE if k < target.batch_size else 1)
+    told = loss.single & alike & (k > 1) if noise**0.5 > ALLOWED_ERROR else loss.explained
     # through fewer units back-propagation sends collinear ∂L/∂z, whatever the errors of the output
     clear &= fewest >= FEWEST_UNITS
     return told & clear & ~_crowd(target, found, CLOSE * noise**0.25)

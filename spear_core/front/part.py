@@ -113,7 +113,8 @@ def _is_affine(front: Front, trial: Tensor) -> bool:
 
 def _obstacle(front: Front, trial: Tensor, found: Tensor) -> str:
     """Samples must go through one by one, and come out the same each time."""
-    what = "the front part treats samples together or at random: is a BatchNorm or Dropout in train mode?"
+    what = "the front part treats samples together or at random: is a BatchNorm or Dropout in train mode? "
+    what += "Network inputs are not sought then"
     try:
         single = torch.cat([front.features(one[None]) for one in trial])
     except Exception:  # as BatchNorm does of a single sample

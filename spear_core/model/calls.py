@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from spear_core.model.graph import Traced, asks_for_shape, label
+from spear_core.model.graph import Traced, asks_for_shape, before, label
 from spear_core.model.section import Section
 
 LINEAR_FUNCTIONS = (F.linear, torch.ops.aten.linear.default)
@@ -94,10 +94,8 @@ def _part(what: str, end: Any, root: nn.Module, first: Mapping[int, str]) -> _Pa
         of, value = str(end.target), operator.attrgetter(str(end.target))(root)
         obstacle = "" if id(value) in first else f"a {what} of its own, got one that is no parameter"
         return _Part(first.get(id(value), of), value.shape, [end], 1.0, obstacle, of.rpartition(".")[0] or of)
-    before = {end}
-    for node in reversed(end.graph.nodes):
-        before.update(node.all_input_nodes if node in before else ())
-    nodes = [node for node in end.graph.nodes if node in before]
+    needed = before(end)
+    nodes = [node for node in end.graph.nodes if node in needed]
     held = {node: operator.attrgetter(str(node.target))(root) for node in nodes if node.op == "get_attr"}
     trained = sorted({first[id(value)] for value in held.values() if id(value) in first})
     if not trained or any(node.op == "placeholder" for node in nodes):

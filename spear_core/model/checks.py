@@ -111,7 +111,9 @@ def check_gradient(layer: LinearLayer, normalised: bool | None = None) -> None:
     if bias <= BIAS_ROUNDING * precision(layer.weight_grad.dtype) * largest and not _is_spanned(layer):
         reason = "the errors of all samples cancel (balanced labels on weights that are zero?)"
         subtracted = "BatchNorm in train mode right after the layer? It subtracts the mean of the batch"
-        subtracted += " (pass what the client's BatchNorm had after the step, buffers=)"
+        subtracted += (
+            " (pass what the client's BatchNorm had after the step, buffers=; without, it is not attacked)"
+        )
         if normalised is not False:
             reason = subtracted if normalised else f"{subtracted}; or {reason}"
         if is_underflow(layer.weight_grad):

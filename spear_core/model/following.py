@@ -32,7 +32,7 @@ class Following:
         affine = self.before.modules if self.before else ()
         steps = [type(root.get_submodule(name)).__name__ for name in affine]
         steps += [self.name] if self.activation else []
-        steps += [self.masked] if self.masked and not steps else []
+        steps += [f"{self.masked} in train mode"] if self.masked else []
         if not steps and self.stopped is not None:
             return label(self.stopped, root)
         return " → ".join(steps) or ("a linear layer" if self.layers else "output")

@@ -100,6 +100,23 @@ def label(node: fx.Node, root: nn.Module) -> str:
     return str(getattr(node.target, "__name__", node.target)).partition(".")[0]  # aten's are relu_.default
 
 
+def before(node: fx.Node) -> set[fx.Node]:
+    """All that a value depends on, itself included."""
+    found = {node}
+    for earlier in reversed(node.graph.nodes):
+        found.update(earlier.all_input_nodes if earlier in found else ())
+    return found
+
+
+def is_dropout(node: fx.Node, root: nn.Module) -> bool:
+    """Whether a call drops at random: a dropout in train mode."""
+    if node.op == "call_module":
+        module = root.get_submodule(str(node.target))
+        return isinstance(module, nn.modules.dropout._DropoutNd) and module.training and module.p > 0
+    given = dict(zip(("input", "p", "training"), node.args)) | node.kwargs
+    return "dropout" in label(node, root) and bool(given.get("training", True) and given.get("p", 0.5))
+
+
 def _link_in_place(graph: fx.Graph, root: nn.Module) -> None:
     """After `h.relu_()`, what reads h reads the result: make that a dependency."""
     order = {node: position for position, node in enumerate(graph.nodes)}

@@ -11,14 +11,13 @@ from spear_core.model.calls import LinearCall
 from spear_core.model.checks import as_real, check_finite, check_gradient, check_magnitude, check_one_device
 from spear_core.model.folding import Affine, fold_after, fold_before
 from spear_core.model.following import Following, follow
-from spear_core.model.graph import label
+from spear_core.model.graph import before, is_dropout, label
 from spear_core.model.parameters import Gradients, strip
 from spear_core.model.reading import Reading, check_present, choose, names, read
 from spear_core.problem import LinearLayer, Problem
 
-_EVAL = (
-    "; the BatchNorm after it has one, which counts in eval mode: call model.eval() if the client had it so"
-)
+_EVAL = "; the BatchNorm after it has one: call model.eval() if the client had it so, else pass buffers="
+TAKEN = {"LayerNorm": "mean and size", "layer_norm": "mean and size", "RMSNorm": "size", "rms_norm": "size"}
 RESHAPES = ("Flatten", "flatten", "view", "reshape", "Identity")  # calls that leave an input as it was
 
 
@@ -178,4 +177,10 @@ def _source_notes(reading: Reading, call: LinearCall) -> list[str]:
         node = node.all_input_nodes[0]
     if node.target is operator.getitem and isinstance(node.args[1], str):  # of a dict of inputs
         node = node.all_input_nodes[0]
-    return [] if node.op == "placeholder" else [f"rows are inputs of layer {call.name!r}, not of the network"]
+    if node.op == "placeholder":
+        return []
+    note, last = f"rows are inputs of layer {call.name!r}, not of the network", label(node, root)
+    note += f", after {last}: without each one's {TAKEN[last]}" if last in TAKEN else ""
+    masks = sorted({label(other, root) for other in before(node) if is_dropout(other, root)})
+    what = "in train mode: what masks did, zeros and a factor 1/(1 − p), is in them"
+    return [note + f", after {' and '.join(masks)} {what}" if masks else note]

@@ -16,6 +16,7 @@ from spear_core.model.calls import LinearCall, linear_calls
 from spear_core.model.checks import largest_entry
 from spear_core.model.graph import Traced, trace
 from spear_core.model.parameters import Gradients, normalise, strip
+from spear_core.model.weight_norm import without_weight_norm
 from spear_core.tolerances import precision
 
 ONE_DIRECTION = 16.0  # rounding errors by which a gradient may miss g xᵀ
@@ -54,7 +55,7 @@ class Reading:
 def read(model: nn.Module, gradients: Gradients, example_input: object = None) -> Reading:
     """Gradients by name and the model's graph."""
     spoilt: dict[str, InputError] = {}
-    named = normalise(model, gradients, spoilt)
+    model, named = without_weight_norm(model, normalise(model, gradients, spoilt))
     traced = trace(model, example_input)
     calls = linear_calls(traced)
     if not calls:

@@ -111,6 +111,20 @@ def test_what_the_layer_does_not_see_of_the_mean_stays_hidden_and_is_named():
     assert "8 exact but for a vector that they share" in repr(inversion)
 
 
+@pytest.mark.parametrize("told", [None, 8])
+def test_rounding_along_the_mean_is_no_sample_where_the_layer_sees_a_part_of_it_only(told):
+    """Errors that cancel leave their rounding times the mean in a float32 gradient, as one more direction."""
+    torch.manual_seed(1)
+    layers = nn.Linear(1024, 200), nn.BatchNorm1d(200), nn.ReLU(), nn.Linear(200, 200), nn.ReLU()
+    model, x, y = nn.Sequential(*layers, nn.Linear(200, 10)).train(), torch.rand(8, 1024), torch.arange(8)
+    after = copy.deepcopy(model)
+    sent = torch.autograd.grad(F.cross_entropy(after(x), y), list(after.parameters()))
+    found = invert(model, sent, buffers=after.state_dict(), batch_size=told, time_limit=20)
+    assert found.batch_size == 8 and found.claims == (Claim.SHIFTED,) * 8
+    rows, truth = (each.double() - each.double().mean(dim=0) for each in (found.inputs, x))
+    assert compare(rows, truth).psnr.min() > 90
+
+
 def test_too_few_units_prove_nothing():
     client = Client(*mlp(64, 70), b=13)  # 78 numbers of 70 units
     inversion = client.invert(time_limit=20)

@@ -494,9 +494,9 @@ def test_what_mixes_the_samples_of_a_batch_is_no_activation(width):
         assert [layer.name for layer in problem.layers] == ["first"] and problem.attacked.has_relu
 
 
-def test_tied_layers_and_parametrised_ones_are_named():
+def test_parametrised_layers_are_named():
     model = randomise(Forward(RELU["function"]))
-    nn.utils.parametrizations.weight_norm(model.first)
+    nn.utils.parametrizations.orthogonal(model.first)
     with pytest.raises(UnknownLayer, match="layer 'first' must have a weight of its own"):
         read_problem(model, client.gradients(model, *batch()), layer="first")
 

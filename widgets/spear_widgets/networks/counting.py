@@ -21,8 +21,8 @@ WORDS = {
     "conv": "convolution",
     "relu": "ReLU",
     "pool": "pool",
-    "hidden": "linear layer",
-    "classes": "output layer",
+    "linear": "linear layer",
+    "linear_": "output layer",
 }
 MARKS = {Exactness.CANNOT: "✗", Exactness.CAN: "✓", Exactness.UNKNOWN: "?"}
 
