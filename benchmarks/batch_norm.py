@@ -1,6 +1,7 @@
 """Clients whose BatchNorm was in training mode: how many samples come back, and how many are certified.
 
-    python benchmarks/batch_norm.py --seeds 10
+    python benchmarks/batch_norm.py --seeds 10               # every row, resumed where it stopped
+    python benchmarks/batch_norm.py --show                   # the table of the stored results, no new runs
 
 A client takes one step with cross-entropy on unseen photographs, and sends float32 gradients and running statistics.
 *Exact* counts rows of 90 dB or more, *certified* those that `invert` calls one sample, or one sample but for a vector
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from _common import machine, seeded, table
+from _common import RESULTS, machine, seeded, store, stored, table
 from torch import nn
 
 import spear_core
@@ -24,6 +25,7 @@ from spear_core.certificate.record import Claim
 from spear_core.client import data
 from spear_core.study.metrics import compare
 
+PATH = RESULTS / "batch_norm.json"
 FIRST_SEED = 100
 
 
@@ -55,17 +57,17 @@ class Case:
 
 CASES = (
     Case("one BatchNorm, 200 units, n = 192", 8, 200, 8),
-    Case("the same with 400 units", 24, 400, 8),
-    Case("the same with GELU", 8, 200, 8, activation=nn.GELU),
+    Case("one BatchNorm, 400 units, n = 192", 24, 400, 8),
+    Case("one BatchNorm, 200 units, n = 192, GELU", 8, 200, 8, activation=nn.GELU),
     Case("two BatchNorms, 200 units, n = 192, b told", 8, 200, 8, norms=2, told=True),
-    Case("the same with 400 units", 24, 400, 8, norms=2, told=True),
+    Case("two BatchNorms, 400 units, n = 192, b told", 24, 400, 8, norms=2, told=True),
     Case("one BatchNorm, 200 units, n = 768, up to a vector", 8, 200, 16),
-    Case("the same with 400 units, n = 3,072", 24, 400, 32),
+    Case("one BatchNorm, 400 units, n = 3,072, up to a vector", 24, 400, 32),
 )
 
 
-def run(case: Case, seed: int) -> tuple[int, int, int, float, float]:
-    """Rows that are exact, certified and false; the worst of them in dB; seconds."""
+def run(case: Case, seed: int) -> dict[str, float]:
+    """One client, one attack: rows that are exact, certified and false; the worst of them in dB; seconds."""
     batch = data.load("photos", case.b, size=case.size, generator=seeded(seed))
     torch.manual_seed(seed)
     model = case.network()
@@ -83,36 +85,49 @@ def run(case: Case, seed: int) -> tuple[int, int, int, float, float]:
         rows, truth = rows - rows.mean(dim=0), truth - truth.mean(dim=0)
     score = compare(rows, truth)
     false = int(certified.sum()) - int(certified[score.order[score.exact]].sum())
-    return int(score.exact.sum()), int(certified.sum()), false, float(score.psnr.min()), seconds
+    return {
+        "exact": int(score.exact.sum()),
+        "certified": int(certified.sum()),
+        "false": false,
+        "worst": round(float(score.psnr.min()), 1),
+        "seconds": round(seconds, 3),
+    }
 
 
 def main() -> None:
-    """Print the table."""
+    """Measure what is missing, print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--show", action="store_true", help="print the stored results, run nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    for case in () if options.show else CASES:
+        row = f"{case.name} | b={case.b}"
+        runs = dict(stored(PATH).get(row, {}))
+        for seed in range(FIRST_SEED, FIRST_SEED + options.seeds):
+            if str(seed) not in runs:
+                runs[str(seed)] = run(case, seed)
+        store(PATH, {row: runs, "machine": machine()})
+    print(machine(), shown(), sep="\n\n")
+
+
+def shown() -> str:
+    """The stored results as a table."""
     rows = []
-    for case in CASES:
-        runs = [run(case, FIRST_SEED + seed) for seed in range(options.seeds)]
-        exact, certified, false = (sum(column) for column in list(zip(*runs))[:3])
-        worst, seconds = min(r[3] for r in runs), statistics.median(r[4] for r in runs)
-        whole = options.seeds * case.b
-        rows.append(
-            (
-                case.name,
-                case.b,
-                f"{exact} of {whole}",
-                certified,
-                false,
-                f"{worst:.0f} dB",
-                f"{seconds:.2f} s",
-            )
+    for row, runs in stored(PATH).items():
+        if row == "machine":
+            continue
+        name, _, b = row.partition(" | b=")
+        exact, certified, false = (
+            sum(r[key] for r in runs.values()) for key in ("exact", "certified", "false")
         )
-    print(table(("network", "b", "exact", "certified", "false", "worst", "median time"), rows))
-    print(machine())
+        worst = min(r["worst"] for r in runs.values())
+        seconds = statistics.median(r["seconds"] for r in runs.values())
+        of = int(b) * len(runs)
+        rows.append((name, b, f"{exact} of {of}", certified, false, f"{worst:.0f} dB", f"{seconds:.2f} s"))
+    return table(("network", "b", "exact", "certified", "false", "worst", "median time"), rows)
 
 
 if __name__ == "__main__":

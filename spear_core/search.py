@@ -238,12 +238,14 @@ class Budget:
         max_samples: candidates or starts after which to give up; None leaves it to the method.
         deadline: `time.monotonic()` after which to stop.
         listen: told of every chunk of draws, which passed the first stage, and the pool; see `study.trace`.
+        watch: told what has moved which pictures to where; see `study.forming`.
     """
 
     generator: torch.Generator | None = None
     max_samples: int | None = None
     deadline: float = float("inf")
     listen: Callable[[Any, Tensor, Pool], None] | None = None
+    watch: Callable[[Any, Tensor, Tensor], None] = lambda *_: None
 
     @property
     def late(self) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor
 from spear_core.attack.inversion import Inversion, as_inversion
 from spear_core.fedavg.training import LocalTraining
 from spear_core.front.bound import Exactness, bound
+from spear_core.front.descent import Event
 from spear_core.front.gradients import misfit
 from spear_core.front.part import Front, front_of
 from spear_core.front.search import Pictures, rounding_limit, search
@@ -31,10 +32,11 @@ def onwards(
     training: LocalTraining | None,
     generator: torch.Generator | None,
     time_limit: float | None,
+    watch: Callable[[Event, Tensor, Tensor], None] = lambda *_: None,
 ) -> Callable[[State], Inversion]:
     """What makes of the attack's last state the result, with the network's inputs where their shape is given.
 
-    Takes the options of `invert`, and refuses before the search what does not fit.
+    Takes the options of `invert`, and refuses before the search what does not fit; `watch` is told as by `Budget`.
 
     Raises:
         InputError: a shape that does not fit the model.
@@ -48,7 +50,7 @@ def onwards(
     # a seed, not the generator: its state may differ between processes that have searched together
     seed = 0 if generator is None else generator.initial_seed()
     deadline = float("inf") if time_limit is None else time.monotonic() + time_limit
-    budget = Budget(torch.Generator().manual_seed(seed), deadline=deadline)
+    budget = Budget(torch.Generator().manual_seed(seed), deadline=deadline, watch=watch)
 
     def onward(state: State) -> Inversion:
         inversion = as_inversion(state, problem)

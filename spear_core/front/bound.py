@@ -99,7 +99,7 @@ class Bound:
 
     def __str__(self) -> str:
         b, n = self.batch_size, self.unknowns
-        wanted = f"{b} × {n:,} numbers" if b > 1 else f"{n:,} numbers"
+        wanted = f"{b:,} × {n:,} numbers" if b > 1 else f"{n:,} numbers"
         if self.exactness is Exactness.CANNOT:
             why = (
                 f"of their {wanted}, at most {self.numbers:,} can have entered the gradient: {self.narrowest}"

@@ -6,6 +6,8 @@ depends on how each is weighted. At a solution none has an error, so weights do 
 drawn anew in every step thus shake a sample exactly where equations contradict each other, and no other.
 """
 
+from enum import StrEnum
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,16 @@ POWER_STEPS = 8  # for the largest eigenvalue of JᵀJ
 CHECK_EVERY = 20  # steps
 STUCK = 5e-3  # relative residual below which kicks are smaller
 DIVERGED = 3.0  # relative residual from which on a step was too long
+
+
+class Event(StrEnum):
+    """What has brought pictures to where they are."""
+
+    START = "blank start"
+    STEP = "step of a descent"
+    KICK = "kick"
+    FINISH = "Gauss–Newton steps"
+    BEST = "best of all rounds"
 
 
 def descend(
@@ -37,7 +49,7 @@ def descend(
         start: x, shape (b, …).
         near: relative residual of each with which it is done, shape (b,).
         steps: at most.
-        budget: when to stop.
+        budget: when to stop, and who watches.
         generator: CPU generator of the weights.
     """
     found, rest, goal = start.clone(), relative(features(start) - target, target), target
@@ -50,6 +62,7 @@ def descend(
         (slope,) = torch.autograd.grad(errors, ahead, weights * errors.detach())
         speed = MOMENTUM * speed - wide(rate, x) * slope
         x = x + speed
+        budget.watch(Event.STEP, at, x)
         if step % CHECK_EVERY and step < steps:
             continue
         size = relative(errors.detach(), goal)

@@ -3,7 +3,9 @@
 docs/certificate.md states what follows. J, all n columns of it, is written down for one sample at a time.
 """
 
+import warnings
 from dataclasses import dataclass
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -23,6 +25,7 @@ CHANGED = 1e-4  # relative change of J v that is a kink
 INDEPENDENT = 1e-3  # singular value of such changes, relative, that counts as one more
 ROUNDINGS = 64.0  # of the features' precision that a limit allows
 WITHIN = 2.0  # times the error of x that kinks are looked for, and that kinks may add
+FORWARD = Lock()  # torch counts the levels of forward mode for all threads together
 SAME = 10.0  # limits of the residual within which a copy of an input counts as another solution
 
 
@@ -90,7 +93,9 @@ def jacobian(front: Front, x: Tensor) -> Tensor:
     def along(v: Tensor) -> Tensor:  # forward mode, half as long as what back-propagation needs for it
         return jvp(lambda u: front.features(u[None])[0], (x,), (v,))[1]
 
-    return torch.cat([vmap(along)(block) for block in units.split(COLUMNS)])
+    with FORWARD, warnings.catch_warnings():  # forward mode imports what torch itself calls deprecated
+        warnings.simplefilter("ignore", FutureWarning)
+        return torch.cat([vmap(along)(block) for block in units.split(COLUMNS)])
 
 
 def _determined(J: Tensor, kinks: Tensor | None = None) -> tuple[float, float]:

@@ -1,12 +1,12 @@
 """Rounds of descent for all samples: from a blank start, and then from where each is stuck, after a kick."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from spear_core.front.descent import descend, kicked, normal
+from spear_core.front.descent import Event, descend, kicked, normal
 from spear_core.front.finish import finished
 from spear_core.front.part import Front
 from spear_core.front.proof import ROUNDINGS, Proof, prove
@@ -52,6 +52,7 @@ def search(front: Front, target: Tensor, limit: float, budget: Budget, pictures:
             if not len(open_) or budget.late:
                 break
             _round(front, target, open_, place, budget, pictures)
+        budget.watch(Event.BEST, at, pictures.inputs[at])
     for at in range(len(target)):
         if budget.late:
             break
@@ -71,14 +72,18 @@ def _round(front: Front, target: Tensor, at: Tensor, place: int, budget: Budget,
         start = BLANK * normal(x, budget.generator)
     else:
         start = kicked(front.features, goal, x, KICKS[place % len(KICKS)], budget.generator)
+    budget.watch(Event.KICK if place else Event.START, at, start)
+    watched = replace(budget, watch=lambda event, some, where: budget.watch(event, at[some], where))
     steps = FIRST if place == 0 else LATER
     near = (NEARER * pictures.rest[at]).clamp_max(NEAR).to(torch.float32)
-    x, rest = descend(front.features, goal, start, near, steps, budget, budget.generator)
+    x, rest = descend(front.features, goal, start, near, steps, watched, budget.generator)
     close = rest < ALMOST
     keep = partial(_keep, pictures)
     keep(at, x.to(torch.float64), rest.to(torch.float64))
     if close.any():
-        keep(at[close], *finished(front.features, target[at[close]], x[close], budget))
+        x, rest = finished(front.features, target[at[close]], x[close], budget)
+        keep(at[close], x, rest)
+        budget.watch(Event.FINISH, at[close], x)
 
 
 def _keep(pictures: Pictures, at: Tensor, x: Tensor, rest: Tensor) -> None:

@@ -13,7 +13,18 @@ from spear_widgets.scale import reach
 from spear_widgets.theory import chances, wall
 from tests.widgets.kit.labels import touching
 
-ROOMS = ("start", "low_rank", "sparsity", "sampling", "selection", "theory", "two_shadows", "scale", "limits")
+ROOMS = (
+    "start",
+    "low_rank",
+    "sparsity",
+    "sampling",
+    "selection",
+    "theory",
+    "two_shadows",
+    "scale",
+    "limits",
+    "networks",
+)
 EXPLORERS = {
     (room, name): made
     for room in ROOMS

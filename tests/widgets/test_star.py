@@ -38,4 +38,4 @@ def test_a_folder_says_in_which_order_to_read_it(folder: str):
 
 
 def test_every_notebook_has_its_folder():
-    assert len(FOLDERS) == 11 and "kit" in FOLDERS
+    assert len(FOLDERS) == 12 and "kit" in FOLDERS

@@ -6,6 +6,7 @@ from types import ModuleType
 from spear_widgets.kit.exercise import Exercise, OpenQuestion
 from spear_widgets.limits import exercises as limits
 from spear_widgets.low_rank import exercises as low_rank
+from spear_widgets.networks import exercises as networks
 from spear_widgets.sampling import exercises as sampling
 from spear_widgets.scale import exercises as scale
 from spear_widgets.selection import exercises as selection
@@ -14,7 +15,7 @@ from spear_widgets.start import exercises as start
 from spear_widgets.theory import exercises as theory
 from spear_widgets.two_shadows import exercises as two_shadows
 
-MODULES = (start, low_rank, sparsity, sampling, selection, theory, two_shadows, scale, limits)
+MODULES = (start, low_rank, sparsity, sampling, selection, theory, two_shadows, scale, limits, networks)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,11 @@ def chapters() -> list[Chapter]:
         "Start here", "Low rank", "Sparsity", "Sampling", "Selection", "Theory", "Two shadows", "Attack at scale"
     )  # fmt: skip
     files = [f"{number:02}_{title.lower().replace(' ', '_')}.ipynb" for number, title in enumerate(titles)]
-    named = [*zip(files, titles), ("08_limits_and_defences.ipynb", "Limits and defences")]
+    longer = [
+        ("08_limits_and_defences.ipynb", "Limits and defences"),
+        ("09_networks_that_people_train.ipynb", "Networks that people train"),
+    ]
+    named = [*zip(files, titles), *longer]
     return [
         Chapter(*name, module.__name__.split(".")[1], exercises_of(module))
         for name, module in zip(named, MODULES)

@@ -32,6 +32,20 @@ def cases(script: str, part: str) -> list[tuple[dict[str, Any], list[dict[str, A
     return [(json.loads(case), runs) for case, runs in groups.items()]
 
 
+@cache
+def parts(script: str) -> dict[str, list[dict[str, Any]]]:
+    """All that `python benchmarks/<script>.py` has stored, by part, for scripts that store one part a row.
+
+    Raises:
+        FileNotFoundError: as `results`.
+    """
+    path = RESULTS / f"{script}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.name} must be there: run python benchmarks/{script}.py")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {part: list(rows.values()) for part, rows in kept.items() if isinstance(rows, dict)}
+
+
 def _rows(script: str, part: str) -> dict[str, dict[str, Any]]:
     path = RESULTS / f"{script}.json"
     rows = json.loads(path.read_text(encoding="utf-8")).get(part) if path.is_file() else None
