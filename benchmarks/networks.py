@@ -60,7 +60,7 @@ def no_pool(size: int) -> nn.Module:
 
 # (input, network, batch sizes)
 CASES: dict[str, tuple[tuple[int, ...], Callable[[], nn.Module], tuple[int, ...]]] = {
-    "FedAvg CNN, 5×5": (GREY, partial(cnn, GREY), (8, 24)),
+    "FedAvg CNN, 5×5": (GREY, partial(cnn, GREY), (8, 24, 100)),
     "FedAvg CNN, 3×3": (GREY, partial(cnn, GREY, 3), (8, 24)),
     "FedAvg CNN, GELU": (GREY, partial(cnn, GREY, activation=nn.GELU), (8,)),
     "FedAvg CNN, average pool": (GREY, partial(cnn, GREY, pool=nn.AvgPool2d), (8,)),

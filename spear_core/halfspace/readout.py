@@ -6,9 +6,9 @@ column space of the output layer's gradient, which has few dimensions, at most o
 
     L q = a ∘ V t,
 
-m equations for b + d unknowns. With z = M c the half-space, g = L q and v = V t, every unit is thus at one of two places,
+m equations for b + d unknowns. With z = M c the half-space, g = L q and v = V t, every unit is at one of two places,
 (z ≤ 0, g = 0) or (z > 0, g = v), and z, g and v lie in spaces that are known: two sets that share the samples. From
-random half-spaces, averaged reflections between the two (`consistency.walk` has more on these) come near them. Then
+random half-spaces, averaged reflections between the two come near them (`consistency.walk` says more of these). Then
 patterns are taken as they are: L has orthonormal columns, so for a given one q = Lᵀ (a ∘ V t), and t minimises
 ‖a ∘ V t − L Lᵀ (a ∘ V t)‖ / ‖a ∘ V t‖, an eigenvalue problem of d dimensions; a unit is active if its entry of L q is
 nearer to V t than to 0. Candidates are columns throughout: scores and patterns (m, K), directions q (b, K), errors t
@@ -47,7 +47,12 @@ def readout(target: Target) -> Tensor | None:
 
 
 def arrived(
-    factor: Tensor, space: Tensor, V: Tensor, scores: Tensor, generator: torch.Generator | None, effort: int = 0
+    factor: Tensor,
+    space: Tensor,
+    V: Tensor,
+    scores: Tensor,
+    generator: torch.Generator | None,
+    effort: int = 0,
 ) -> Tensor:
     """Directions to which random scores lead, all candidates in step: unit columns, best first.
 
@@ -59,7 +64,9 @@ def arrived(
     crossed = (factor[:, :, None] * V[:, None, :]).reshape(m, -1)
     squared = (V[:, :, None] * V[:, None, :]).reshape(m, -1)
     room = max(LIMIT - (b + space.shape[1]) / (2 * m), LEAST_ROOM)
-    active = reflect(factor, space, V, scores, int(REFLECTIONS / room**2 * 2 ** min(effort, LONGEST)), generator)
+    active = reflect(
+        factor, space, V, scores, int(REFLECTIONS / room**2 * 2 ** min(effort, LONGEST)), generator
+    )
     for _ in range(OWN_STEPS):
         q, t, left = _for_patterns(active.to(V.dtype), crossed, squared)
         entries = factor @ q
@@ -93,7 +100,11 @@ def _nearest(z: Tensor, g: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Of every unit the nearer one of (z ≤ 0, g = 0) and (z > 0, g = v)."""
     positive, mean = z.clamp_min(0), (g + v) / 2
     active = (g - v).square() / 2 + (z - positive).square() < g.square() + positive.square()
-    return torch.where(active, positive, z - positive), torch.where(active, mean, 0), torch.where(active, mean, v)
+    return (
+        torch.where(active, positive, z - positive),
+        torch.where(active, mean, 0),
+        torch.where(active, mean, v),
+    )
 
 
 def _for_patterns(active: Tensor, crossed: Tensor, squared: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -91,7 +91,7 @@ def _halfspace() -> Tensor:
 
 
 def _readout() -> Tensor:
-    return readout.alternate(_basis(B), _basis(B), _on_device(M, 3), _on_device(M, WALKERS))
+    return readout.arrived(_basis(B), _basis(B), _on_device(M, 3), _on_device(M, WALKERS), seeded())
 
 
 def _chunk() -> None:
@@ -108,7 +108,7 @@ WALKS = {
     f"consistency: reflect_affine, {STEPS} steps": _reflect_affine,
     f"coupled: walk, {STEPS} steps": _coupled,
     f"half-spaces: alternate, {alternation.STEPS} steps": _halfspace,
-    f"half-spaces: alternate with the output layer, {readout.FITTED_STEPS + readout.OWN_STEPS} steps": _readout,
+    f"half-spaces: with the output layer, reflections and {readout.OWN_STEPS} steps": _readout,
     "sampling: a chunk of draws that all fail the first stage": _chunk,
 }
 
