@@ -19,13 +19,14 @@ import torch
 from torch import Tensor
 
 from spear_core.linalg import orthonormal, units
-from spear_core.search import Target
+from spear_core.search import Budget, Target
 
 MEMORY = 0.95  # of the reflections: just below 1 samples attract best
 SCORES = 0.7  # length of z beside that of (g, v)
 REFLECTIONS = 10.0  # steps times the square of the room that b/m leaves below `LIMIT`; measured
 LIMIT, LEAST_ROOM = 0.5, 0.1  # and what counts as room beyond it
 LONGEST = 4  # times that the number of steps is doubled
+GLANCE = 16  # steps between two looks at the clock
 OWN_STEPS = 10  # with patterns that the entries tell
 ARRIVED = 1e-5  # squared relative residual of a candidate that is worth a fit in float64
 RIDGE = 1e-6  # relative; keeps Cholesky factors alive where few units are active
@@ -57,7 +58,7 @@ def arrived(
     """Directions to which random scores lead, all candidates in step: unit columns, best first.
 
     `space` is an orthonormal basis of the scores that are possible, shape (m, r); `effort` doubles the steps each time
-    that it grows by one.
+    that it grows by one. After the deadline of `budget` no further step is taken.
     """
     m, b = factor.shape
     V = orthonormal(V)
@@ -76,17 +77,17 @@ def arrived(
     return units(q[:, order])
 
 
-def reflect(
-    factor: Tensor, space: Tensor, V: Tensor, scores: Tensor, steps: int, generator: torch.Generator | None
-) -> Tensor:
+def reflect(factor: Tensor, space: Tensor, V: Tensor, scores: Tensor, steps: int, budget: Budget) -> Tensor:
     """Where units are active after so many averaged reflections between the spaces of (z, g, v) and the two places.
 
     `V` has orthonormal columns here. The scores have no scale in common with g and v: both lengths are kept.
     """
     z, spaces = SCORES * units(scores), (space, factor, V)
-    v = units(V @ torch.randn(V.shape[1], z.shape[1], generator=generator).to(V))
+    v = units(V @ torch.randn(V.shape[1], z.shape[1], generator=budget.generator).to(V))
     g = torch.where(z > 0, v, 0)
-    for _ in range(steps):
+    for step in range(steps):
+        if step % GLANCE == 0 and budget.late:
+            break
         inside = [basis @ (basis.T @ x) for basis, x in zip(spaces, (z, g, v))]
         beyond = [2 * at - x for at, x in zip(inside, (z, g, v))]
         moved = zip((z, g, v), inside, _nearest(*beyond))

@@ -132,7 +132,7 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
                 for z, share in zip([start, *looked.split([q.shape[1] for q in walkers], 1)], surest)
             ]
         else:
-            looks = [readout.arrived(rows, space, V, start, generator, idle)]
+            looks = [readout.arrived(rows, space, V, start, budget, idle)]
         # what has converged is taken out, and left alone; who was looked at in every way is let go
         settled = confirmed.judge(torch.cat(looks, dim=1), space, generator=generator)
         if V is None:  # behind the output layer, who has not arrived is no better than a new start
