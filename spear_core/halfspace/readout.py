@@ -48,12 +48,7 @@ def readout(target: Target) -> Tensor | None:
 
 
 def arrived(
-    factor: Tensor,
-    space: Tensor,
-    V: Tensor,
-    scores: Tensor,
-    generator: torch.Generator | None,
-    effort: int = 0,
+    factor: Tensor, space: Tensor, V: Tensor, scores: Tensor, budget: Budget, effort: int = 0
 ) -> Tensor:
     """Directions to which random scores lead, all candidates in step: unit columns, best first.
 
@@ -65,9 +60,8 @@ def arrived(
     crossed = (factor[:, :, None] * V[:, None, :]).reshape(m, -1)
     squared = (V[:, :, None] * V[:, None, :]).reshape(m, -1)
     room = max(LIMIT - (b + space.shape[1]) / (2 * m), LEAST_ROOM)
-    active = reflect(
-        factor, space, V, scores, int(REFLECTIONS / room**2 * 2 ** min(effort, LONGEST)), generator
-    )
+    steps = int(REFLECTIONS / room**2) * 2 ** min(effort, LONGEST)
+    active = reflect(factor, space, V, scores, steps, budget)
     for _ in range(OWN_STEPS):
         q, t, left = _for_patterns(active.to(V.dtype), crossed, squared)
         entries = factor @ q
