@@ -14,7 +14,7 @@ CLOSURES = {
     "spear_core.spear.search": (16, 2400),  # the paper's loop, certificate included
     "spear_core.search": (6, 910),  # the record `State`, the protocol
 }
-MOST_LINES = {CORE: 14_560, WIDGETS: 11_900}
+MOST_LINES = {CORE: 14_640, WIDGETS: 11_900}
 LONGEST = {
     "states": 35,
     "invert": 62,
