@@ -76,6 +76,11 @@ def test_batches_at_one_hidden_layer_come_back(seed: int):
     assert found.certified and found.method == "halfspace"
 
 
+def test_a_batch_with_a_unit_on_the_wrong_side_of_its_kink_is_sharpened():
+    model, gradients, _ = attacked(40, 200, seed=20)
+    assert invert(model, gradients).certified
+
+
 def test_a_readout_that_says_nothing_is_dropped(monkeypatch):
     model, gradients, _ = attacked(6)
     wrong = torch.randn(200, 9, generator=seeded())
