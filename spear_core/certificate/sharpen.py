@@ -22,12 +22,15 @@ from spear_core.certificate.record import Certificate
 from spear_core.search import Budget, Target
 from spear_core.spear.reconstruction import from_coefficients
 from spear_core.spear.records import Reconstruction
+from spear_core.spear.zeros import zero_tolerance
 from spear_core.tolerances import ALLOWED_ERROR
 
 NEARLY = 1e-2  # relative distance of the replayed gradients up to which a batch is worth sharpening
-PASSES = 9  # Gauss–Newton steps at most; each brings what the one before has left out
+PASSES = 18  # Gauss–Newton steps at most; each brings what the one before has left out
 STEPS = 24  # of conjugate gradients for each; more of them fit the rounding itself
 SHORTER = (1.0, 0.5, 0.25)
+AT_KINK = 1e-3  # |z| below which a unit may be on either side, relative to the largest of a sample
+CLEAR = 16.0  # times what rounding may leave of a zero, in a direction that is blurred itself
 SETTLED = 1e-3  # of the first residual, at which they end
 TRIES = 3  # starts from which the sharpened batch is sought again
 MARGIN = 4.0  # times the farthest end of three tries, which the true error may exceed by chance
@@ -49,9 +52,9 @@ def sharpened(
         return found, certificate
     unit = float(found.inputs.abs().max()) * found.inputs.shape[1] ** 0.5  # length of a row of error 1
     try:
-        client = Client.of(target, certificate.labels, budget)
+        client = Client.of(target, certificate.labels, budget, _sides(found))
         start = found.coefficients * client.scale
-        end = client.settled(start)
+        end, passes = client.settled(start)
     except RuntimeError as missing:
         if "is not implemented" not in str(missing):
             raise
@@ -63,7 +66,7 @@ def sharpened(
         return found, certificate
     # as far off as the proof of a row admits, and as it was seen to be
     off = torch.maximum(better.expected_error.masked_fill(~told, 0.0) * unit, (end - start).norm(dim=1))
-    error = MARGIN / unit * client.left(end, off, NEAR_ENOUGH * unit)
+    error = MARGIN / unit * client.left(end, off, NEAR_ENOUGH * unit, passes)
     error += sharp.coefficients.norm(dim=1) * target.low_rank.entry_noise / sharp.inputs.abs().max()
     better = replace(better, expected_error=better.expected_error.minimum(error.where(told, torch.inf)))
     return (sharp, better) if better.certified_rows.sum() > proven else (found, certificate)
@@ -78,6 +81,20 @@ def _worth_it(certificate: Certificate) -> bool:
     return replayed is not None and replayed <= NEARLY and not bool((proven | plural).all())
 
 
+def _sides(found: Reconstruction) -> Tensor | None:
+    """Which units of a ReLU layer are active, (b, m): near its kink ∂L/∂z says it, which rounding moves less than z.
+
+    None where ∂L/∂z does not say it, as without ReLU.
+    """
+    if found.agreement is None:
+        return None
+    entries, z = (found.low_rank.factor @ found.directions).abs().T, found.preactivations
+    tolerance = zero_tolerance(found.low_rank, found.directions).T
+    near = z.abs() <= AT_KINK * z.abs().amax(dim=1, keepdim=True)
+    active = (entries > CLEAR * tolerance) | ((entries > tolerance) & (z > 0))
+    return torch.where(near, active, z > 0)
+
+
 @dataclass(frozen=True)
 class Client:
     """The client's gradients as functions of its batch, whose rows c S are those of X in a basis of the row space."""
@@ -89,8 +106,11 @@ class Client:
     budget: Budget  # no pass begins after its deadline
 
     @classmethod
-    def of(cls, target: Target, labels: Tensor, budget: Budget) -> "Client":
-        """Of a client that knows these labels, and whose loss is cross-entropy up to a factor."""
+    def of(cls, target: Target, labels: Tensor, budget: Budget, sides: Tensor | None = None) -> "Client":
+        """Of a client that knows these labels, and whose loss is cross-entropy up to a factor.
+
+        `sides` says which units of the attacked layer, a ReLU one, are active, shape (b, m); otherwise z says it.
+        """
         layers, scale = in_row_space(target)
         parameters = [layer.weight for layer in layers] + [layer.bias for layer in layers]
         observed = [layer.weight_grad for layer in layers] + [layer.bias_grad for layer in layers]
@@ -102,9 +122,12 @@ class Client:
             @torch.enable_grad()
             def gradients(c: Tensor) -> Gradients:
                 y = c
-                for layer, weight, bias in zip(layers, own, own[len(layers) :]):
+                for at, (layer, weight, bias) in enumerate(zip(layers, own, own[len(layers) :])):
                     z = y @ weight.T + bias
-                    y = z if layer.activation is None else layer.activation(z.clone())
+                    if at == 0 and sides is not None:
+                        y = z * sides.to(dtype)
+                    else:
+                        y = z if layer.activation is None else layer.activation(z.clone())
                 loss = F.cross_entropy(y, labels, reduction="sum")
                 sent = torch.autograd.grad(loss, own, create_graph=dtype == torch.float32)
                 return [g / size.to(dtype) for g, size in zip(sent, sizes, strict=True)]
@@ -120,9 +143,9 @@ class Client:
         factor = _inner(sent, self.observed) / _inner(sent, sent)
         return [w / factor - s for s, w in zip(sent, self.observed)]
 
-    def settled(self, batch: Tensor) -> Tensor:
-        """The batch after steps that explain more each."""
-        least = self.missing(batch)
+    def settled(self, batch: Tensor) -> tuple[Tensor, int]:
+        """The batch after steps that explain more each, and how many these were."""
+        least, taken = self.missing(batch), 0
         for _ in range(PASSES):
             # the slope need not be sharp: what a step leaves out, the next one finds in what is missing
             size, slope = _norm(least), _slope(self.rough, batch)
@@ -130,19 +153,20 @@ class Client:
             for shorten in SHORTER:  # a whole step may carry a unit across its kink
                 tried = self.missing(batch + shorten * step)
                 if _norm(tried) < size:
-                    batch, least = batch + shorten * step, tried
+                    batch, least, taken = batch + shorten * step, tried, taken + 1
                     break
             else:
                 break
             if self.budget.late:
                 break
-        return batch
+        return batch, taken
 
-    def left(self, batch: Tensor, off: Tensor, enough: float) -> Tensor:
-        """How far passes, until all rows are near `enough`, end from a batch that is the truth, to first order, (b,).
+    def left(self, batch: Tensor, off: Tensor, enough: float, passes: int = PASSES) -> Tensor:
+        """How far as many passes end from a batch that is the truth, to first order, (b,).
 
-        Rows start `off` by so much, (b,), in random directions and in those that the try before left most of. What the
-        batch leaves of the observed gradients is their rounding, its signs drawn anew.
+        Rows start `off` by so much, (b,), in random directions and in those that the try before left most of; once all
+        are near `enough`, a try ends. What the batch leaves of the observed gradients is their rounding, its signs
+        drawn anew.
         """
         slope, rounding, sent = _slope(self.rough, batch), self.missing(batch), self.exact(batch)
         generator, worst, apart = (
@@ -154,7 +178,7 @@ class Client:
             noise = [r * torch.randn(r.shape, generator=generator).sign().to(r) for r in rounding]
             random = torch.randn(batch.shape, generator=generator).to(batch)
             apart = off[:, None] * (F.normalize(random, dim=1) + F.normalize(apart, dim=1))
-            for _ in range(PASSES):
+            for _ in range(passes):
                 if self.budget.late or bool((apart.norm(dim=1) < enough).all()):
                     break
                 wanted = [r - c for r, c in zip(noise, slope[0](apart.to(torch.float32)), strict=True)]

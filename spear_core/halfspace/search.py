@@ -36,7 +36,7 @@ from spear_core.spear.low_rank import LowRank
 from spear_core.spear.reconstruction import reconstruct
 from spear_core.spear.records import Forward, Pool
 from spear_core.spear.sampling import FEW_DRAWS, expected_draws
-from spear_core.spear.search import conclude, pool_of
+from spear_core.spear.search import conclude, pool_of, selected
 from spear_core.spear.zeros import zeros_of
 
 # share of the rows taken for zeros, look by look: about half of them are, and the surest are right early; but similar
@@ -87,7 +87,9 @@ def search(target: Target, before: State, budget: Budget) -> Iterator[State]:
         yield state
     missing = low_rank.batch_size - len(state.pool)
     state = replace(state, notes=stopped_late(budget, missing, f"{starts:,} random starts"))
-    yield from conclude(target, state, budget)
+    # a certificate in a hurry would not sharpen the batch
+    in_time = len(state.pool) > 0 and not budget.late
+    yield from selected(target, state, budget) if in_time else conclude(target, state, budget)
 
 
 def pool_with(low_rank: LowRank, directions: Tensor, unique: Tensor | None = None) -> Pool:
@@ -130,7 +132,7 @@ def rounds(target: Target, budget: Budget, known: Tensor | None = None) -> Itera
                 for z, share in zip([start, *looked.split([q.shape[1] for q in walkers], 1)], surest)
             ]
         else:
-            looks = [readout.alternate(rows, space, V, start)]
+            looks = [readout.arrived(rows, space, V, start, budget, idle)]
         # what has converged is taken out, and left alone; who was looked at in every way is let go
         settled = confirmed.judge(torch.cat(looks, dim=1), space, generator=generator)
         if V is None:  # behind the output layer, who has not arrived is no better than a new start

@@ -14,7 +14,7 @@ from spear_core.consistency import walk as consistency
 from spear_core.consistency.affine import Pair, Space
 from spear_core.coupled import walk as coupled
 from spear_core.halfspace import alternation, readout
-from spear_core.search import State
+from spear_core.search import Budget, State
 from spear_core.spear.records import Pool
 from spear_core.spear.sampling import draw_directions
 from spear_core.spear.sparsity import filter_directions, passes_first_stage
@@ -91,7 +91,7 @@ def _halfspace() -> Tensor:
 
 
 def _readout() -> Tensor:
-    return readout.alternate(_basis(B), _basis(B), _on_device(M, 3), _on_device(M, WALKERS))
+    return readout.arrived(_basis(B), _basis(B), _on_device(M, 3), _on_device(M, WALKERS), Budget(seeded()))
 
 
 def _chunk() -> None:
@@ -108,7 +108,7 @@ WALKS = {
     f"consistency: reflect_affine, {STEPS} steps": _reflect_affine,
     f"coupled: walk, {STEPS} steps": _coupled,
     f"half-spaces: alternate, {alternation.STEPS} steps": _halfspace,
-    f"half-spaces: alternate with the output layer, {readout.FITTED_STEPS + readout.OWN_STEPS} steps": _readout,
+    f"half-spaces: with the output layer, reflections and {readout.OWN_STEPS} steps": _readout,
     "sampling: a chunk of draws that all fail the first stage": _chunk,
 }
 

@@ -58,7 +58,7 @@ def test_a_tensor_left_on_the_cpu_would_be_found(name, monkeypatch):
 # As often as today: if one of these grows, the message says which lines wait.
 WALK_WAITS = {
     "coupled: walk, 100 steps": 1,  # after every 50 steps it asks who has arrived, but for the last
-    "half-spaces: alternate with the output layer, 20 steps": 21,  # eigh reads its error code
+    "half-spaces: with the output layer, reflections and 10 steps": 11,  # eigh reads its error code
     "sampling: a chunk of draws that all fail the first stage": 1,  # which candidates passed
 }
 

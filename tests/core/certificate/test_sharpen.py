@@ -30,7 +30,7 @@ def attacked(b: int, width: int, depth: int, seed: int, **options) -> tuple[Targ
 
 def sharpen(target: Target, coefficients: Tensor, labels: Tensor) -> Tensor:
     client = Client.of(target, labels, Budget())
-    return client.settled(coefficients * client.scale) / client.scale
+    return client.settled(coefficients * client.scale)[0] / client.scale
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -73,7 +73,7 @@ def test_what_sharpening_proves_is_no_nearer_to_the_truth_than_it_says(b, width,
     assert bool((off / (768**0.5 * found.abs().max()) <= room * state.certificate.expected_error).all())
 
 
-@pytest.mark.parametrize("gap", [1e-2, 1e-4])
+@pytest.mark.parametrize("gap", [1e-3, 1e-4])
 def test_what_no_step_moves_is_not_called_known(gap):
     inputs = torch.randn(6, 40, dtype=torch.float64, generator=seeded(3))
     inputs[1] = inputs[0] + gap * torch.randn(40, dtype=torch.float64, generator=seeded(4))

@@ -10,6 +10,7 @@ from spear_core.halfspace import readout
 from spear_core.halfspace.alternation import scoring_space
 from spear_core.linalg import orthonormal
 from spear_core.model.layers import read_problem
+from spear_core.search import Budget
 from spear_core.spear.low_rank import split
 from tests.core.attacked import target_of
 from tests.core.zoo import seeded
@@ -61,10 +62,10 @@ def test_walkers_arrive_at_samples():
     V = readout.readout(target)
     assert V is not None
     start = space @ torch.randn(space.shape[1], 60, generator=seeded())
-    q = readout.alternate(low_rank.factor.float(), space, V, start)
+    q = readout.arrived(low_rank.factor.float(), space, V, start, Budget(seeded()))
     true = torch.linalg.inv(torch.linalg.lstsq(low_rank.rows.T, batch.inputs.double().T).solution.T)
     cosine = ((true / true.norm(dim=0)).T @ q.double()).abs()
-    assert q.shape[1] >= 20 and cosine.max(dim=0).values.quantile(0.1) > 1 - 1e-5
+    assert q.shape[1] >= 50 and cosine.max(dim=0).values.quantile(0.1) > 1 - 1e-5
     assert len(cosine.argmax(dim=0).unique()) >= 6
 
 
@@ -73,6 +74,11 @@ def test_batches_at_one_hidden_layer_come_back(seed: int):
     model, gradients, _ = attacked(40, 400, seed=10 + seed)
     found = invert(model, gradients)
     assert found.certified and found.method == "halfspace"
+
+
+def test_a_batch_with_a_unit_on_the_wrong_side_of_its_kink_is_sharpened():
+    model, gradients, _ = attacked(40, 200, seed=20)
+    assert invert(model, gradients).certified
 
 
 def test_a_readout_that_says_nothing_is_dropped(monkeypatch):
