@@ -89,12 +89,11 @@ def scale_confirmed(
     fewest = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
     other = rescaled(target, 1 / OTHER_SCALE)
     if played is not None and played.loss.values.shape[1] >= fewest and bool(played.loss.named.all()):
-        here, there = (
+        missed, missed_there = (
             loss_misses(forward(at.problem.layers, target.forward.preactivations(t * c)))
             for at, t in ((target, 1.0), (other, OTHER_SCALE))
         )
-        floor = precision(target.problem.layers[-1].weight_grad.dtype)
-        if there > OBJECTS * max(here, floor):
+        if missed_there > OBJECTS * max(missed, precision(target.problem.layers[-1].weight_grad.dtype)):
             return True
     if played is None:
         here = target.later.witness(target, c, generator)[0]
