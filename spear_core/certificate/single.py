@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from spear_core.certificate.backprop import forward
-from spear_core.certificate.output_errors import errors_by_gradient, loss_misses
+from spear_core.certificate.output_errors import cross_entropy_misses, errors_by_gradient, loss_misses
 from spear_core.certificate.record import OutputErrors, Replay
 from spear_core.linalg import misfit
 from spear_core.search import Target
@@ -89,12 +89,15 @@ def scale_confirmed(
     fewest = FEWEST_CLASSES - (k > 1)  # outputs of which a known loss has an equation left for the scale
     other = rescaled(target, 1 / OTHER_SCALE)
     if played is not None and played.loss.values.shape[1] >= fewest and bool(played.loss.named.all()):
-        missed, missed_there = (
-            loss_misses(forward(at.problem.layers, target.forward.preactivations(t * c)))
+        passes = [
+            forward(at.problem.layers, target.forward.preactivations(t * c))
             for at, t in ((target, 1.0), (other, OTHER_SCALE))
-        )
-        if missed_there > OBJECTS * max(missed, precision(target.problem.layers[-1].weight_grad.dtype)):
-            return True
+        ]
+        rounding = precision(target.problem.layers[-1].weight_grad.dtype)
+        for misses in (cross_entropy_misses, loss_misses):  # the second knows more of them, and takes longer
+            missed, missed_there = map(misses, passes)
+            if missed_there > OBJECTS * max(missed, rounding):
+                return True
     if played is None:
         here = target.later.witness(target, c, generator)[0]
         return bool((here & ~target.later.witness(other, OTHER_SCALE * c, generator)[0]).any())

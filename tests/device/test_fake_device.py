@@ -78,7 +78,7 @@ ROUND_WAITS = {
     "consistency, reflecting": (87, 33, 84),
     "consistency, GELU": (159, 35, 37),
     "coupled": (141, 37, 156),
-    "b > n": (117, 25, 32),
+    "b > n": (117, 25, 45),
     "FedAvg": (369, 42, 7),
     "noisy": (63, 0, 41),
     "one layer": (67, 0, 22),
