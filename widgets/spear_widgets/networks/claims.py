@@ -85,7 +85,8 @@ class Measured:
 
 def measured(script: str) -> list[Measured]:
     """The rows of a script, in the order of their names."""
-    found = [Measured.read(part, runs, SCRIPTS[script]) for part, runs in parts(script).items()]
+    rows = {part: runs for part, runs in parts(script).items() if " | b=" in part}
+    found = [Measured.read(part, runs, SCRIPTS[script]) for part, runs in rows.items()]
     return sorted(found, key=lambda row: (row.network, row.b))
 
 
