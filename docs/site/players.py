@@ -37,6 +37,7 @@ MAIN: dict[str, tuple[str, str | None]] = {
     "ReachExplorer": ("width", None),
     "DefenceExplorer": ("knob", "defence"),
 }
+MOST = {"DrawExplorer": 100}  # of hundreds of positions of which each is a picture of its own
 
 
 def steps(control: W.Widget, most: int | None = None) -> list[tuple[str, Any]]:
@@ -140,7 +141,8 @@ def _webp(picture: Image.Image) -> bytes:
 
 def write_row(explorer: Explorer, main: str, start: Any, layers: Layers, most: int | None) -> dict[str, Any]:
     """All positions of the main control; returns their names, words and layers."""
-    every = steps(explorer.control[main], most)
+    limits = [limit for limit in (most, MOST.get(type(explorer).__name__)) if limit is not None]
+    every = steps(explorer.control[main], min(limits, default=None))
     at_first = next((k for k, (_, value) in enumerate(every) if value == start), 0)
     explorer._drawn.clear()  # sheets as high as this row needs
     words, frames = [""] * len(every), [[0]] * len(every)
