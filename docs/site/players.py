@@ -36,6 +36,7 @@ MAIN: dict[str, tuple[str, str | None]] = {
     "SearchExplorer": ("batch_size", "activation"),
     "ReachExplorer": ("width", None),
     "DefenceExplorer": ("knob", "defence"),
+    "CountExplorer": ("b", "pool"),
 }
 MOST = {"DrawExplorer": 100}  # of hundreds of positions of which each is a picture of its own
 
