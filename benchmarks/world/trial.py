@@ -17,7 +17,7 @@ from spear_core.model.layers import read_problem
 from . import losses, promises
 from .client import Fed
 from .draw import World, draw
-from .truth import TWINS, claims, false_rows, missing
+from .truth import MERGED, TWINS, claims, false_rows, merged, missing
 
 OUTCOMES = ("certified", "partly", "not", "refused")
 OWN_FACTORS = ("a factor per kind", "clipped by tensor")  # tampering after which W and β do not go together
@@ -120,7 +120,7 @@ def assumed(world: World, row: dict, fed: Fed, text: str) -> bool:
     if world.words["tampering"] in OWN_FACTORS and RESERVED in row["message"] and "times" in text:
         return True
     told = world.options.get("batch_size")
-    if told is None and text == TWINS:
+    if told is None and (text == TWINS or (text == MERGED and merged(fed))):
         return True
     return told not in (None, len(fed.rows)) and text.startswith(("a mean", "a mixture"))
 

@@ -39,6 +39,12 @@ def false_rows(found: Inversion, fed: Fed) -> list[str]:
     return texts
 
 
+def merged(fed: Fed) -> bool:
+    """Whether every sample has another one that rounding may merge it with."""
+    apart = torch.cdist(fed.rows, fed.rows).fill_diagonal_(torch.inf).min(dim=1).values
+    return bool((apart < SAME * fed.rows.norm(dim=1)).all())
+
+
 def missing(found: Inversion, fed: Fed) -> int:
     """How many different samples that left a trace in the gradient are not among the rows."""
     reached = fed.rows[(fed.output_grads != 0).any(dim=1)].unique(dim=0)

@@ -11,10 +11,11 @@ from math import exp, inf, log
 from torch import Tensor
 
 from spear_core.certificate.backprop import forward
-from spear_core.certificate.output_errors import cross_entropy_misses
+from spear_core.certificate.output_errors import SURE_ROUNDING, cross_entropy_misses, loss_misses
 from spear_core.certificate.single import rescaled
 from spear_core.problem import Problem
 from spear_core.search import Budget, State, Target
+from spear_core.tolerances import precision
 
 LARGEST, TRIED = 64.0, 73  # factors up to that, and down to its inverse, in so many steps
 NEARLY = 1e-3  # what the later layers may be missed by with the right factor
@@ -36,6 +37,13 @@ def other_scale(target: Target, state: State, budget: Budget) -> tuple[Problem, 
     if budget.deadline - time.monotonic() < LEAST_TIME:
         return None
     if len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
+        return None
+    # a loss that fits already leaves no factor to be found: label smoothing and a scale may look alike
+    rounding = precision(layers[-1].weight_grad.dtype)
+    if (
+        loss_misses(forward(layers, target.forward.preactivations(found.coefficients)))
+        <= SURE_ROUNDING * rounding
+    ):
         return None
     factor = _factor(target, found.coefficients, budget)
     if factor is None or budget.late:

@@ -48,6 +48,8 @@ def test_samples_that_resemble_each_other_are_certified_only_if_exact():
         8004723,
         8005882,
         8008492,
+        9000829,
+        9002907,
     ],
 )
 def test_worlds_that_were_once_wrong(seed: int):
