@@ -39,11 +39,8 @@ def other_scale(target: Target, state: State, budget: Budget) -> tuple[Problem, 
     if len(layers) < 2 or target.problem.branches or layers[-1].activation is not None:
         return None
     # a loss that fits already leaves no factor to be found: label smoothing and a scale may look alike
-    rounding = precision(layers[-1].weight_grad.dtype)
-    if (
-        loss_misses(forward(layers, target.forward.preactivations(found.coefficients)))
-        <= SURE_ROUNDING * rounding
-    ):
+    missed = loss_misses(forward(layers, target.forward.preactivations(found.coefficients)))
+    if missed <= SURE_ROUNDING * precision(layers[-1].weight_grad.dtype):
         return None
     factor = _factor(target, found.coefficients, budget)
     if factor is None or budget.late:

@@ -58,7 +58,7 @@ def single_rows(
     sizes = loss.values.abs().topk(3, dim=1).values
     clear = sizes[:, 2] > SATURATED * noise * sizes[:, 0]
     # samples of one label that rounding does not tell apart would show by their weight
-    alike = int(loss.single.sum()) >= (FEWEST_ALIKE if k < target.batch_size else 1)
+    alike = k >= target.batch_size or int(loss.single.sum()) >= FEWEST_ALIKE
     told = loss.single & alike & (k > 1) if noise**0.5 > ALLOWED_ERROR else loss.explained
     # through fewer units back-propagation sends collinear ∂L/∂z, whatever the errors of the output
     clear &= fewest >= FEWEST_UNITS

@@ -157,9 +157,8 @@ def bound(
 def _cuts(network: Section, trial: Tensor, sizes: Mapping[str, int]) -> list[Cut]:
     """Values that everything passes through, with what the gradients of parameters before each may add."""
     found = bottlenecks(network)
-    until = [node for node in network.nodes if node.op != "output"]
-    several = Section(network.root, until, network.start, tuple(found))
-    values = [several.run(trial[:count], trial.dtype) for count in (2, 3)]
+    until = network.up_to(tuple(found))
+    values = [until.run(trial[:count], trial.dtype) for count in (2, 3)]
     cuts = []
     for (end, part), two, three in zip(found.items(), *values):
         if not isinstance(two, Tensor) or 3 * two.numel() != 2 * three.numel():

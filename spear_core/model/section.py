@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.func import functional_call
 
-from spear_core.model.graph import Traced, is_batch_size
+from spear_core.model.graph import Traced, before, is_batch_size
 
 
 class Section(nn.Module):
@@ -30,13 +30,10 @@ class Section(nn.Module):
             values[node] = self._run(node, values, value, dtype, given)
         return fx.node.map_arg(self.end, values.__getitem__)
 
-    def up_to(self, node: fx.Node) -> "Section":
-        """The part that computes one of the values on the way."""
-        needed = {node}
-        for earlier in reversed(self.nodes):
-            if earlier in needed:
-                needed.update(earlier.all_input_nodes)
-        return Section(self.root, [each for each in self.nodes if each in needed], self.start, node)
+    def up_to(self, end: fx.Node | tuple[fx.Node, ...]) -> "Section":
+        """The part that computes one of the values on the way, or several."""
+        needed = set().union(*map(before, end if isinstance(end, tuple) else (end,)))
+        return Section(self.root, [node for node in self.nodes if node in needed], self.start, end)
 
     def taken(self) -> dict[str, Tensor]:
         """Parameters that the calls take, by their names in the model."""
